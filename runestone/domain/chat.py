@@ -1,0 +1,41 @@
+"""A chat request as the front end hands it to the gateway, and what a model answered in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+Wire = Literal["openai", "anthropic"]
+
+
+@frozen(kw_only=True)
+class ChatRequest:
+    """One client request. ``raw`` is the body as it came; ``body`` the same, parsed. Neither is ever logged."""
+
+    request_id: str
+    wire: Wire
+    model: str
+    stream: bool
+    body: Mapping[str, Any] = field(repr=False)
+    raw: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(factory=dict, repr=False)  # lower-case, only those that may be forwarded
+    group: str | None = None  # the ``x-runestone-group`` header
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a streaming OpenAI client asked for the usage chunk."""
+        options = self.body.get("stream_options")
+        return isinstance(options, dict) and options.get("include_usage") is True
+
+
+@frozen(kw_only=True)
+class Usage:
+    """Tokens as OpenAI counts them: ``input_tokens`` includes cached reads and writes, ``output_tokens`` includes reasoning."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0

@@ -1,0 +1,112 @@
+"""The errors that the gateway itself answers with.
+
+    RunestoneError
+    ├─ InvalidRequest        400, also 404, 405, 413, 415
+    ├─ Unauthenticated       401
+    ├─ NotAllowed            403
+    ├─ NoProviderAvailable   429 or 503, with Retry-After
+    ├─ Draining              503, with Retry-After
+    ├─ DeadlineExceeded      504
+    └─ UpstreamFailed        the last upstream failure, when every candidate was tried
+
+Each has a status, a type, a code and a message that says what to do. Shapes are chosen where they are written (``runestone.http.errors``).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from runestone.domain.failure import Failure
+
+
+class RunestoneError(Exception):
+    """An error with everything that its rendering needs."""
+
+    status: int = 500
+    type: str = "server_error"
+    code: str = "internal_error"
+    should_retry: ClassVar[bool | None] = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        param: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+
+
+class InvalidRequest(RunestoneError):
+    """The request itself cannot be served; sending it again changes nothing."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class Unauthenticated(RunestoneError):
+    """No key, or a wrong one; the answer does not tell which."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class NotAllowed(RunestoneError):
+    """A known caller asks for what it may not have."""
+
+    status = 403
+    type = "permission_error"
+    code = "not_allowed"
+
+
+class NoProviderAvailable(RunestoneError):
+    """Every candidate refused before anything was sent."""
+
+    status = 503
+    type = "server_error"
+    code = "no_provider_available"
+    should_retry = False
+
+
+class Draining(RunestoneError):
+    """The node is shutting down and takes nothing new."""
+
+    status = 503
+    type = "server_error"
+    code = "draining"
+
+
+class DeadlineExceeded(RunestoneError):
+    """The request's own deadline has passed."""
+
+    status = 504
+    type = "server_error"
+    code = "deadline_exceeded"
+    should_retry = False
+
+
+class UpstreamFailed(RunestoneError):
+    """Every candidate was tried and failed: the last failure, in the client's words."""
+
+    should_retry = False
+
+    def __init__(self, failure: Failure, *, same_wire: bool) -> None:
+        treatment = failure.treatment
+        super().__init__(failure.message, retry_after_seconds=failure.retry_after_seconds, param=failure.param)
+        own_words = same_wire and failure.status is not None and failure.status >= 400 and failure.kind != "credentials"
+        self.failure = failure
+        self.same_wire = same_wire
+        self.status = failure.status if own_words and failure.status is not None else treatment.status
+        self.type = failure.type or treatment.type if own_words else treatment.type
+        self.code = (failure.code or treatment.code) if own_words else treatment.code
