@@ -1,0 +1,75 @@
+"""OpenAI's chat completions for clients of the same wire: what can be left as it is, is left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from runestone.domain.chat import ChatRequest
+from runestone.domain.failure import Failure, UpstreamError
+from runestone.domain.secret import Secret
+from runestone.providers.codecs.answer import Completion, StreamDecoder, UpstreamRequest
+from runestone.providers.codecs.errors import failure_of_answer, failure_of_event
+from runestone.providers.codecs.openai_stream import OpenAIStream
+from runestone.providers.codecs.openai_usage import usage_of
+
+_FORWARDED: Final = ("openai-organization", "openai-project", "openai-beta", "idempotency-key")
+
+
+class OpenAICodec:
+    """OpenAI and everything compatible with it."""
+
+    def request(
+        self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
+    ) -> UpstreamRequest:
+        """The client's own body, byte for byte unless the model has another name upstream."""
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream" if chat.stream else "application/json",
+            "accept-encoding": "identity",
+            "authorization": f"Bearer {api_key.reveal()}",
+        }
+        for name in _FORWARDED:
+            if name in chat.headers:
+                headers[name] = chat.headers[name]
+        for name, value in extra_headers.items():
+            headers[name.lower()] = value
+        body = chat.raw if model == chat.model else orjson.dumps({**chat.body, "model": model})
+        return UpstreamRequest(path="/chat/completions", headers=tuple(headers.items()), body=body)
+
+    def completion(self, chat: ChatRequest, body: bytes, *, created: int) -> Completion:
+        """The body passed on as it is, once it is known to be an answer."""
+        del chat, created
+        try:
+            answer: Any = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise UpstreamError(_invalid("the answer is not JSON")) from None
+        if not isinstance(answer, dict):
+            raise UpstreamError(_invalid("the answer is not a JSON object"))
+        if answer.get("error") is not None:
+            raise UpstreamError(failure_of_event(answer["error"]))
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            raise UpstreamError(_invalid("the answer has no choices"))
+        finish = choices[0].get("finish_reason")
+        return Completion(
+            body=body,
+            usage=usage_of(answer.get("usage")),
+            finish_reason=finish if isinstance(finish, str) else None,
+        )
+
+    def stream(self, chat: ChatRequest, *, created: int) -> StreamDecoder:
+        """A decoder that passes events on."""
+        del created
+        choices = chat.body.get("n")
+        return OpenAIStream(choices=choices if isinstance(choices, int) and choices > 1 else 1)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes, *, now_epoch: float) -> Failure:
+        """The table of the wire."""
+        return failure_of_answer(status, headers, body, now_epoch=now_epoch)
+
+
+def _invalid(message: str) -> Failure:
+    return Failure(kind="invalid_answer", message=message)

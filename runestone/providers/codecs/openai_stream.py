@@ -1,0 +1,155 @@
+"""OpenAI's stream, passed on. The hottest code of the gateway: events that need no look are recognised as bytes and never parsed.
+
+An event needs a look before the first content, after a finish reason, and where one of the few things that matter could be in it. The
+tests on bytes look for JSON keys with their quotes, which text inside a JSON string cannot hold unescaped: they may be wrong only by
+looking too often.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from runestone.domain.chat import Usage
+from runestone.domain.failure import Failure
+from runestone.providers.codecs.answer import Piece
+from runestone.providers.codecs.errors import failure_of_event
+from runestone.providers.codecs.openai_usage import usage_of
+from runestone.providers.sse import EVENT_BYTES, Blocks, parse
+
+DONE: Final = b"data: [DONE]\n\n"
+_FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*(?!null|\s)')
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(?!null|\s)')
+_CONTENT: Final = ("content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning", "audio", "thinking_blocks")
+
+
+class OpenAIStream:
+    """The state of one stream. ``choices`` is the request's ``n``: the stream is whole when each of them has finished."""
+
+    __slots__ = ("_blocks", "_choices", "_content", "_finished", "_finished_choices", "_over", "usage")
+
+    def __init__(self, *, choices: int = 1) -> None:
+        self.usage: Usage | None = None
+        self._blocks = Blocks()
+        self._choices = choices
+        self._finished_choices: set[int] = set()
+        self._content = False
+        self._finished = False
+        self._over: Failure | bool = False  # how it ended
+
+    def feed(self, data: bytes) -> Piece:
+        """Take the next bytes."""
+        if self._over:
+            return self._after()
+        block = self._blocks.feed(data)
+        if not block:
+            piece = Piece(b"", False, self._finished)
+        elif self._content and not self._finished and len(block) < EVENT_BYTES and _needs_no_look(block):
+            piece = Piece(block, True)
+        else:
+            piece = self._look(block)
+        if self._blocks.overflow and not self._over:
+            self._fail(piece, _TOO_LARGE)
+        return piece
+
+    def eof(self) -> Piece:
+        """An event without its blank line is discarded, as the standard says."""
+        if self._over:
+            return self._after()
+        piece = Piece(b"", False, self._finished)
+        if self._finished:
+            piece.data = DONE
+            self._end(piece)
+        else:
+            self._fail(piece, Failure(kind="truncated", message="the stream ended without a finish reason"))
+        return piece
+
+    def _look(self, block: bytes) -> Piece:
+        piece = Piece(b"", False, self._finished)
+        out: list[bytes] = []
+        for text in block.split(b"\n\n"):
+            if not text:
+                continue
+            if len(text) >= EVENT_BYTES:
+                self._fail(piece, _TOO_LARGE)
+            elif self._content and not self._finished and _needs_no_look(whole := text + b"\n\n"):
+                out.append(whole)
+                piece.content = True
+            else:
+                self._read(text, piece, out)
+            if self._over:
+                break
+        piece.data = b"".join(out)
+        return piece
+
+    def _read(self, text: bytes, piece: Piece, out: list[bytes]) -> None:
+        event = parse(text)
+        if event is None or not event.data or event.data.startswith(b":"):
+            return  # a comment, or one that was wrapped into data
+        if event.data.strip() == b"[DONE]":
+            self._done(piece, out)
+            return
+        try:
+            chunk: Any = orjson.loads(event.data)
+        except orjson.JSONDecodeError:
+            chunk = None
+        if not isinstance(chunk, dict):
+            self._fail(piece, Failure(kind="invalid_answer", message="an event of the stream is not a JSON object"))
+        elif chunk.get("error") is not None:
+            self._fail(piece, failure_of_event(chunk["error"]))
+        elif event.name == b"error":
+            self._fail(piece, failure_of_event(chunk))
+        else:
+            self._note(chunk, piece)
+            out.append(b"data: " + event.data.replace(b"\n", b" ") + b"\n\n")
+
+    def _note(self, chunk: Mapping[str, Any], piece: Piece) -> None:
+        self.usage = usage_of(chunk.get("usage")) or self.usage
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
+            delta = choice.get("delta")
+            if isinstance(delta, dict) and any(delta.get(name) for name in _CONTENT):
+                self._content = piece.content = True
+            if choice.get("finish_reason") is not None:
+                index = choice.get("index")
+                self._finished_choices.add(index if isinstance(index, int) else 0)
+                self._finished = piece.finished = len(self._finished_choices) >= self._choices
+
+    def _done(self, piece: Piece, out: list[bytes]) -> None:
+        if self._finished:
+            out.append(DONE)
+            self._end(piece)
+        else:
+            self._fail(piece, Failure(kind="truncated", message="the stream said [DONE] without a finish reason"))
+
+    def _end(self, piece: Piece) -> None:
+        piece.ended = self._over = True
+
+    def _fail(self, piece: Piece, failure: Failure) -> None:
+        piece.failure = self._over = failure
+
+    def _after(self) -> Piece:
+        failure = self._over if isinstance(self._over, Failure) else None
+        return Piece(b"", False, self._finished, failure is None, failure)
+
+
+_TOO_LARGE: Final = Failure(kind="too_large", message="an event of the stream is larger than a megabyte")
+
+
+def _needs_no_look(block: bytes) -> bool:
+    """Whether every event of ``block`` is one line of JSON without an error, a finish reason or a usage."""
+    events = block.count(b"\n\n")
+    return (
+        block.startswith(b"data: {")
+        and block.endswith(b"}\n\n")
+        and block.count(b"\n") == 2 * events
+        and block.count(b"}\n\ndata: {") == events - 1
+        and b'"error"' not in block
+        and (block.count(b'"finish_reason"') == block.count(b'"finish_reason":null') or not _FINISH.search(block))
+        and (b'"usage"' not in block or not _USAGE.search(block))
+    )
