@@ -1,12 +1,13 @@
-"""The way to a provider: an httpx transport over aiohttp's client, whose C parser and pool stay quick under many open streams.
+"""The way to a provider: an httpx transport over aiohttp's connections, whose C parser and pool stay quick under many open streams.
 
-Everything that can go wrong with a connection becomes an :class:`UpstreamError` here, once, with a message that holds no URL. The bytes of
-an answer are given as they arrive; nothing is decompressed, redirected, retried (but for one stale connection) or remembered.
+It uses aiohttp's connector and its protocol, not its session: per request that saves more than half. Everything that can go wrong with a
+connection becomes an :class:`UpstreamError` here, once, with a message that holds no URL. The bytes of an answer are given as they arrive;
+nothing is decompressed, redirected, remembered or retried, but for a request on a kept connection that the provider had closed meanwhile.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
 import ssl
 from contextvars import ContextVar
 from functools import lru_cache
@@ -15,34 +16,36 @@ from typing import Final, Self
 import aiohttp
 import certifi
 import httpx
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector, hdrs
+from aiohttp import ClientTimeout, StreamReader, TCPConnector, hdrs
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 from aiohttp.tracing import Trace
-from multidict import CIMultiDict
 from yarl import URL
 
-from runestone.domain.failure import Failure, FailureKind, UpstreamError
+from runestone.domain.failure import Failure, UpstreamError
+from runestone.providers.connection_errors import BROKEN, TOO_LARGE, UNSENDABLE, failure_of
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KEEPALIVE_SECONDS: Final = 20.0
 _HEAD_LINE_BYTES: Final = 16 * 1024
-_CEIL_THRESHOLD_SECONDS: Final = 1e9  # aiohttp rounds longer timeouts up to whole seconds
-_SKIPPED: Final = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE)
+_CEIL_THRESHOLD_SECONDS: Final = 1e9  # aiohttp rounds timeouts above it to whole seconds
 
-#: Whether the attempt that runs in this task has opened a connection of its own. aiohttp does not tell, and only a reused one can be stale.
-_connected: ContextVar[bool] = ContextVar("_connected", default=False)
+#: Whether the request of this task has opened a connection of its own: only a kept one can be stale, and the pool does not tell.
+_opened: ContextVar[bool] = ContextVar("_opened", default=False)
 
 
 class UpstreamStream(httpx.AsyncByteStream):
-    """The body of an answer. Whoever got it must :meth:`aclose` it, in every case; that takes no time."""
+    """The body of an answer. Whoever got it must :meth:`aclose` it in every case; that waits for nothing."""
 
-    def __init__(self, transport: Transport, response: ClientResponse, limit: int | None) -> None:
+    def __init__(self, transport: Transport, connection: Connection, content: StreamReader, limit: int | None) -> None:
         self._transport = transport
-        self._response = response
-        self._content = response.content
+        self._connection = connection
+        self._content = content
         self._left = limit
         self._closed = False
+        content.on_eof(connection.release)
 
     def __aiter__(self) -> Self:
         return self
@@ -51,13 +54,16 @@ class UpstreamStream(httpx.AsyncByteStream):
         try:
             data = await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamError(_BROKEN) from error
+            # What came before the break is still in the buffer, and may hold the end of the answer.
+            data = self._content._read_nowait(-1)  # noqa: SLF001
+            if not data:
+                raise UpstreamError(BROKEN) from error
         if not data:
             raise StopAsyncIteration
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                raise UpstreamError(_TOO_LARGE)
+                raise UpstreamError(TOO_LARGE)
         return data
 
     def fail(self, error: UpstreamError) -> None:
@@ -65,10 +71,10 @@ class UpstreamStream(httpx.AsyncByteStream):
         self._content.set_exception(error)
 
     async def aclose(self) -> None:
-        """Give the connection back if the body was read to its end, else close it."""
+        """Close the connection, unless the body was read to its end: then it is in the pool already."""
         if not self._closed:
             self._closed = True
-            self._response.close()
+            _drop(self._connection)
             await self._transport.closed(self)
 
 
@@ -81,17 +87,15 @@ class Transport(httpx.AsyncBaseTransport):
     def __init__(
         self, *, connect_timeout_seconds: float, limit: int = 0, ssl_context: ssl.SSLContext | None = None
     ) -> None:
-        self._ssl = ssl_context if ssl_context is not None else _default_context()
+        self._loop = asyncio.get_running_loop()
         self._timeout = ClientTimeout(connect=connect_timeout_seconds, ceil_threshold=_CEIL_THRESHOLD_SECONDS)
-        self._limit = limit
         self._connector = _Connector(
             limit=limit,
             keepalive_timeout=_KEEPALIVE_SECONDS,
-            ssl=self._ssl,
+            ssl=ssl_context if ssl_context is not None else _default_context(),
             timeout_ceil_threshold=_CEIL_THRESHOLD_SECONDS,
         )
-        self._session = self._open_session(self._connector)
-        self._fresh: ClientSession | None = None  # without keep-alive, for the second try after a stale connection
+        self._origins: dict[tuple[bytes, bytes], ClientRequest] = {}
         self._streams: set[UpstreamStream] = set()
         self._pending = 0
         self._closing = False
@@ -100,85 +104,93 @@ class Transport(httpx.AsyncBaseTransport):
         """Send ``request`` and wait for the head of the answer.
 
         Raises:
-            UpstreamError: ``refused``, ``dns``, ``tls``, ``connect_timeout``, ``invalid_answer`` or ``too_large``.
+            UpstreamError: ``refused``, ``dns``, ``tls``, ``connect_timeout``, ``invalid_answer``, ``too_large`` or ``unsupported``.
         """
         if self._closing:
-            raise UpstreamError(Failure(kind="refused", message="the connection pool was replaced"))
+            raise UpstreamError(Failure(kind="refused", message="the connections to this provider are being replaced"))
         self._pending += 1
         try:
-            response = await self._send(request)
+            connection, message, content = await self._exchange(request)
             try:
-                stream = UpstreamStream(self, response, _limit(response))
+                stream = UpstreamStream(self, connection, content, _limit(message))
             except UpstreamError:
-                response.close()
+                _drop(connection)
                 raise
             self._streams.add(stream)
         finally:
             self._pending -= 1
-            await self._close_if_unused()
-        return httpx.Response(response.status, headers=response.raw_headers, stream=stream)
+            await self._close_unused()
+        return httpx.Response(message.code, headers=message.raw_headers, stream=stream)
 
     async def aclose(self) -> None:
         """Take no new requests. Idle connections close at once, the others with their answers."""
         self._closing = True
-        await self._close_if_unused()
+        await self._close_unused()
 
     async def closed(self, stream: UpstreamStream) -> None:
         """``stream`` has been closed."""
         self._streams.discard(stream)
-        await self._close_if_unused()
+        await self._close_unused()
 
-    async def _send(self, request: httpx.Request) -> ClientResponse:
-        headers = CIMultiDict([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw])
-        url, body = _url(str(request.url)), request.content
-        _connected.set(False)
+    async def _exchange(self, request: httpx.Request) -> tuple[Connection, RawResponseMessage, StreamReader]:
+        data = _serialise(request)
         try:
+            origin = self._origin(request.url)
+            _opened.set(False)
             try:
-                return await self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
+                return await self._attempt(origin, data)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if _connected.get() or _has_begun(error):
+                if _opened.get() or _has_begun(error):
                     raise
-                session = self._fresh_session()
-            return await session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UpstreamError(_unopened(error)) from error
+            self._connector.close_idle()  # the others were left by the same server, and now a new one must be opened
+            return await self._attempt(origin, data)
+        except (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, OSError) as error:
+            raise UpstreamError(failure_of(error)) from error
 
-    def _fresh_session(self) -> ClientSession:
-        if self._fresh is None:
-            connector = TCPConnector(
-                limit=self._limit, force_close=True, ssl=self._ssl, timeout_ceil_threshold=_CEIL_THRESHOLD_SECONDS
+    async def _attempt(self, origin: ClientRequest, data: bytes) -> tuple[Connection, RawResponseMessage, StreamReader]:
+        connection = await self._connector.connect(origin, [], self._timeout)
+        try:
+            protocol = connection.protocol
+            if protocol is None or protocol.transport is None:
+                raise aiohttp.ServerDisconnectedError
+            protocol.set_response_params(
+                read_until_eof=True,
+                auto_decompress=False,
+                max_line_size=_HEAD_LINE_BYTES,
+                max_field_size=_HEAD_LINE_BYTES,
             )
-            self._fresh = self._open_session(connector)
-        return self._fresh
+            protocol.transport.write(data)
+            message, content = await protocol.read()
+            while message.code < 200:
+                message, content = await protocol.read()
+        except BaseException:
+            _drop(connection)
+            raise
+        return connection, message, content
 
-    def _open_session(self, connector: TCPConnector) -> ClientSession:
-        return ClientSession(
-            connector=connector,
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_SKIPPED,
-            auto_decompress=False,
-            trust_env=False,
-            max_line_size=_HEAD_LINE_BYTES,
-            max_field_size=_HEAD_LINE_BYTES,
-        )
+    def _origin(self, url: httpx.URL) -> ClientRequest:
+        """What aiohttp's pool wants to know: where to. One for all requests to the same place."""
+        key = (url.raw_scheme, url.netloc)
+        origin = self._origins.get(key)
+        if origin is None:
+            where = URL(f"{url.scheme}://{url.netloc.decode('ascii')}/", encoded=True)
+            origin = self._origins[key] = ClientRequest(hdrs.METH_GET, where, loop=self._loop)
+        return origin
 
-    async def _close_if_unused(self) -> None:
-        """Nothing waits in here: what is closed is idle, so that a cancelled caller leaves nothing half closed."""
+    async def _close_unused(self) -> None:
+        """Close the idle connections, and the pool with the last stream. Nothing waits in here that a cancellation could interrupt."""
         if not self._closing:
             return
         self._connector.close_idle()
-        if not self._streams and not self._pending:
-            await self._session.close()
-            if self._fresh is not None:
-                await self._fresh.close()
+        if not self._streams and not self._pending and not self._connector.closed:
+            await self._connector.close()
 
 
 class _Connector(TCPConnector):
-    """aiohttp's pool, with the two things that it does not tell or do."""
+    """aiohttp's pool, with two things that it does not tell or do."""
 
     async def _create_connection(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> ResponseHandler:
-        _connected.set(True)
+        _opened.set(True)
         return await super()._create_connection(req, traces, timeout)
 
     def close_idle(self) -> None:
@@ -189,65 +201,42 @@ class _Connector(TCPConnector):
         self._conns.clear()
 
 
-_TOO_LARGE: Final = Failure(kind="too_large", message=f"the answer is larger than {ANSWER_BYTES} bytes")
-_BROKEN: Final = Failure(kind="truncated", message="the connection broke in the middle of the answer")
+def _serialise(request: httpx.Request) -> bytes:
+    parts = [request.method.encode("ascii"), b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
+    for name, value in request.headers.raw:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"\r\n")
+    head = b"".join(parts)
+    lines = len(request.headers.raw) + 2
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        raise UpstreamError(UNSENDABLE)
+    return head + request.content
 
 
-def _limit(response: ClientResponse) -> int | None:
+def _drop(connection: Connection) -> None:
+    """Close at once, without flushing: nobody waits for what a provider would still say, and it may never read what is unsent."""
+    transport = connection.transport
+    if transport is not None:
+        transport.abort()
+    connection.close()
+
+
+def _limit(message: RawResponseMessage) -> int | None:
     """How many bytes the body may have, ``None`` for a stream. Refuses what must not be read."""
-    headers = response.headers
-    encoding = headers.get(hdrs.CONTENT_ENCODING, "identity")
-    if encoding.strip().lower() not in ("", "identity"):
+    headers = message.headers
+    if headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
         raise UpstreamError(Failure(kind="invalid_answer", message="the answer is compressed, which was not asked for"))
     if headers.get(hdrs.CONTENT_TYPE, "").lower().startswith("text/event-stream"):
         return None
-    if (response.content_length or 0) > ANSWER_BYTES:
-        raise UpstreamError(_TOO_LARGE)
+    length = headers.get(hdrs.CONTENT_LENGTH, "")
+    if length.isdecimal() and int(length) > ANSWER_BYTES:
+        raise UpstreamError(TOO_LARGE)
     return ANSWER_BYTES
 
 
 def _has_begun(error: Exception) -> bool:
-    """Whether a part of an answer came before the connection was lost."""
+    """Whether a part of an answer had come before the connection was lost."""
     return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
-
-
-def _unopened(error: Exception) -> Failure:
-    """Why there is no answer. The order matters: aiohttp's certificate and DNS errors are connection errors too."""
-    kind: FailureKind = "refused"
-    message = "the connection was lost before an answer"
-    match error:
-        case aiohttp.ServerTimeoutError():
-            kind, message = "connect_timeout", "the connection took too long"
-        case aiohttp.ClientSSLError() | ssl.SSLError() | ssl.CertificateError():
-            kind, message = "tls", f"the TLS handshake failed: {_reason(error)}"
-        case aiohttp.ClientConnectorDNSError():
-            kind, message = "dns", "the host name could not be resolved"
-        case aiohttp.ClientResponseError():
-            kind, message = "invalid_answer", "the answer is not HTTP"
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            message = "the base URL is not a usable address"
-        case aiohttp.ClientConnectorError():
-            message = f"the connection failed: {_reason(error)}"
-        case ValueError():
-            kind, message = "unsupported", "the request holds a header that cannot be sent"
-    return Failure(kind=kind, message=message)
-
-
-def _reason(error: Exception) -> str:
-    """The operating system's or OpenSSL's own words: they hold neither names nor addresses."""
-    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message or "certificate verification failed"
-    if isinstance(cause, ssl.SSLError):
-        return (cause.reason or "protocol error").lower().replace("_", " ")
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno).lower()
-    return "unreachable"
-
-
-@lru_cache(maxsize=256)
-def _url(url: str) -> URL:
-    return URL(url, encoded=True)
 
 
 @lru_cache(maxsize=1)
