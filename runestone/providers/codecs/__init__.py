@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from runestone.providers.codecs.anthropic import AnthropicCodec
 from runestone.providers.codecs.answer import Codec, Completion, Piece, StreamDecoder, Unsupported, UpstreamRequest
 from runestone.providers.codecs.openai import OpenAICodec
 
 __all__ = ["Codec", "Completion", "Piece", "StreamDecoder", "Unsupported", "UpstreamRequest", "codec_for"]
 
-_CODECS: Final[dict[str, Codec]] = {"openai": OpenAICodec()}
+_CODECS: Final[dict[str, Codec]] = {"openai": OpenAICodec(), "anthropic": AnthropicCodec()}
 
 
 def codec_for(kind: str) -> Codec:

@@ -19,6 +19,7 @@ class UpstreamRequest:
     path: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
+    dropped: tuple[str, ...] = ()  # fields of the client's request that this wire has no word for
 
 
 @frozen(kw_only=True)
