@@ -32,6 +32,7 @@ FailureKind = Literal[
     "truncated",
     "invalid_answer",
     "too_large",
+    "unsupported",  # this provider cannot serve a field of the request: nothing was sent
 ]
 
 
@@ -79,6 +80,14 @@ TREATMENTS: Final[dict[FailureKind, Treatment]] = {
     ),
     "not_found": Treatment(
         outcome="neutral", retry=False, failover=True, status=404, type="invalid_request_error", code="model_not_found"
+    ),
+    "unsupported": Treatment(
+        outcome="neutral",
+        retry=False,
+        failover=True,
+        status=400,
+        type="invalid_request_error",
+        code="unsupported_parameter",
     ),
     "caller_error": Treatment(
         outcome="neutral", retry=False, failover=False, status=400, type="invalid_request_error", code="invalid_request"

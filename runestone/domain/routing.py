@@ -1,0 +1,148 @@
+"""Which model goes where: a model name and a group become two tiers of candidates. Pure, total, cached by its caller.
+
+The rules are those of the contract: before the first ``/`` stands a provider's exact name (a pin), else a kind, else the whole string
+is a bare model. Tier 1 serves the model natively or through the group's map; tier 2 are the other members with their default model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from attrs import field, frozen
+
+from runestone.domain.errors import InvalidRequest, NoProviderAvailable
+
+DEFAULT_GROUP: Final = "default-chat-service"
+
+_FAMILIES: Final = (
+    ("openai", re.compile(r"(?:ft:)?(?:gpt-|chatgpt-|o\d|text-embedding-)")),
+    ("anthropic", re.compile(r"(?:ft:)?claude-")),
+)
+
+
+def family(model: str) -> str | None:
+    """The vendor kind whose naming ``model`` follows, or ``None``."""
+    return next((kind for kind, pattern in _FAMILIES if pattern.match(model)), None)
+
+
+@frozen(kw_only=True)
+class Member:
+    """A provider as routing sees it."""
+
+    name: str
+    kind: str
+    default_model: str
+    models: frozenset[str] = frozenset()
+
+
+@frozen(kw_only=True)
+class Group:
+    """A failover group as routing sees it. ``models``: model -> provider name or kind -> the model that is its equal there."""
+
+    name: str
+    members: tuple[str, ...]
+    models: Mapping[str, Mapping[str, str]] = field(factory=dict)
+
+
+@frozen
+class Choice:
+    """One candidate: a provider and the model it would be asked for."""
+
+    provider: str
+    model: str
+
+
+@frozen(kw_only=True)
+class Plan:
+    """The candidates of one request, by tier; the strategy ranks within a tier."""
+
+    group: str
+    tier1: tuple[Choice, ...]
+    tier2: tuple[Choice, ...] = ()
+    pinned: bool = False
+
+
+@frozen(kw_only=True)
+class Directory:
+    """All that routing needs to know: who is there, and in which groups."""
+
+    members: Mapping[str, Member]
+    groups: Mapping[str, Group]
+    kinds: frozenset[str]
+
+    def plan(self, model: str, group_header: str | None = None) -> Plan:
+        """The plan for ``model``, or :class:`InvalidRequest` / :class:`NoProviderAvailable` with the reason."""
+        group = self._group(model, group_header)
+        if model in self.groups:
+            return Plan(group=group.name, tier1=self._equals(group, model))
+        prefix, slash, rest = model.partition("/")
+        if slash and rest and prefix in self.members:
+            return Plan(group=group.name, tier1=(Choice(prefix, rest),), pinned=True)
+        members = [self.members[name] for name in group.members if name in self.members]
+        if slash and rest and prefix in self.kinds:
+            return self._of_kind(group, members, prefix, rest)
+        return self._bare(group, members, model)
+
+    def _group(self, model: str, header: str | None) -> Group:
+        if header is None:
+            return self.groups[model if model in self.groups else DEFAULT_GROUP]
+        if header not in self.groups:
+            raise InvalidRequest(
+                f"There is no group {header!r}. Leave x-runestone-group out, or name one of: {', '.join(sorted(self.groups))}.",
+                code="unknown_group",
+                param="x-runestone-group",
+            )
+        if model in self.groups and model != header:
+            raise InvalidRequest(
+                f"The model names the group {model!r}, the header x-runestone-group another one. Name one of them.",
+                code="unknown_group",
+                param="x-runestone-group",
+            )
+        return self.groups[header]
+
+    def _equals(self, group: Group, model: str) -> tuple[Choice, ...]:
+        members = (self.members[name] for name in group.members if name in self.members)
+        choices = tuple(Choice(m.name, _mapped(group, model, m) or m.default_model) for m in members)
+        if not choices:
+            raise NoProviderAvailable(
+                f"The group {group.name!r} has no provider. Set an API key for one of its members."
+            )
+        return choices
+
+    def _of_kind(self, group: Group, members: Sequence[Member], kind: str, model: str) -> Plan:
+        tier1 = tuple(Choice(m.name, model) for m in members if m.kind == kind)
+        if not tier1:
+            raise NoProviderAvailable(
+                f"The group {group.name!r} has no provider of kind {kind!r}. Set its API key, or ask for another model."
+            )
+        known = family(model) is not None
+        tier2 = tuple(Choice(m.name, m.default_model) for m in members if m.kind != kind) if known else ()
+        return Plan(group=group.name, tier1=tier1, tier2=tier2)
+
+    def _bare(self, group: Group, members: Sequence[Member], model: str) -> Plan:
+        tier1 = tuple(
+            Choice(m.name, _mapped(group, model, m) or model)
+            for m in members
+            if m.kind == family(model) or model in m.models or _mapped(group, model, m)
+        )
+        first = {choice.provider for choice in tier1}
+        if not tier1 and family(model) is None:
+            raise InvalidRequest(
+                f"The model {model[:100]!r} does not exist here. Ask GET /v1/models, or name a provider before it: openai/{model[:100]}.",
+                code="model_not_found",
+                status=404,
+                param="model",
+            )
+        tier2 = tuple(Choice(m.name, m.default_model) for m in members if m.name not in first)
+        if not tier1 and not tier2:
+            raise NoProviderAvailable(
+                f"No provider serves {model[:100]!r}: none is configured. Set OPENAI_API_KEY or ANTHROPIC_API_KEY."
+            )
+        return Plan(group=group.name, tier1=tier1, tier2=tier2)
+
+
+def _mapped(group: Group, model: str, member: Member) -> str | None:
+    entry = group.models.get(model, {})
+    return entry.get(member.name) or entry.get(member.kind)

@@ -1,0 +1,49 @@
+"""A value that no rendering shows."""
+
+from __future__ import annotations
+
+import hmac
+from typing import NoReturn
+
+_MASK = "***"
+
+
+class Secret:
+    """Holds a key. Only :meth:`reveal` gives it; text, logs, copies of data and pickles do not."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the one place that sends it."""
+        return self._value
+
+    def masked(self) -> str:
+        """Its last four characters where it is long enough to spare them."""
+        return f"{_MASK}{self._value[-4:]}" if len(self._value) >= 16 else _MASK
+
+    def __repr__(self) -> str:
+        return _MASK
+
+    def __str__(self) -> str:
+        return _MASK
+
+    def __format__(self, spec: str) -> str:
+        return format(_MASK, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret cannot be pickled")
