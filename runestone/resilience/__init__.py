@@ -1,0 +1,1 @@
+"""Machines that are values: breaker, throttle, quarantine, health, retry, selection."""
