@@ -1,0 +1,37 @@
+"""What protects a node without inbound keys from the web pages that its user has open: only this machine's own programs may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from runestone.domain.errors import InvalidRequest, NotAllowed, RunestoneError
+
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def refusal(headers: Mapping[bytes, bytes]) -> RunestoneError | None:
+    """Why a request to a node without keys is refused: a foreign Host (DNS rebinding), a foreign Origin, or a form's content type."""
+    host = _hostname("//" + headers.get(b"host", b"localhost").decode("latin-1"))
+    if not _is_local(host):
+        return NotAllowed(
+            "Without inbound keys only a loopback Host is served. Use http://localhost, or set RUNESTONE_API_KEYS."
+        )
+    origin = headers.get(b"origin")
+    if origin is not None and not _is_local(_hostname(origin.decode("latin-1"))):
+        return NotAllowed("Without inbound keys no foreign Origin is served. Set RUNESTONE_API_KEYS.")
+    kind = headers.get(b"content-type")
+    if kind is not None and kind.split(b";")[0].strip().lower() != b"application/json":
+        return InvalidRequest("Send JSON as Content-Type: application/json.", status=415, code="unsupported_media_type")
+    return None
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _is_local(host: str | None) -> bool:
+    return host is not None and (host in _LOCAL or (host.startswith("127.") and host.replace(".", "").isdigit()))

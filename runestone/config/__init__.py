@@ -1,0 +1,1 @@
+"""Settings: from the environment into frozen values, every problem told at once."""

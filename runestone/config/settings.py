@@ -1,0 +1,140 @@
+"""The settings in force: frozen, validated, with no secret in any rendering. Times are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from attrs import field, frozen, validators
+
+from runestone.domain.secret import Secret
+from runestone.resilience.breaker import BreakerPolicy
+from runestone.resilience.retry import RetryPolicy
+from runestone.resilience.selection import Strategy
+
+Mode = Literal["enhanced", "legacy"]
+LogFormat = Literal["auto", "json", "pretty"]
+_positive = validators.gt(0)
+
+
+@frozen(kw_only=True)
+class ServerSettings:
+    """Where the node listens, and what a client may send."""
+
+    host: str = "127.0.0.1"
+    port: int = field(default=4003, validator=[validators.ge(0), validators.le(65535)])
+    health_port: int = field(default=4004, validator=[validators.ge(0), validators.le(65535)])
+    admin_socket: Path
+    drain_timeout_seconds: float = 30.0
+    body_limit_bytes: int = field(default=32 * 1024 * 1024, validator=_positive)
+    body_timeout_seconds: float = field(default=30.0, validator=_positive)
+    mode: Mode = "enhanced"
+
+
+@frozen(kw_only=True)
+class TimeoutSettings:
+    """How long things may take."""
+
+    request_deadline_seconds: float = field(default=600.0, validator=_positive)
+    first_token_seconds: float = field(default=30.0, validator=_positive)
+    idle_seconds: float = field(default=30.0, validator=_positive)
+    connect_seconds: float = field(default=5.0, validator=_positive)
+
+
+@frozen(kw_only=True)
+class ProviderSettings:
+    """One provider."""
+
+    name: str
+    kind: Literal["openai", "anthropic"]
+    base_url: str
+    api_key: Secret | None = None
+    timeout_seconds: float = field(default=120.0, validator=_positive)
+    retry: RetryPolicy = RetryPolicy()
+    circuit_breaker: bool = True
+    breaker: BreakerPolicy = BreakerPolicy()
+    default_model: str
+    models: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+
+
+@frozen(kw_only=True)
+class GroupSettings:
+    """One failover group."""
+
+    name: str
+    providers: tuple[str, ...]
+    strategy: Strategy = "round_robin"
+    max_attempts: int = field(default=3, validator=validators.ge(1))
+    health_threshold: float = field(default=0.7, validator=[validators.ge(0), validators.le(1)])
+    models: Mapping[str, Mapping[str, str]] = field(factory=dict)
+    weights: Mapping[str, float] = field(factory=dict)
+
+
+@frozen
+class InboundKey:
+    """A key that clients send: its name, and the SHA-256 of it."""
+
+    name: str
+    digest: bytes = field(repr=False)
+
+
+@frozen(kw_only=True)
+class AuthSettings:
+    """Inbound keys; none: only this machine may ask."""
+
+    keys: tuple[InboundKey, ...] = ()
+
+
+@frozen(kw_only=True)
+class LogSettings:
+    """How much is logged, and in which form."""
+
+    level: str = "INFO"
+    format: LogFormat = "auto"
+
+
+@frozen
+class ProviderRefusal:
+    """A provider that is not started, and why."""
+
+    name: str
+    code: str
+    message: str
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything."""
+
+    server: ServerSettings
+    timeouts: TimeoutSettings = TimeoutSettings()
+    providers: tuple[ProviderSettings, ...] = ()
+    groups: tuple[GroupSettings, ...] = ()
+    auth: AuthSettings = AuthSettings()
+    logs: LogSettings = LogSettings()
+    max_upstream_calls: int = 4
+    warnings: tuple[str, ...] = ()
+    refusals: tuple[ProviderRefusal, ...] = ()
+
+
+@frozen(kw_only=True)
+class Problem:
+    """One thing that is wrong with the settings."""
+
+    where: str
+    what: str
+    got: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; got {self.got}; allowed: {self.allowed}"
+
+
+class ConfigurationError(Exception):
+    """The settings cannot be used; all that is wrong with them, at once."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
