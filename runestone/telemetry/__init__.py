@@ -1,0 +1,1 @@
+"""What happened: events, metrics, logs."""

@@ -1,0 +1,138 @@
+"""The node's metrics, under the names that Prometheus users expect. Label values come from configuration only."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from collections.abc import Iterable
+from typing import Any, Final
+
+from aioprometheus import Registry
+
+import runestone
+from runestone.telemetry.events import (
+    AttemptFinished,
+    BreakerChanged,
+    Event,
+    Failover,
+    FailoverExhausted,
+    ProviderThrottled,
+    RequestFinished,
+    Retry,
+)
+from runestone.telemetry.series import EscapingFormatter, Family
+
+_SECONDS: Final = tuple(0.01 * 2**n for n in range(14))  # OpenTelemetry's: 0.01 to 81.92
+_STATES: Final = ("closed", "open", "half_open")
+
+
+class Metrics:
+    """All metrics of one node, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self._registry = Registry()
+        counter, gauge, histogram = Family.counter, Family.gauge, Family.histogram
+        self.build = gauge(registry, "runestone_build_info", "The version that runs.")
+        self.requests = counter(registry, "runestone_requests_total", "Client requests.")
+        self.request_seconds = histogram(registry, "runestone_request_duration_seconds", "Client requests.", _SECONDS)
+        self.in_flight = gauge(registry, "runestone_request_in_flight", "Client requests in flight.")
+        self.attempts = counter(registry, "runestone_provider_attempts_total", "Upstream calls.")
+        self.attempt_seconds = histogram(registry, "runestone_provider_duration_seconds", "Upstream calls.", _SECONDS)
+        self.first_chunk_seconds = histogram(
+            registry, "runestone_provider_time_to_first_chunk_seconds", "From the call to the first content.", _SECONDS
+        )
+        self.tokens = counter(registry, "runestone_tokens_total", "Tokens that providers reported.")
+        self.score = gauge(registry, "runestone_provider_health_score", "Health score, 0 to 1.")
+        self.up = gauge(registry, "runestone_provider_up", "Whether the provider may be asked.")
+        self.breaker = gauge(registry, "runestone_circuit_breaker_state", "1 for the state that it is in.")
+        self.transitions = counter(registry, "runestone_circuit_breaker_transitions_total", "Changes of state.")
+        self.throttles = counter(registry, "runestone_provider_throttled_total", "429 answers of providers.")
+        self.retries = counter(registry, "runestone_retries_total", "Calls of the same provider again.")
+        self.failovers = counter(registry, "runestone_failovers_total", "Calls of another provider.")
+        self.exhausted = counter(registry, "runestone_failover_exhausted_total", "Requests that nobody would take.")
+        self.restarts = gauge(registry, "runestone_actor_restarts_total", "Restarts of processes of the tree.")
+        self.mailbox = gauge(registry, "runestone_actor_mailbox_depth", "Messages that wait.")
+        self.process = gauge(registry, "process_resident_memory_bytes", "Resident memory.")
+        self.cpu = gauge(registry, "process_cpu_seconds_total", "User and system time.")
+        self.descriptors = gauge(registry, "process_open_fds", "Open file descriptors.")
+        self._models: dict[str, frozenset[str]] = {}
+        self.build.at(version=runestone.__version__, python=platform.python_version()).set(1)
+
+    def add_provider(self, name: str, models: Iterable[str], groups: Iterable[str]) -> None:
+        """Start the series of a provider at zero, so that a rate sees its first error."""
+        self._models[name] = frozenset(models)
+        for state in _STATES:
+            self.breaker.at(provider=name, state=state).set(state == "closed")
+            self.transitions.at(provider=name, to=state)
+        for model in self._models[name]:
+            self.attempts.at(provider=name, model=model, outcome="ok")
+        self.score.at(provider=name).set(1.0)
+        self.up.at(provider=name).set(1)
+        self.throttles.at(provider=name)
+        for group in groups:
+            self.exhausted.at(group=group)
+
+    def handle(self, event: Event) -> None:
+        """Count one event."""
+        match event:
+            case RequestFinished():
+                self._request(event)
+            case AttemptFinished():
+                self._attempt(event)
+            case Retry(provider=provider, reason=reason):
+                self.retries.at(provider=provider, reason=reason).inc()
+            case Failover(group=group, origin=origin, target=target, reason=reason):
+                self.failovers.at(group=group, **{"from": origin}, to=target, reason=reason).inc()
+            case FailoverExhausted(group=group):
+                self.exhausted.at(group=group).inc()
+            case ProviderThrottled(provider=provider):
+                self.throttles.at(provider=provider).inc()
+            case BreakerChanged(provider=provider, after=after):
+                self.transitions.at(provider=provider, to=after).inc()
+                for state in _STATES:
+                    self.breaker.at(provider=provider, state=state).set(state == after)
+
+    def _request(self, event: RequestFinished) -> None:
+        stream = "true" if event.stream else "false"
+        status = f"{event.status // 100}xx" if event.status else "none"
+        self.requests.at(route=event.route, stream=stream, status_class=status, outcome=event.outcome).inc()
+        self.request_seconds.at(route=event.route, stream=stream).observe(event.duration_seconds)
+
+    def _attempt(self, event: AttemptFinished) -> None:
+        name = event.provider
+        model = event.model if event.model in self._models.get(name, ()) else "other"
+        stream = "true" if event.stream else "false"
+        self.attempts.at(provider=name, model=model, outcome=event.outcome).inc()
+        self.attempt_seconds.at(provider=name, stream=stream).observe(event.duration_seconds)
+        if event.stream and event.first_content_seconds is not None:
+            self.first_chunk_seconds.at(provider=name).observe(event.first_content_seconds)
+        if (usage := event.usage) is not None:
+            for kind, count in (
+                ("input", usage.input_tokens),
+                ("output", usage.output_tokens),
+                ("cached_input", usage.cached_tokens),
+                ("reasoning", usage.reasoning_tokens),
+            ):
+                self.tokens.at(provider=name, model=model, type=kind).inc(count)
+
+    def render(self) -> bytes:
+        """Prometheus' text format."""
+        self._look_at_the_process()
+        return bytes(EscapingFormatter().marshall(self._registry))
+
+    def snapshot(self) -> dict[str, Any]:
+        """The same as plain numbers, by metric and label values."""
+        self._look_at_the_process()
+        families = {k: v for k, v in vars(self).items() if isinstance(v, Family)}
+        return {name: family.values() for name, family in families.items()}
+
+    def _look_at_the_process(self) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        self.cpu.at().set(usage.ru_utime + usage.ru_stime)
+        try:
+            with open("/proc/self/statm", encoding="ascii") as statm:
+                self.process.at().set(int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+            self.descriptors.at().set(len(os.listdir("/proc/self/fd")))
+        except OSError:
+            self.process.at().set(usage.ru_maxrss * 1024)
