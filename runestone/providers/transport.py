@@ -189,7 +189,9 @@ class Transport(httpx.AsyncBaseTransport):
 class _Connector(TCPConnector):
     """aiohttp's pool, with two things that it does not tell or do."""
 
-    async def _create_connection(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> ResponseHandler:
+    async def _create_connection(
+        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+    ) -> ResponseHandler:
         _opened.set(True)
         return await super()._create_connection(req, traces, timeout)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from runestone.providers.codecs.anthropic import AnthropicCodec
 from runestone.providers.codecs.answer import Codec, Completion, Piece, StreamDecoder, Unsupported, UpstreamRequest
+from runestone.providers.codecs.anthropic import AnthropicCodec
 from runestone.providers.codecs.openai import OpenAICodec
 
 __all__ = ["Codec", "Completion", "Piece", "StreamDecoder", "Unsupported", "UpstreamRequest", "codec_for"]

@@ -11,10 +11,10 @@ from attrs import evolve
 from runestone.domain.chat import ChatRequest
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.domain.secret import Secret
+from runestone.providers.codecs.answer import Completion, StreamDecoder, Unsupported, UpstreamRequest
 from runestone.providers.codecs.anthropic_answer import completion_of
 from runestone.providers.codecs.anthropic_request import translate
 from runestone.providers.codecs.anthropic_stream import AnthropicStream
-from runestone.providers.codecs.answer import Completion, StreamDecoder, Unsupported, UpstreamRequest
 from runestone.providers.codecs.errors import failure_of_answer, failure_of_event
 from runestone.providers.codecs.refusal import Refused
 

@@ -60,7 +60,9 @@ def _message(message: Mapping[str, Any], where: str) -> tuple[str, list[Block]]:
                 result["content"] = blocks
             return "user", [result]
         case _:
-            raise Refused(f"{where}.role", f"{where}.role must be system, developer, user, assistant or tool for this provider.")
+            raise Refused(
+                f"{where}.role", f"{where}.role must be system, developer, user, assistant or tool for this provider."
+            )
 
 
 def _assistant(message: Mapping[str, Any], where: str) -> list[Block]:

@@ -94,12 +94,15 @@ def _sampling(body: Mapping[str, Any], able: Capabilities, dropped: list[str], *
     if not able.sampling or thinking:
         dropped += [name for name, value in given.items() if value != 1]
         return {}
-    if temperature is not None:
+    if temperature is not None and not 0 <= temperature <= 1:
         given["temperature"] = min(max(temperature, 0), 1)
+        dropped.append("temperature")  # its range ends at 1 here: it is not what was asked for
     return given
 
 
-def _thinking(body: Mapping[str, Any], out: Mapping[str, Any], able: Capabilities, dropped: list[str]) -> dict[str, Any]:
+def _thinking(
+    body: Mapping[str, Any], out: Mapping[str, Any], able: Capabilities, dropped: list[str]
+) -> dict[str, Any]:
     effort = body.get("reasoning_effort")
     if effort in (None, "none"):
         return {}
@@ -126,7 +129,11 @@ def _unsigned_tool_use(turns: list[dict[str, Any]]) -> bool:
 
 
 def _output(
-    body: Mapping[str, Any], out: Mapping[str, Any], able: Capabilities, system: list[dict[str, Any]], dropped: list[str]
+    body: Mapping[str, Any],
+    out: Mapping[str, Any],
+    able: Capabilities,
+    system: list[dict[str, Any]],
+    dropped: list[str],
 ) -> dict[str, Any]:
     wanted = body.get("response_format")
     kind = wanted.get("type") if isinstance(wanted, Mapping) else wanted
@@ -138,7 +145,9 @@ def _output(
         return {}
     schema = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
     if kind != "json_schema" or not isinstance(schema, Mapping) or not isinstance(schema.get("schema"), Mapping):
-        raise Refused("response_format", "response_format must be of type text, json_object, or json_schema with a schema.")
+        raise Refused(
+            "response_format", "response_format must be of type text, json_object, or json_schema with a schema."
+        )
     if not able.schemas:
         raise Refused("response_format", "This model takes no JSON schema: choose a newer one.")
     try:
@@ -154,7 +163,10 @@ def _closed(schema: Any) -> Any:
         return [_closed(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    out = {key: _closed(value) if key not in ("enum", "const", "default", "required") else value for key, value in schema.items()}
+    out = {
+        key: _closed(value) if key not in ("enum", "const", "default", "required") else value
+        for key, value in schema.items()
+    }
     if schema.get("type") == "object":
         out["additionalProperties"] = False
     return out

@@ -115,7 +115,9 @@ class AnthropicStream:
         elif block.kind == "tool_use":
             block.tool, self._tools = self._tools, self._tools + 1
             function = {"name": given.get("name"), "arguments": ""}
-            self._emit_content({"tool_calls": [{"index": block.tool, "id": given.get("id"), "type": "function", "function": function}]})
+            self._emit_content(
+                {"tool_calls": [{"index": block.tool, "id": given.get("id"), "type": "function", "function": function}]}
+            )
         elif block.kind == "redacted_thinking":
             self._emit_content({"thinking_blocks": [dict(given)]})
 

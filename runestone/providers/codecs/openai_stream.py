@@ -23,7 +23,16 @@ from runestone.providers.sse import EVENT_BYTES, Blocks, parse
 DONE: Final = b"data: [DONE]\n\n"
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*(?!null|\s)')
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(?!null|\s)')
-_CONTENT: Final = ("content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning", "audio", "thinking_blocks")
+_CONTENT: Final = (
+    "content",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "reasoning_content",
+    "reasoning",
+    "audio",
+    "thinking_blocks",
+)
 
 
 class OpenAIStream:

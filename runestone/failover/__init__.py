@@ -1,0 +1,1 @@
+"""Failover: who is asked next, and the one loop that asks."""

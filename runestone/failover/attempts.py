@@ -1,0 +1,132 @@
+"""The one loop of retries and failover. It runs in the request's own task: Admit -> Lease | Wait | Exhausted, again until one answers.
+
+Up to the commit point (the first content, or a real end) any candidate may still answer; after it, what goes wrong is told to the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from attrs import evolve
+
+from runestone.config.settings import TimeoutSettings
+from runestone.domain.chat import ChatRequest
+from runestone.domain.errors import NoProviderAvailable, RunestoneError, UpstreamFailed
+from runestone.domain.failure import Failure, UpstreamError
+from runestone.failover.call import UpstreamCall
+from runestone.providers.codecs import codec_for
+from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Tried, Unroutable, Wait
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import Failover, Retry
+from supervisors import ActorError, Via
+
+_ADMIT_SECONDS = 5.0
+_RESTARTED_SECONDS = 0.05  # between two tries to reach a failover actor that is being restarted
+_RESTARTED_TRIES = 20
+
+
+class Attempts:
+    """The attempts of one request. Use it as a context manager: leaving it closes the upstream and gives the lease back."""
+
+    def __init__(self, chat: ChatRequest, failover: Via, timeouts: TimeoutSettings, bus: Bus, deadline: float) -> None:
+        self._chat = chat
+        self._failover = failover
+        self._timeouts = timeouts
+        self._bus = bus
+        self._admit = Admit(model=chat.model, group=chat.group, deadline=deadline)
+        self._call: UpstreamCall | None = None
+        self.calls = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._call is not None:
+            await self._call.close()
+
+    async def open(self) -> UpstreamCall:
+        """Call candidates until one has passed its commit point.
+
+        Raises:
+            NoProviderAvailable: nobody would take the request.
+            UpstreamFailed: all that took it have failed; the last failure is told.
+            InvalidRequest: no candidate can serve a field of the request.
+        """
+        while True:
+            match await self._ask():
+                case Wait(seconds=seconds):
+                    await asyncio.sleep(seconds)
+                    self._admit = evolve(self._admit, waited=True)
+                case Exhausted() as exhausted:
+                    raise self._give_up(exhausted)
+                case Unroutable(error):
+                    raise error
+                case lease:
+                    try:
+                        return await self._attempt(lease)
+                    except UpstreamError as error:
+                        self._failed(lease, error.failure)
+
+    async def _ask(self) -> Admission:
+        """One admission. An actor that dies with it has taken no decision, so it is asked again: the next incarnation answers."""
+        for left in range(_RESTARTED_TRIES, -1, -1):
+            try:
+                return await self._failover.call(self._admit, timeout=_ADMIT_SECONDS)
+            except ActorError:
+                if not left:
+                    raise
+            await asyncio.sleep(_RESTARTED_SECONDS)
+        raise AssertionError
+
+    async def _attempt(self, lease: Lease) -> UpstreamCall:
+        self.calls += 1
+        self._tell(lease)
+        call = self._call = UpstreamCall(self._chat, lease, codec_for(lease.settings.kind), self._timeouts, self._bus)
+        try:
+            await call.open()
+        except UpstreamError as error:
+            self._call = None
+            self.calls -= error.failure.kind == "unsupported"
+            await call.close()
+            raise
+        return call
+
+    def _tell(self, lease: Lease) -> None:
+        if not self._admit.tried:
+            return
+        last = self._admit.tried[-1]
+        if last.choice.provider == lease.choice.provider:
+            self._bus.emit(Retry(provider=lease.choice.provider, reason=last.failure.kind))
+        else:
+            origin, target = last.choice.provider, lease.choice.provider
+            self._bus.emit(Failover(group=lease.plan.group, origin=origin, target=target, reason=last.failure.kind))
+
+    def _failed(self, lease: Lease, failure: Failure) -> None:
+        """Note the failure for the next admission; the caller's own error ends the loop at once."""
+        if not failure.treatment.failover:
+            raise UpstreamFailed(failure, same_wire=lease.settings.kind == self._chat.wire)
+        tried = self._admit.tried
+        if tried and tried[-1].choice.provider == lease.choice.provider:
+            tried, calls = tried[:-1], tried[-1].calls + 1
+        else:
+            calls = 1
+        now = Tried(choice=lease.choice, tier=lease.tier, kind=lease.settings.kind, calls=calls, failure=failure)
+        self._admit = evolve(self._admit, plan=lease.plan, tried=(*tried, now), calls=self.calls, waited=False)
+
+    def _give_up(self, exhausted: Exhausted) -> RunestoneError:
+        if self._admit.tried:
+            served = [t for t in self._admit.tried if t.failure.kind != "unsupported"]
+            last = (served or self._admit.tried)[-1]
+            return UpstreamFailed(last.failure, same_wire=last.kind == self._chat.wire)
+        throttled = exhausted.refusals and all(r.reason == "throttled" for r in exhausted.refusals)
+        unserved = ", ".join(f"{r.provider} ({r.reason.replace('_', ' ')})" for r in exhausted.refusals)
+        return NoProviderAvailable(
+            f"No provider of the group {exhausted.group!r} takes requests now: {unserved or 'none is configured'}. Try again later.",
+            status=429 if throttled else 503,
+            code="rate_limit_exceeded" if throttled else "no_provider_available",
+            retry_after_seconds=exhausted.retry_after_seconds,
+        )

@@ -1,0 +1,235 @@
+"""One upstream call with a lease in hand: opened up to its commit point, read to its end, closed in the task that opened it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import lru_cache
+from typing import Final, NoReturn
+
+import httpx
+
+from runestone.config.settings import TimeoutSettings
+from runestone.domain.chat import ChatRequest, Usage
+from runestone.domain.failure import Failure, FailureKind, UpstreamError
+from runestone.domain.outcome import Outcome
+from runestone.failover.idle import IdleWatch
+from runestone.providers.codecs import Codec, StreamDecoder
+from runestone.providers.codecs.answer import Piece, Unsupported
+from runestone.providers.messages import Lease
+from runestone.providers.transport import UpstreamStream
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import AttemptFinished
+
+_AFTER_END_SECONDS: Final = 0.5  # what a stream gets for usage and its terminal event once its finish reason has come
+_ERROR_BODY_BYTES: Final = 64 * 1024
+_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_HEAD_BYTES: Final = 1024 * 1024  # before the first content
+
+
+class UpstreamCall:
+    """One attempt. :meth:`open` reaches the commit point, :meth:`read` gives what follows, :meth:`close` ends it in every case."""
+
+    def __init__(self, chat: ChatRequest, lease: Lease, codec: Codec, timeouts: TimeoutSettings, bus: Bus) -> None:
+        self.chat = chat
+        self.lease = lease
+        self.ended = False  # nothing follows what has been read
+        self.head = b""  # what came up to the commit point, in the client's wire
+        self.usage: Usage | None = None
+        self.first_content_seconds: float | None = None
+        self._codec = codec
+        self._timeouts = timeouts
+        self._bus = bus
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._stream: UpstreamStream | None = None
+        self._decoder: StreamDecoder | None = None
+        self._idle: IdleWatch | None = None
+        self._outcome: Outcome = "neutral"
+        self._failure: Failure | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Send the request and wait for the commit point.
+
+        Raises:
+            UpstreamError: the attempt failed; nothing of it has reached the client.
+        """
+        request = self._request()
+        settings = self.lease.settings
+        kind: FailureKind = "first_token_timeout" if self.chat.stream else "timeout"
+        limit = (
+            min(self._timeouts.first_token_seconds, settings.timeout_seconds)
+            if self.chat.stream
+            else settings.timeout_seconds
+        )
+        try:
+            async with asyncio.timeout(limit):
+                response = await self.lease.transport.handle_async_request(request)
+                assert isinstance(response.stream, UpstreamStream)
+                self._stream = response.stream
+                await self._commit(response)
+        except TimeoutError:
+            self._fail(Failure(kind=kind, message=f"{settings.name} gave no answer within {limit:g} s"))
+        except UpstreamError as error:
+            self._fail(error.failure)
+        self.first_content_seconds = self._loop.time() - self._started
+        self.lease.first_content(self.first_content_seconds)
+
+    async def read(self) -> bytes:
+        """The next bytes for the client, ``b""`` after the last.
+
+        Raises:
+            UpstreamError: the upstream broke, stalled or told an error after the commit point.
+        """
+        while not self.ended:
+            if self._failure is not None:
+                raise UpstreamError(self._failure)
+            piece = await self._next_piece()
+            if piece.failure is not None:
+                self._note(piece.failure)
+            if piece.ended:
+                self._succeed()
+            if piece.data:
+                return piece.data
+        return b""
+
+    async def close(self) -> None:
+        """Close the upstream, give the lease back, tell what became of it. The first call counts."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._idle is not None:
+            self._idle.stop()
+        self.lease.release(self._outcome, self._failure)
+        seconds = self._loop.time() - self._started
+        self._bus.emit(
+            AttemptFinished(
+                provider=self.lease.choice.provider,
+                model=self.lease.choice.model,
+                stream=self.chat.stream,
+                outcome=self._failure.kind if self._failure else "ok" if self._outcome == "success" else "cancelled",
+                duration_seconds=seconds,
+                first_content_seconds=self.first_content_seconds,
+                usage=self.usage,
+            )
+        )
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    # -- up to the commit point --------------------------------------------------------------------------------------
+
+    def _request(self) -> httpx.Request:
+        settings = self.lease.settings
+        assert settings.api_key is not None
+        sent = self._codec.request(
+            self.chat, model=self.lease.choice.model, api_key=settings.api_key, extra_headers=settings.headers
+        )
+        if isinstance(sent, Unsupported):
+            self._fail(Failure(kind="unsupported", message=sent.message, param=sent.field))
+        return httpx.Request("POST", _url(settings.base_url, sent.path), headers=list(sent.headers), content=sent.body)
+
+    async def _commit(self, response: httpx.Response) -> None:
+        if response.status_code != 200:
+            body = await self._read_all(_ERROR_BODY_BYTES, cut=True)
+            raise UpstreamError(
+                self._codec.failure(response.status_code, response.headers, body, now_epoch=time.time())
+            )
+        if not self.chat.stream:
+            self._complete(await self._read_all(_ANSWER_BYTES))
+        elif "json" in response.headers.get("content-type", ""):
+            self._codec.completion(self.chat, await self._read_all(_ANSWER_BYTES), created=int(time.time()))
+            raise UpstreamError(
+                Failure(kind="invalid_answer", message="the answer to a streaming request is not a stream")
+            )
+        else:
+            await self._first_content()
+
+    def _complete(self, body: bytes) -> None:
+        completion = self._codec.completion(self.chat, body, created=int(time.time()))
+        self.head, self.usage = completion.body, completion.usage
+        self._succeed()
+
+    async def _first_content(self) -> None:
+        assert self._stream is not None
+        self._decoder = self._codec.stream(self.chat, created=int(time.time()))
+        self._idle = IdleWatch(self._loop, self._stream, self._timeouts.idle_seconds, self.lease.choice.provider)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            piece = await self._next_piece()
+            parts.append(piece.data)
+            size += len(piece.data)
+            if piece.failure is not None and not piece.content:
+                raise UpstreamError(piece.failure)
+            if piece.failure is not None:
+                self._note(piece.failure)
+            if piece.ended:
+                self._succeed()
+            if piece.content or piece.finished:
+                self.head = b"".join(parts)
+                return
+            if size > _HEAD_BYTES:
+                raise UpstreamError(Failure(kind="too_large", message="a megabyte came without any content"))
+
+    async def _read_all(self, limit: int, *, cut: bool = False) -> bytes:
+        assert self._stream is not None
+        parts: list[bytes] = []
+        size = 0
+        async for data in self._stream:
+            parts.append(data)
+            size += len(data)
+            if size > limit:
+                if cut:
+                    break
+                raise UpstreamError(Failure(kind="too_large", message=f"the answer is larger than {limit} bytes"))
+        return b"".join(parts)[:limit]
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def _next_piece(self) -> Piece:
+        assert self._stream is not None
+        assert self._decoder is not None
+        assert self._idle is not None
+        self._idle.reading()
+        try:
+            data = await anext(self._stream)
+        except StopAsyncIteration:
+            return self._at_eof()
+        except UpstreamError as error:
+            piece = self._at_eof()
+            if piece.failure is not None:
+                piece.failure = error.failure
+            return piece
+        finally:
+            self._idle.pause()
+        piece = self._decoder.feed(data)
+        if piece.finished and not piece.ended:
+            self._idle.end_within(_AFTER_END_SECONDS)
+        return piece
+
+    def _at_eof(self) -> Piece:
+        """The upstream says no more. Whole if its finish reason has come, else a truncation: the decoder knows."""
+        assert self._decoder is not None
+        return self._decoder.eof()
+
+    # -- endings -----------------------------------------------------------------------------------------------------
+
+    def _succeed(self) -> None:
+        self.ended, self._outcome = True, "success"
+        if self._decoder is not None:
+            self.usage = self._decoder.usage
+
+    def _note(self, failure: Failure) -> None:
+        self._failure, self._outcome = failure, failure.treatment.outcome
+        if self._decoder is not None:
+            self.usage = self._decoder.usage
+
+    def _fail(self, failure: Failure) -> NoReturn:
+        self._note(failure)
+        raise UpstreamError(failure) from None
+
+
+@lru_cache(maxsize=256)
+def _url(base_url: str, path: str) -> httpx.URL:
+    return httpx.URL(base_url.rstrip("/") + path)

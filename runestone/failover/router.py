@@ -1,0 +1,265 @@
+"""The failover actor: routes each admission to the candidate of its turn, and owns cursors, the retry budget and the statistics.
+
+It keeps nothing per request: what it must know of one travels in the message. An admission is forwarded, so the provider's answer goes
+straight to the request; a provider that refuses casts the same envelope back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from attrs import define, field, frozen
+
+from runestone.config.settings import GroupSettings, Settings
+from runestone.domain.errors import RunestoneError
+from runestone.domain.routing import Directory, Group, Member, Plan
+from runestone.failover.plan import Rules, Scene, after_refusals, retry_wait, turns
+from runestone.providers import names
+from runestone.providers.memory import ProviderMemory
+from runestone.providers.messages import Acquire, Admission, Admit, Declined, Exhausted, Refused, Turn, Unroutable, Wait
+from runestone.resilience.retry import RetryPolicy
+from runestone.resilience.retry_budget import RetryBudget
+from runestone.resilience.selection import Candidate
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import FailoverExhausted
+from supervisors import NO_REPLY, Call, Caller, GenServer, Registry
+
+_PLANS_KEPT = 1024
+
+
+@frozen
+class GetStats(Call["dict[str, object]"]):
+    """The statistics of one group, by the name of the group."""
+
+    group: str
+
+
+@define(slots=True)
+class GroupStats:
+    """What has happened in one group since the actor started."""
+
+    requests: int = 0
+    attempts: int = 0
+    failovers: int = 0
+    retries: int = 0
+    exhausted: int = 0
+    panics: int = 0
+    share: Counter[str] = field(factory=Counter)
+    refusals: Counter[str] = field(factory=Counter)
+
+
+class FailoverRouter(GenServer[Declined]):
+    """One for the whole node."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        memories: Mapping[str, ProviderMemory],
+        registry: Registry,
+        bus: Bus,
+        chance: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._memories = memories
+        self._registry = registry
+        self._bus = bus
+        self._chance = chance
+        self._groups = {group.name: group for group in settings.groups}
+        self._rules = {group.name: _rules(group, settings) for group in settings.groups}
+        self._stats = {group.name: GroupStats() for group in settings.groups}
+        self._cursors: Counter[str] = Counter()
+        self._budget = RetryBudget()
+        self._poor: set[str] = set()
+        self._plans: OrderedDict[tuple[str, str | None], Plan] = OrderedDict()
+        self._directory = directory(settings)
+        self._vias = {name: registry.via(names.provider(name)) for name in memories}
+
+    def status(self) -> Mapping[str, object]:
+        """What the tree shows of this actor."""
+        return {"groups": len(self._groups), "requests": sum(s.requests for s in self._stats.values())}
+
+    def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
+        """Admit, or tell."""
+        match message:
+            case Admit():
+                self._admit(message, caller)
+                return NO_REPLY
+            case GetStats(group):
+                return self._describe(group)
+            case _:
+                raise TypeError(message)
+
+    def handle_cast(self, message: Declined) -> None:
+        """A candidate refused: the next one's turn."""
+        acquire, refused = message.acquire, message.refused
+        self._stats[acquire.plan.group].refusals[f"{refused.provider}:{refused.reason}"] += 1
+        self._count(acquire.admit, acquire.plan, refused.provider, by=-1, panic=acquire.panic)
+        self._next(
+            acquire.admit, acquire.plan, acquire.rest, (*acquire.refusals, refused), acquire.wait, message.caller
+        )
+
+    # -- routing -----------------------------------------------------------------------------------------------------
+
+    def _route(self, model: str, group: str | None) -> Plan | RunestoneError:
+        key = (model, group)
+        if (plan := self._plans.get(key)) is None:
+            try:
+                plan = self._directory.plan(model, group)
+            except RunestoneError as error:
+                return error
+            self._plans[key] = plan
+            if len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return plan
+
+    # -- admission ---------------------------------------------------------------------------------------------------
+
+    def _admit(self, admit: Admit, caller: Caller[Admission]) -> None:
+        plan = admit.plan or self._route(admit.model, admit.group)
+        if isinstance(plan, RunestoneError):
+            caller.reply(Unroutable(plan))
+            return
+        now, stats, rules = self.now(), self._stats[plan.group], self._rules[plan.group]
+        if admit.calls == 0:
+            stats.requests += 1
+            self._cursors[plan.group] += 1
+            self._budget = self._budget.deposit(now)
+        elif (len(admit.tried) > 1 or admit.waited) and not self._withdraw(now):
+            self._exhausted(Exhausted(group=plan.group, reason="budget"), caller)
+            return
+        wait = retry_wait(admit, self._retry_policy(admit), rules, now=now, chance=self._chance())
+        order = turns(admit, plan, rules, self._scene(plan, now), wait)
+        self._next(admit, plan, order, (), wait, caller)
+
+    def _next(
+        self,
+        admit: Admit,
+        plan: Plan,
+        order: tuple[Turn, ...],
+        refusals: tuple[Refused, ...],
+        wait: float | None,
+        caller: Caller[Admission],
+    ) -> None:
+        if not order:
+            answer = after_refusals(admit, plan, refusals, wait)
+            if isinstance(answer, Wait):
+                caller.reply(answer)
+            else:
+                self._exhausted(answer, caller)
+            return
+        (choice, tier, panic), *rest = order
+        self._count(admit, plan, choice.provider, by=1, panic=panic)
+        acquire = Acquire(
+            admit=admit,
+            plan=plan,
+            choice=choice,
+            tier=tier,
+            panic=panic,
+            rest=tuple(rest),
+            refusals=refusals,
+            wait=wait,
+        )
+        if not self._vias[choice.provider].forward(caller, acquire):
+            refused = Refused(provider=choice.provider, reason="down", retry_after_seconds=1.0)
+            self._next(admit, plan, tuple(rest), (*refusals, refused), wait, caller)
+
+    def _exhausted(self, answer: Exhausted, caller: Caller[Admission]) -> None:
+        self._stats[answer.group].exhausted += 1
+        self._bus.emit(FailoverExhausted(group=answer.group, reason=answer.reason))
+        caller.reply(answer)
+
+    def _withdraw(self, now: float) -> bool:
+        self._budget, granted = self._budget.withdraw(now)
+        return granted
+
+    def _count(self, admit: Admit, plan: Plan, provider: str, *, by: Literal[1, -1], panic: bool) -> None:
+        """Count an admission when it is forwarded, and take it back when the candidate refuses."""
+        stats = self._stats[plan.group]
+        stats.attempts += by
+        stats.share[provider] += by
+        stats.panics += by if panic else 0
+        if admit.tried and admit.tried[-1].choice.provider == provider:
+            stats.retries += by
+        elif admit.tried:
+            stats.failovers += by
+
+    def _retry_policy(self, admit: Admit) -> RetryPolicy:
+        return self._memories[admit.tried[-1].choice.provider].settings.retry if admit.tried else _NO_RETRY
+
+    # -- what it sees of the providers ---------------------------------------------------------------------------------
+
+    def _scene(self, plan: Plan, now: float) -> Scene:
+        group = self._groups[plan.group]
+        names_ = {choice.provider for choice in (*plan.tier1, *plan.tier2)}
+        candidates = {n: self._candidate(self._memories[n], group, now) for n in names_ if n in self._memories}
+
+        def usable(name: str) -> bool:
+            return plan.pinned or self._good_enough(group, candidates[name])
+
+        return Scene(candidates=candidates, usable=usable, cursor=self._cursors[plan.group] - 1, chance=self._chance)
+
+    def _candidate(self, memory: ProviderMemory, group: GroupSettings, now: float) -> Candidate:
+        in_flight = len(memory.leases)
+        return Candidate(
+            name=memory.name,
+            weight=group.weights.get(memory.name, 1.0),
+            score=memory.score(now),
+            expected_load=memory.health.expected_load(in_flight, now),
+            first_token_seconds=memory.health.first_token_seconds,
+            price=None,
+            in_flight=in_flight,
+        )
+
+    def _good_enough(self, group: GroupSettings, candidate: Candidate) -> bool:
+        """Out below the threshold, back in at 0.1 above it, so that one answer does not flip it."""
+        key = f"{group.name}/{candidate.name}"
+        if not self._memories[candidate.name].settings.circuit_breaker:
+            return True
+        out = key in self._poor
+        limit = min(group.health_threshold + 0.1, 1.0) if out else group.health_threshold
+        if candidate.score >= limit:
+            self._poor.discard(key)
+            return True
+        self._poor.add(key)
+        return False
+
+    def _describe(self, name: str) -> dict[str, object]:
+        group, stats = self._groups[name], self._stats[name]
+        return {
+            "group": name,
+            "strategy": group.strategy,
+            "members": list(group.providers),
+            "max_attempts": group.max_attempts,
+            "health_threshold": group.health_threshold,
+            "requests": stats.requests,
+            "attempts": stats.attempts,
+            "failovers": stats.failovers,
+            "retries": stats.retries,
+            "exhausted": stats.exhausted,
+            "panics": stats.panics,
+            "share": dict(stats.share),
+            "refusals": dict(stats.refusals),
+        }
+
+
+_NO_RETRY = RetryPolicy(max_attempts=1)
+
+
+def _rules(group: GroupSettings, settings: Settings) -> Rules:
+    return Rules(
+        strategy=group.strategy, max_attempts=group.max_attempts, max_upstream_calls=settings.max_upstream_calls
+    )
+
+
+def directory(settings: Settings) -> Directory:
+    """The settings as routing sees them."""
+    return Directory(
+        members={
+            p.name: Member(name=p.name, kind=p.kind, default_model=p.default_model, models=frozenset(p.models))
+            for p in settings.providers
+        },
+        groups={g.name: Group(name=g.name, members=g.providers, models=g.models) for g in settings.groups},
+        kinds=frozenset({"openai", "anthropic"}),
+    )

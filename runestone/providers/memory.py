@@ -1,0 +1,87 @@
+"""What a provider actor leaves to its next incarnation, and what others may read of it without asking.
+
+One :class:`ProviderMemory` per provider, kept by the ``state`` actor, the process that outlives all the others. It is this program's ETS
+table: exactly one writer (the running incarnation of the provider actor, and for ``transport`` the transport actor beside it), any
+number of readers in the same loop. The machines in it are frozen values, so a reader always sees a whole one.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field, frozen
+
+from runestone.config.settings import ProviderSettings
+from runestone.domain.failure import Failure
+from runestone.domain.routing import family
+from runestone.providers.transport import Transport
+from runestone.resilience.breaker import Breaker, Permit
+from runestone.resilience.health import Health
+from runestone.resilience.quarantine import Quarantine
+from runestone.resilience.throttle import Throttle
+from supervisors import Process
+
+
+@frozen(kw_only=True)
+class LeaseRecord:
+    """One lease that is out. ``owner`` is the process of the request; its end gives the lease back."""
+
+    id: int
+    model: str
+    permit: Permit | None  # None: granted while the breaker only measures
+    owner: Process | None
+    since: float
+    judged: bool = False  # its first content has been counted as a success already
+
+
+@frozen(kw_only=True)
+class Ending:
+    """The last success or failure of a provider: when (epoch seconds) and what."""
+
+    at: float
+    what: str
+
+
+@define(slots=True)
+class ProviderMemory:
+    """Breaker, score, throttle, quarantine and leases of one provider, across the lives of its actor."""
+
+    settings: ProviderSettings
+    breaker: Breaker
+    throttle: Throttle = field(factory=Throttle)
+    quarantine: Quarantine = field(factory=Quarantine)
+    health: Health = field(factory=Health)
+    leases: dict[int, LeaseRecord] = field(factory=dict)
+    transport: Transport | None = None
+    incarnation: int = 0
+    next_lease: int = 0
+    draining: bool = False
+    calls: int = 0
+    failures: int = 0
+    last_success: Ending | None = None
+    last_failure: Ending | None = None
+    ended_cleanly: bool = True
+    crashed_at: float | None = None  # loop time of the last crash; a second one soon after starts fresh
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.settings.name
+
+    def score(self, now: float) -> float:
+        """The health score, 0 to 1."""
+        return self.health.score(now, self.breaker.name(now))
+
+    def serves(self, model: str) -> bool:
+        """Whether ``model`` is one of its own names, not one that was only passed on."""
+        return (
+            model == self.settings.default_model or model in self.settings.models or family(model) == self.settings.kind
+        )
+
+    def forget(self) -> None:
+        """Start fresh, as the operator's clean slate asks: all but the leases that are out."""
+        self.breaker = self.breaker.reset()
+        self.throttle, self.quarantine, self.health = Throttle(), Quarantine(), Health()
+
+    def note_failure(self, failure: Failure, at: float) -> None:
+        """Remember ``failure`` for the people who ask why."""
+        self.failures += 1
+        self.last_failure = Ending(at=at, what=f"{failure.kind}: {failure.message}")

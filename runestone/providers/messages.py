@@ -1,0 +1,172 @@
+"""The messages between a request, the failover actor and a provider actor, and the lease that they pass on.
+
+request --Admit--> failover --forward: Acquire--> provider --> Lease, straight back to the request
+                        ^----------- Declined (cast) ----'    (or back to failover, which forwards to the next)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from attrs import define, field, frozen
+
+from runestone.domain.errors import RunestoneError
+from runestone.domain.failure import Failure
+from runestone.domain.outcome import Outcome
+from runestone.domain.routing import Choice, Plan
+from supervisors import Call, Caller, Cast, Via
+
+if TYPE_CHECKING:
+    from runestone.config.settings import ProviderSettings
+    from runestone.providers.transport import Transport
+
+Turn = tuple[Choice, Literal[1, 2], bool]  # a candidate, its tier, and whether it serves only for want of a better one
+RefusalReason = Literal["down", "draining", "throttled", "quarantined", "breaker_open"]
+
+
+@frozen(kw_only=True)
+class Refused:
+    """A provider that would not take a request, and for how long."""
+
+    provider: str
+    reason: RefusalReason
+    retry_after_seconds: float | None = None
+
+
+@define(slots=True, eq=False)
+class Lease:
+    """The right to make one upstream call. It is given back exactly once; a late or second end changes nothing.
+
+    ``release`` and ``first_content`` are casts to the provider's name, so they reach whatever incarnation lives there now.
+    """
+
+    id: int
+    incarnation: int
+    choice: Choice
+    plan: Plan
+    settings: ProviderSettings
+    transport: Transport
+    provider: Via
+    tier: Literal[1, 2] = 1
+    panic: bool = False  # no candidate was good enough by score; this was the best one admitted
+    _open: bool = field(default=True, init=False)
+
+    def first_content(self, seconds: float) -> None:
+        """The commit point has come, ``seconds`` after the call began."""
+        if self._open:
+            self.provider.cast(FirstContent(self.id, seconds))
+
+    def release(self, outcome: Outcome, failure: Failure | None = None) -> None:
+        """Give the lease back. Never awaits, never fails; only the first call counts."""
+        if self._open:
+            self._open = False
+            self.provider.cast(Release(self.id, outcome, failure, self.choice.model))
+
+
+@frozen(kw_only=True)
+class Wait:
+    """Nobody else can serve: ask again after ``seconds``, the same provider may then be tried again."""
+
+    seconds: float
+    provider: str
+
+
+@frozen(kw_only=True)
+class Exhausted:
+    """No candidate is left. ``refusals`` are those of this round."""
+
+    group: str
+    reason: Literal["refused", "attempts", "budget", "deadline"]
+    refusals: tuple[Refused, ...] = ()
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """The soonest time at which one of them may take requests again."""
+        return min((r.retry_after_seconds for r in self.refusals if r.retry_after_seconds is not None), default=None)
+
+
+@frozen
+class Unroutable:
+    """The model or the group leads nowhere; ``error`` says why."""
+
+    error: RunestoneError
+
+
+@frozen(kw_only=True)
+class Tried:
+    """One provider that has failed this request: how often it was called, and how it failed last."""
+
+    choice: Choice
+    tier: Literal[1, 2]
+    kind: str  # of the provider: which wire its failure speaks
+    calls: int
+    failure: Failure
+
+
+Admission = Lease | Wait | Exhausted | Unroutable
+
+
+@frozen(kw_only=True)
+class Admit(Call["Admission"]):
+    """Ask for one attempt. Everything that failover must know of the request so far travels in it."""
+
+    model: str
+    group: str | None = None  # the header's; the model may name one too
+    plan: Plan | None = None  # from the first lease on
+    calls: int = 0
+    tried: tuple[Tried, ...] = ()
+    waited: bool = False  # a Wait for the last of ``tried`` is over
+    deadline: float  # loop time
+
+    def abandon(self, reply: Admission) -> None:
+        """The request is gone: what it was given goes back."""
+        if isinstance(reply, Lease):
+            reply.release("neutral")
+
+
+@frozen(kw_only=True)
+class Acquire(Call["Admission"]):
+    """An :class:`Admit`, forwarded to the candidate of its turn; ``rest`` are those after it.
+
+    ``wait`` is what failover has decided for the case that all refuse.
+    """
+
+    admit: Admit
+    plan: Plan
+    choice: Choice
+    tier: Literal[1, 2]
+    panic: bool
+    rest: tuple[Turn, ...] = ()
+    refusals: tuple[Refused, ...] = ()
+    wait: float | None = None
+
+    def abandon(self, reply: Admission) -> None:
+        """As for the admission that it carries."""
+        self.admit.abandon(reply)
+
+
+@frozen
+class Declined(Cast):
+    """The candidate of this turn refuses: back to failover, with the caller."""
+
+    caller: Caller[Admission]
+    acquire: Acquire
+    refused: Refused
+
+
+@frozen
+class FirstContent(Cast):
+    """A call has passed its commit point."""
+
+    lease_id: int
+    seconds: float
+
+
+@frozen
+class Release(Cast):
+    """A call has ended."""
+
+    lease_id: int
+    outcome: Outcome
+    failure: Failure | None
+    model: str

@@ -1,0 +1,28 @@
+"""The names under which the processes of the tree are registered."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ROOT: Final = "runestone"
+FAILOVER: Final = "failover"
+REQUESTS: Final = "requests"
+PROVIDERS: Final = "providers"
+ROSTER: Final = "roster"
+STATE: Final = "state"
+SERVERS: Final = "servers"
+
+
+def provider(name: str) -> str:
+    """The provider actor called ``name``."""
+    return f"provider:{name}"
+
+
+def transport(name: str) -> str:
+    """The transport actor of the provider called ``name``."""
+    return f"transport:{name}"
+
+
+def subtree(name: str) -> str:
+    """The supervisor of the provider called ``name``."""
+    return f"provider-tree:{name}"

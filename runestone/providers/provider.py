@@ -1,0 +1,240 @@
+"""The provider actor: decides who may call its provider, and learns from how the calls end.
+
+It never touches the bytes of an answer and never waits for the outside world. Its state lives in a :class:`ProviderMemory`, so that a
+crash loses nothing; the operator's restart forgets on purpose.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
+
+from attrs import evolve, frozen
+
+from runestone.domain.failure import Failure
+from runestone.domain.outcome import Outcome
+from runestone.providers import names
+from runestone.providers.memory import Ending, LeaseRecord, ProviderMemory
+from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, RefusalReason, Refused, Release
+from runestone.resilience.breaker import BreakerRefusal, Permit
+from runestone.resilience.throttle import Throttle
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import BreakerChanged, ProviderThrottled
+from supervisors import NO_REPLY, Call, Caller, Down, ExitReason, GenServer, Info, Monitor, Normal, Registry, Shutdown
+
+_CRASH_WINDOW_SECONDS = 5.0  # of the provider's own supervisor: a second crash within it starts fresh
+_QUARANTINE_SECONDS = 300.0
+_MODEL_QUARANTINE_SECONDS = 60.0
+
+
+@frozen
+class ResetBreaker(Call[None]):
+    """Close the breaker, clear its counters and its back-off, lift what an operator forced."""
+
+
+@frozen
+class TripBreaker(Call[None]):
+    """Force the breaker open, for ``seconds`` or until it is reset."""
+
+    seconds: float | None = None
+
+
+@frozen
+class SetDraining(Call[None]):
+    """Take nothing new (or take it again)."""
+
+    draining: bool
+
+
+class Provider(GenServer[FirstContent | Release]):
+    """One provider: breaker, throttle, quarantine, score and leases."""
+
+    def __init__(self, memory: ProviderMemory, registry: Registry, bus: Bus, chance: Callable[[], float]) -> None:
+        self._memory = memory
+        self._bus = bus
+        self._chance = chance
+        self._failover = registry.via(names.FAILOVER)
+        self._via = registry.via(names.provider(memory.name))
+        self._owners: dict[Monitor, int] = {}
+        self._monitors: dict[int, Monitor] = {}
+        self._announced = "closed"
+
+    def init(self) -> None:
+        """Take over from the incarnation before: its leases are watched again."""
+        memory, now = self._memory, self.now()
+        if memory.incarnation and not memory.ended_cleanly:
+            if memory.crashed_at is not None and now - memory.crashed_at < _CRASH_WINDOW_SECONDS:
+                memory.forget()
+            memory.crashed_at = now
+        memory.incarnation += 1
+        memory.ended_cleanly = False
+        self._announced = memory.breaker.name(now)
+        for record in memory.leases.values():
+            self._watch(record)
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Tell the next incarnation that this one did not crash."""
+        self._memory.ended_cleanly = isinstance(reason, Normal | Shutdown)
+
+    def status(self) -> Mapping[str, object]:
+        """What the tree shows of this actor."""
+        memory, now = self._memory, self.now()
+        return {"breaker": memory.breaker.name(now), "score": round(memory.score(now), 3), "leases": len(memory.leases)}
+
+    def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
+        """Decide an admission at once, or do what the operator asks."""
+        match message:
+            case Acquire():
+                self._admit(message, caller)
+                return NO_REPLY
+            case ResetBreaker():
+                self._memory.breaker = self._memory.breaker.reset()
+                self._memory.throttle = Throttle()
+                self._memory.quarantine = self._memory.quarantine.clear()
+            case TripBreaker(seconds):
+                now = self.now()
+                self._memory.breaker = self._memory.breaker.trip(now, None if seconds is None else now + seconds)
+            case SetDraining(draining):
+                self._memory.draining = draining
+            case _:
+                raise TypeError(message)
+        self._announce()
+        return None
+
+    def handle_cast(self, message: FirstContent | Release) -> None:
+        """Learn from a call."""
+        match message:
+            case FirstContent(lease_id, seconds):
+                self._first_content(lease_id, seconds)
+            case Release(lease_id, outcome, failure, model):
+                self._released(lease_id, outcome, failure, model)
+            case _:
+                assert_never(message)
+
+    def handle_info(self, message: Info) -> None:
+        """A request has ended without giving its lease back: that says nothing about the provider."""
+        if isinstance(message, Down) and (lease_id := self._owners.pop(message.monitor, None)) is not None:
+            self._monitors.pop(lease_id, None)
+            self._released(lease_id, "neutral", None, "")
+
+    # -- admission ---------------------------------------------------------------------------------------------------
+
+    def _admit(self, acquire: Acquire, caller: Caller[Any]) -> None:
+        memory, now = self._memory, self.now()
+        measures_only = not memory.settings.circuit_breaker
+        memory.next_lease += 1
+        lease_id = memory.next_lease
+        refusal = self._refusal(acquire.choice.model, now)
+        permit: Permit | None = None
+        if refusal is None:
+            before = memory.breaker
+            memory.breaker, answer = before.admit(lease_id, now)
+            if isinstance(answer, BreakerRefusal):
+                refusal = "breaker_open", answer.retry_after_seconds
+            else:
+                permit = answer
+            if memory.breaker is not before:
+                self._announce()
+        if refusal is not None and (not measures_only or refusal[0] in ("draining", "down")):
+            reason, retry_after = refusal
+            refused = Refused(provider=memory.name, reason=reason, retry_after_seconds=retry_after)
+            self._failover.cast(Declined(caller, acquire, refused))
+            return
+        self._grant(acquire, caller, lease_id, permit, now)
+
+    def _refusal(self, model: str, now: float) -> tuple[RefusalReason, float | None] | None:
+        """Everything but the breaker, which comes last: a refused request must not eat its probe."""
+        memory = self._memory
+        if memory.transport is None:
+            return "down", 1.0
+        if memory.draining:
+            return "draining", None
+        if (wait := memory.throttle.retry_after(now)) is not None:
+            return "throttled", wait
+        if (wait := memory.quarantine.retry_after(model, now)) is not None:
+            return "quarantined", wait
+        return None
+
+    def _grant(self, acquire: Acquire, caller: Caller[Any], lease_id: int, permit: Permit | None, now: float) -> None:
+        memory = self._memory
+        assert memory.transport is not None
+        record = LeaseRecord(id=lease_id, model=acquire.choice.model, permit=permit, owner=caller.process, since=now)
+        memory.leases[lease_id] = record
+        memory.calls += 1
+        self._watch(record)
+        caller.reply(
+            Lease(
+                id=lease_id,
+                incarnation=memory.incarnation,
+                choice=acquire.choice,
+                plan=acquire.plan,
+                settings=memory.settings,
+                transport=memory.transport,
+                provider=self._via,
+                tier=acquire.tier,
+                panic=acquire.panic,
+            )
+        )
+
+    def _watch(self, record: LeaseRecord) -> None:
+        if record.owner is not None:
+            monitor = self.monitor(record.owner)
+            self._owners[monitor] = record.id
+            self._monitors[record.id] = monitor
+
+    # -- learning ----------------------------------------------------------------------------------------------------
+
+    def _first_content(self, lease_id: int, seconds: float) -> None:
+        record = self._memory.leases.get(lease_id)
+        if record is None:
+            return
+        now = self.now()
+        self._memory.health = self._memory.health.observe_first_token(seconds, now)
+        self._memory.leases[lease_id] = evolve(record, judged=True)
+        self._settle(record, "success", now)
+
+    def _released(self, lease_id: int, outcome: Outcome, failure: Failure | None, model: str) -> None:
+        memory, now = self._memory, self.now()
+        record = memory.leases.pop(lease_id, None)
+        if (monitor := self._monitors.pop(lease_id, None)) is not None:
+            self._owners.pop(monitor, None)
+            self.demonitor(monitor)
+        if record is None:
+            return
+        if failure is not None:
+            memory.note_failure(failure, time.time())
+            self._exclude(failure, model, now)
+        if outcome == "success":
+            memory.last_success = Ending(at=time.time(), what=model)
+            memory.throttle = memory.throttle.succeed()
+        if outcome != "neutral":
+            memory.health = memory.health.observe(outcome, now)
+        if not (record.judged and outcome == "success"):
+            self._settle(record, outcome, now)
+
+    def _settle(self, record: LeaseRecord, outcome: Outcome, now: float) -> None:
+        if record.permit is None:
+            return
+        before = self._memory.breaker
+        self._memory.breaker = before.settle(record.permit, outcome, now, self._chance())
+        if self._memory.breaker is not before:
+            self._announce()
+
+    def _exclude(self, failure: Failure, model: str, now: float) -> None:
+        """Throttle or quarantine: states of their own, so that a limit or a wrong key does not look like an outage."""
+        memory = self._memory
+        match failure.kind:
+            case "rate_limited":
+                memory.throttle = memory.throttle.hit(now, failure.retry_after_seconds)
+                self._bus.emit(ProviderThrottled(provider=memory.name, seconds=memory.throttle.retry_after(now) or 0.0))
+            case "credentials" | "quota_exceeded":
+                memory.quarantine = memory.quarantine.add(now, None, failure.kind, _QUARANTINE_SECONDS)
+            case "forbidden" | "not_found" if memory.serves(model):
+                memory.quarantine = memory.quarantine.add(now, model, failure.kind, _MODEL_QUARANTINE_SECONDS)
+
+    def _announce(self) -> None:
+        name = self._memory.breaker.name(self.now())
+        if name != self._announced:
+            self._bus.emit(BreakerChanged(provider=self._memory.name, before=self._announced, after=name))
+            self._announced = name

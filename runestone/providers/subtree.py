@@ -1,0 +1,62 @@
+"""The processes of one provider: its transport and its actor, under a supervisor of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from runestone.providers import names
+from runestone.providers.memory import ProviderMemory
+from runestone.providers.provider import Provider
+from runestone.providers.transport import Transport
+from runestone.telemetry.bus import Bus
+from supervisors import ChildSpec, GenServer, Registry, Supervisor
+
+TRANSPORT = "transport"
+ACTOR = "provider"
+
+
+class TransportKeeper(GenServer[object]):
+    """Owns the connections to one provider. A new incarnation has new ones; the old close with their last stream."""
+
+    def __init__(self, memory: ProviderMemory, connect_timeout_seconds: float) -> None:
+        self._memory = memory
+        self._transport = Transport(connect_timeout_seconds=connect_timeout_seconds)
+
+    def init(self) -> None:
+        """From now on, leases are given out with this transport."""
+        self._memory.transport = self._transport
+
+    async def terminate(self, reason: object) -> None:
+        """Give out no more; what is in use ends by itself."""
+        if self._memory.transport is self._transport:
+            self._memory.transport = None
+        await self._transport.aclose()
+
+
+def spec(
+    memory: ProviderMemory, registry: Registry, bus: Bus, chance: Callable[[], float], connect_timeout_seconds: float
+) -> ChildSpec:
+    """The child spec of one provider's subtree.
+
+    It is transient: a subtree that exceeds its restart intensity exits with ``shutdown`` and stays down, and the rest of the node goes on.
+    """
+    children = (
+        ChildSpec(
+            id=TRANSPORT,
+            start=partial(TransportKeeper, memory, connect_timeout_seconds),
+            name=names.transport(memory.name),
+        ),
+        ChildSpec(
+            id=ACTOR,
+            start=partial(Provider, memory, registry, bus, chance),
+            name=names.provider(memory.name),
+        ),
+    )
+    return ChildSpec(
+        id=memory.name,
+        start=partial(Supervisor, children, strategy="one_for_one", registry=registry),
+        restart="transient",
+        type="supervisor",
+        name=names.subtree(memory.name),
+    )
