@@ -1,0 +1,311 @@
+"""The running node as others see it: what there is to know, and what an operator may do. Everything outside the tree goes through it.
+
+Reading never blocks and never calls upstream. An action returns when the new state is in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+import runestone
+from runestone.config.settings import Settings
+from runestone.failover.router import GetStats
+from runestone.gateway import Phase
+from runestone.providers import names
+from runestone.providers.memory import ProviderMemory
+from runestone.providers.provider import ResetBreaker, TripBreaker
+from runestone.providers.roster import RestartProvider
+from runestone.telemetry.metrics import Metrics
+from supervisors import ActorError, ActorRef, Registry, TreeNode, tree
+
+Health = Literal["healthy", "degraded", "unhealthy", "draining"]
+SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
+_REACH_SECONDS = 5.0
+
+
+class NodeError(Exception):
+    """An action that was refused or failed. ``reason`` is a word for programs, the message is for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@frozen
+class Node:
+    """One running gateway."""
+
+    settings: Settings
+    registry: Registry
+    memories: Mapping[str, ProviderMemory]
+    metrics: Metrics
+    phase: Phase
+    set_simulated_fault: SetFault | None = None  # with --demo
+    started_at: float = field(factory=time.time)  # epoch seconds
+
+    @property
+    def root(self) -> ActorRef:
+        """The root of the tree."""
+        if (ref := self.registry.lookup(names.ROOT)) is None:
+            raise NodeError("unavailable", "the tree is down")
+        return ref
+
+    def alive(self) -> bool:
+        """Whether the root supervisor is there."""
+        return self.registry.lookup(names.ROOT) is not None
+
+    # -- what there is to know ---------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
+        if self.phase.draining:
+            return "draining"
+        usable = [self._usable(memory) for memory in self.memories.values()]
+        if not any(usable):
+            return "unhealthy"
+        return "healthy" if all(usable) and not self.settings.refusals else "degraded"
+
+    def status(self) -> dict[str, Any]:
+        """The node on one screen."""
+        return {
+            "version": runestone.__version__,
+            "status": self.health(),
+            "phase": "draining" if self.phase.draining else "ready",
+            "mode": self.settings.server.mode,
+            "demo": self.set_simulated_fault is not None,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.time() - self.started_at, 3),
+            "in_flight": self.in_flight(),
+            "providers": {name: self._usable(memory) for name, memory in sorted(self.memories.items())},
+            "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
+            "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
+        }
+
+    def in_flight(self) -> int:
+        """Client requests that are being served."""
+        return len(self.phase.deadlines)
+
+    def providers(self) -> list[dict[str, Any]]:
+        """All providers by name."""
+        return [self.provider(name) for name in sorted(self.memories)]
+
+    def provider(self, name: str) -> dict[str, Any]:
+        """One provider: breaker, score, leases, last endings. Raises :class:`NodeError` ``not_found``."""
+        memory, now = self._memory(name), self._now()
+        settings = memory.settings
+        return {
+            "name": name,
+            "kind": settings.kind,
+            "base_url": settings.base_url,
+            "status": self._status(memory),
+            "usable": self._usable(memory),
+            "breaker": self.breaker(name),
+            "health_score": round(memory.score(now), 4),
+            "throttled_seconds": _rounded(memory.throttle.retry_after(now)),
+            "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
+            "draining": memory.draining,
+            "in_flight": len(memory.leases),
+            "calls": memory.calls,
+            "failures": memory.failures,
+            "first_token_seconds": _rounded(memory.health.first_token_seconds),
+            "incarnation": memory.incarnation,
+            "default_model": settings.default_model,
+            "last_success": _ending(memory.last_success),
+            "last_error": _ending(memory.last_failure),
+        }
+
+    def breaker(self, name: str) -> dict[str, Any]:
+        """One provider's breaker."""
+        memory, now = self._memory(name), self._now()
+        breaker, policy = memory.breaker, memory.breaker.policy
+        return {
+            "provider": name,
+            "state": breaker.name(now),
+            "mode": breaker.mode if memory.settings.circuit_breaker else "measuring",
+            "consecutive_failures": breaker.consecutive_failures,
+            "failure_threshold": policy.failure_threshold,
+            "recovery_timeout_seconds": policy.recovery_timeout_seconds,
+            "half_open_limit": policy.half_open_limit,
+            "probes_out": breaker.probes_out,
+            "retry_in_seconds": _rounded(breaker.retry_after(now)),
+            "generation": breaker.generation,
+        }
+
+    def tree(self) -> TreeNode:
+        """The supervision tree as data."""
+        return tree(self.root)
+
+    def detailed(self) -> dict[str, Any]:
+        """The whole system: tree, providers, groups, memory, versions, settings in force (masked)."""
+        return {
+            **self.status(),
+            "python": platform.python_version(),
+            "platform": sys.platform,
+            "memory_bytes": _resident_bytes(),
+            "tasks": len(asyncio.all_tasks()),
+            "tree": tree_as_data(self.tree()),
+            "provider_health": self.providers(),
+            "groups": [
+                {
+                    "name": g.name,
+                    "strategy": g.strategy,
+                    "members": list(g.providers),
+                    "max_attempts": g.max_attempts,
+                    "health_threshold": g.health_threshold,
+                }
+                for g in self.settings.groups
+            ],
+            "settings": {
+                "request_deadline_seconds": self.settings.timeouts.request_deadline_seconds,
+                "first_token_seconds": self.settings.timeouts.first_token_seconds,
+                "idle_seconds": self.settings.timeouts.idle_seconds,
+                "connect_seconds": self.settings.timeouts.connect_seconds,
+                "drain_seconds": self.settings.server.drain_timeout_seconds,
+                "max_upstream_calls": self.settings.max_upstream_calls,
+                "inbound_keys": len(self.settings.auth.keys),
+            },
+            "warnings": list(self.settings.warnings),
+        }
+
+    async def failover_stats(self, group: str) -> dict[str, Any]:
+        """The statistics of one group, and where its members stand now. Raises :class:`NodeError` ``not_found``."""
+        if group not in {g.name for g in self.settings.groups}:
+            raise NodeError("not_found", f"there is no group {group!r}")
+        stats = await self._call(names.FAILOVER, GetStats(group))
+        return {**stats, "members": [self._standing(name) for name in stats["members"] if name in self.memories]}
+
+    # -- what an operator may do -------------------------------------------------------------------------------------
+
+    async def restart_provider(self, name: str, *, hard: bool = False) -> dict[str, Any]:
+        """A clean slate for one provider: new incarnation, breaker closed, score fresh; its streams run on.
+
+        ``hard`` also replaces the transport; the old one closes with its last stream.
+        """
+        memory = self._memory(name)
+        before = memory.incarnation
+        await self._call(names.ROSTER, RestartProvider(name, hard), reach=False)
+        return {"provider": name, "incarnation_before": before, "incarnation": memory.incarnation, "hard": hard}
+
+    async def reset_breaker(self, name: str) -> dict[str, Any]:
+        """Close the breaker, clear its counters and back-off, lift what was forced."""
+        self._memory(name)
+        await self._call(names.provider(name), ResetBreaker())
+        return self.breaker(name)
+
+    async def trip_breaker(self, name: str, seconds: float | None = None) -> dict[str, Any]:
+        """Force the breaker open until it is reset, or for ``seconds``."""
+        self._memory(name)
+        await self._call(names.provider(name), TripBreaker(seconds))
+        return self.breaker(name)
+
+    async def set_fault(self, name: str, spec: str) -> dict[str, Any]:
+        """Switch a fault of a simulated provider."""
+        if self.set_simulated_fault is None:
+            raise NodeError("not_enabled", "faults are for simulated providers; start the node with serve --demo")
+        try:
+            return await self.set_simulated_fault(name, spec)
+        except KeyError:
+            raise NodeError("not_found", f"there is no simulated provider {name!r}") from None
+        except ValueError as error:
+            raise NodeError("refused", str(error)) from None
+
+    def crash(self, name: str) -> dict[str, Any]:
+        """Make the process registered as ``name`` crash as a bug would."""
+        if self.set_simulated_fault is None:
+            raise NodeError("not_enabled", "crashes are for simulated providers; start the node with serve --demo")
+        if (ref := self.registry.lookup(name)) is None:
+            known = ", ".join(sorted(self.registry.names()))
+            raise NodeError("not_found", f"there is no process {name!r}; there are {known}")
+        ref.process.crash(RuntimeError("crashed on request"))
+        return {"name": name, "incarnation": ref.incarnation}
+
+    def unbound(self) -> list[str]:
+        """The listeners that do not accept now."""
+        return [name for name in ("public", "health", "admin") if self.registry.lookup(name) is None]
+
+    # -- within ------------------------------------------------------------------------------------------------------
+
+    async def _call(self, name: str, message: Any, *, reach: bool = True) -> Any:
+        try:
+            return await self.registry.via(name).call(message, timeout=_REACH_SECONDS if reach else 60.0)
+        except ActorError as error:
+            raise NodeError("unavailable", f"{name} does not answer: {error}") from error
+
+    def _memory(self, name: str) -> ProviderMemory:
+        if (memory := self.memories.get(name)) is None:
+            raise NodeError("not_found", f"there is no provider {name!r}")
+        return memory
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _usable(self, memory: ProviderMemory) -> bool:
+        return self._status(memory) in ("up", "recovering")
+
+    def _status(self, memory: ProviderMemory) -> str:
+        now = self._now()
+        if self.registry.lookup(names.provider(memory.name)) is None:
+            return "down"
+        if memory.draining:
+            return "draining"
+        if not memory.settings.circuit_breaker:
+            return "up"
+        if memory.quarantine.retry_after(memory.settings.default_model, now) is not None:
+            return "quarantined"
+        if memory.throttle.retry_after(now) is not None:
+            return "throttled"
+        match memory.breaker.name(now):
+            case "open":
+                return "open"
+            case "half_open":
+                return "recovering"
+            case _:
+                return "up"
+
+    def _standing(self, name: str) -> dict[str, Any]:
+        memory = self.memories[name]
+        return {"name": name, "status": self._status(memory), "health_score": round(memory.score(self._now()), 4)}
+
+
+def tree_as_data(node: TreeNode) -> dict[str, Any]:
+    """A tree node as plain data, children included."""
+    return {
+        "id": node.id,
+        "path": node.path,
+        "kind": node.kind,
+        "name": node.name,
+        "state": node.state,
+        "incarnation": node.incarnation,
+        "restarts": node.restarts,
+        "strategy": node.strategy,
+        "mailbox": node.mailbox,
+        "last_exit": node.last_exit,
+        "children": [tree_as_data(child) for child in node.children],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _ending(ending: Any) -> dict[str, Any] | None:
+    if ending is None:
+        return None
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
+    return {"at": at, "what": ending.what}
+
+
+def _resident_bytes() -> int | None:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None

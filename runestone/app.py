@@ -1,0 +1,225 @@
+"""The composition root: settings become child specs, child specs a tree; and the order in which a node starts, drains and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from attrs import define
+from loguru import logger
+from starlette.types import ASGIApp
+
+from runestone.api import Node
+from runestone.auth.keys import KeyRing
+from runestone.config.settings import Settings
+from runestone.console import admin
+from runestone.failover.router import FailoverRouter
+from runestone.gateway import Gateway, Phase
+from runestone.http import health
+from runestone.http.front import Front
+from runestone.http.server import Listener
+from runestone.http.sockets import AdminSocket, bind_tcp
+from runestone.providers import names
+from runestone.providers.memory import ProviderMemory
+from runestone.providers.roster import Roster
+from runestone.resilience.breaker import Breaker
+from runestone.simulated.actor import Simulation
+from runestone.state import Sockets, State
+from runestone.telemetry.actor import Standing, Telemetry
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.metrics import Metrics
+from supervisors import ChildSpec, DynamicSupervisor, Registry, Supervisor, start
+
+_CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clients
+_REQUEST_STOP_SECONDS = 2.0
+_SERVER_STOP_SECONDS = 3.0
+
+
+def bind(settings: Settings) -> Sockets:
+    """The node's listening sockets. Raises :class:`~runestone.http.sockets.BindError`."""
+    server = settings.server
+    admin_socket = AdminSocket.bind(server.admin_socket)
+    try:
+        public = bind_tcp(server.host, server.port)
+    except BaseException:
+        admin_socket.close()
+        raise
+    try:
+        return Sockets(public=public, health=bind_tcp(server.host, server.health_port), admin=admin_socket)
+    except BaseException:
+        public.close()
+        admin_socket.close()
+        raise
+
+
+@define(slots=True, eq=False)
+class Running:
+    """A started node, and how it ends."""
+
+    node: Node
+
+    async def drain(self) -> None:
+        """Take nothing new, let what is in flight run to the drain timeout, end the rest in-band."""
+        node, phase = self.node, self.node.phase
+        phase.draining = True
+        seconds = node.settings.server.drain_timeout_seconds
+        logger.info("draining: {} in flight, {:g} s at most", node.in_flight(), seconds)
+        if not await self._idle(seconds):
+            logger.warning("drain timeout: {} requests are ended", node.in_flight())
+            phase.cut_short()
+            await self._idle(_CUT_SECONDS)
+
+    async def stop(self) -> None:
+        """Stop the tree from the bottom."""
+        await self.node.root.stop()
+
+    async def _idle(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                while self.node.in_flight():
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            return False
+        return True
+
+
+@define(slots=True, eq=False)
+class Composition:
+    """Everything that the child specs refer to, made before the tree."""
+
+    settings: Settings
+    sockets: Sockets
+    simulation: Simulation | None
+    registry: Registry
+    bus: Bus
+    metrics: Metrics
+    phase: Phase
+    memories: Mapping[str, ProviderMemory]
+    chance: Callable[[], float]
+    node: Node
+
+    async def start(self) -> Running:
+        """Start the tree; when this returns, every listener accepts."""
+        root = Supervisor(self._root(), strategy="rest_for_one", registry=self.registry)
+        await start(root, name=names.ROOT, registry=self.registry)
+        return Running(self.node)
+
+    # -- the tree, from the top ----------------------------------------------------------------------------------------
+
+    def _root(self) -> tuple[ChildSpec, ...]:
+        node = self._supervisor(self._children())
+        return (
+            ChildSpec(id="state", start=partial(State, self.memories, self.sockets), name=names.STATE),
+            ChildSpec(id="node", start=node, type="supervisor"),
+        )
+
+    def _children(self) -> tuple[ChildSpec, ...]:
+        simulation = self.simulation
+        return (
+            ChildSpec(
+                id="telemetry",
+                start=self._telemetry,
+                name="telemetry",
+            ),
+            ChildSpec(
+                id="servers",
+                start=partial(DynamicSupervisor, registry=self.registry),
+                type="supervisor",
+                name=names.SERVERS,
+                shutdown=_SERVER_STOP_SECONDS,
+            ),
+            ChildSpec(
+                id="operations",
+                start=self._supervisor(self._operations()),
+                type="supervisor",
+            ),
+            *((ChildSpec(id="simulated", start=simulation.actor, name="simulated"),) if simulation else ()),
+            ChildSpec(id="fleet", start=self._supervisor(self._fleet(), strategy="rest_for_one"), type="supervisor"),
+            ChildSpec(
+                id="failover",
+                start=partial(FailoverRouter, self.settings, self.memories, self.registry, self.bus, self.chance),
+                name=names.FAILOVER,
+            ),
+            ChildSpec(
+                id="requests",
+                start=partial(DynamicSupervisor, registry=self.registry),
+                type="supervisor",
+                name=names.REQUESTS,
+                shutdown=_REQUEST_STOP_SECONDS,
+            ),
+            self._listener("public", self.sockets.public, self._front),
+        )
+
+    def _telemetry(self) -> Telemetry:
+        providers = {name: (m.settings.default_model, *m.settings.models) for name, m in self.memories.items()}
+        return Telemetry(self.bus, self.metrics, providers, [g.name for g in self.settings.groups], self._standings)
+
+    def _standings(self, now: float) -> list[Standing]:
+        return [
+            Standing(name, m.score(now), m.transport is not None and m.breaker.name(now) != "open")
+            for name, m in self.memories.items()
+        ]
+
+    def _operations(self) -> tuple[ChildSpec, ...]:
+        return (
+            self._listener("health", self.sockets.health, lambda: health.app(self.node)),
+            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.node)),
+        )
+
+    def _fleet(self) -> tuple[ChildSpec, ...]:
+        connect = self.settings.timeouts.connect_seconds
+        return (
+            ChildSpec(
+                id="providers",
+                start=partial(Supervisor, (), strategy="one_for_one", registry=self.registry),
+                type="supervisor",
+                name=names.PROVIDERS,
+            ),
+            ChildSpec(
+                id="roster",
+                start=partial(Roster, self.memories, self.registry, self.bus, self.chance, connect),
+                name=names.ROSTER,
+            ),
+        )
+
+    def _listener(self, name: str, listener: object, app: Callable[[], ASGIApp]) -> ChildSpec:
+        graceful = self.settings.timeouts.request_deadline_seconds
+        return ChildSpec(id=name, start=partial(Listener, listener, app, self.registry, graceful), name=name)
+
+    def _supervisor(
+        self, children: tuple[ChildSpec, ...], *, strategy: str = "one_for_one"
+    ) -> Callable[[], Supervisor]:
+        return partial(Supervisor, children, strategy=strategy, registry=self.registry)
+
+    def _front(self) -> ASGIApp:
+        settings = self.settings
+        gateway = Gateway.over(self.registry, settings.timeouts, self.phase, self.bus)
+        return Front.over(gateway, KeyRing(settings.auth.keys), settings.server, self.bus)
+
+
+def compose(settings: Settings, sockets: Sockets, simulation: Simulation | None = None) -> Composition:
+    """Make what the tree is made of; nothing runs yet."""
+    memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in settings.providers}
+    registry, metrics, phase = Registry(), Metrics(), Phase()
+    node = Node(
+        settings=settings,
+        registry=registry,
+        memories=memories,
+        metrics=metrics,
+        phase=phase,
+        set_simulated_fault=simulation.set_fault if simulation else None,
+    )
+    return Composition(
+        settings=settings,
+        sockets=sockets,
+        simulation=simulation,
+        registry=registry,
+        bus=Bus(),
+        metrics=metrics,
+        phase=phase,
+        memories=memories,
+        chance=random.random,
+        node=node,
+    )

@@ -1,0 +1,1 @@
+"""The console: operate a running node over its admin socket."""

@@ -1,0 +1,71 @@
+"""The client of the admin socket: HTTP over a unix socket with the standard library alone, so that a command starts in no time."""
+
+from __future__ import annotations
+
+import getpass
+import http.client
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+
+class Unreachable(Exception):
+    """Nobody listens on the socket, or it may not be opened."""
+
+    def __init__(self, message: str, *, denied: bool = False) -> None:
+        super().__init__(message)
+        self.denied = denied
+
+
+class Refused(Exception):
+    """The node answered with an error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        super().__init__("runestone", timeout=timeout_seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class AdminClient:
+    """Calls the node that listens on ``path``."""
+
+    def __init__(self, path: Path, timeout_seconds: float = 30.0) -> None:
+        self.path = path
+        self._timeout_seconds = timeout_seconds
+
+    def request(self, method: str, route: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The node's answer to one request.
+
+        Raises:
+            Unreachable: no node there.
+            TimeoutError: no answer in time.
+            Refused: the node said no, and why.
+        """
+        connection = _UnixConnection(self.path, self._timeout_seconds)
+        try:
+            actor = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+            headers = {"content-type": "application/json", "x-runestone-actor": actor}
+            connection.request(method, quote(route), json.dumps(body or {}) if method == "POST" else None, headers)
+            answer = json.loads(connection.getresponse().read())
+        except PermissionError as error:
+            raise Unreachable(f"{self.path}: {error.strerror}", denied=True) from None
+        except (FileNotFoundError, ConnectionError, http.client.HTTPException, json.JSONDecodeError) as error:
+            raise Unreachable(f"no running node answers on {self.path}: {error}. Is `runestone serve` up?") from None
+        finally:
+            connection.close()
+        if "error" in answer:
+            raise Refused(answer["error"]["code"], answer["error"]["message"])
+        return dict(answer)

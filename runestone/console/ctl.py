@@ -1,0 +1,54 @@
+"""``runestone ctl``: one command to a running node, for people and scripts. Its exit codes are a contract."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from runestone.config.run_directory import admin_socket
+from runestone.console.client import AdminClient, Refused, Unreachable
+from runestone.console.commands import Command, add_to
+
+EXIT_CODES: Final = {"not_found": 3, "conflict": 5, "timeout": 6, "unreachable": 69, "denied": 77}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``ctl`` to the program's parser."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("ctl", help="ask or tell a running node")
+    parser.add_argument("--socket", type=Path, help="the node's admin socket (RUNESTONE_ADMIN_SOCKET)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait for the answer"
+    )
+    add_to(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command in ``arguments``; the result is the exit code."""
+    command: Command = arguments.command
+    path = arguments.socket or admin_socket()
+    values = {a.name.lstrip("-"): getattr(arguments, a.name.lstrip("-")) for a in command.arguments}
+    values = {k: " ".join(v) if isinstance(v, list) else v for k, v in values.items()}
+    in_route = {k: v for k, v in values.items() if f"{{{k}}}" in command.route}
+    body = {k: v for k, v in values.items() if k not in in_route and v not in (None, False)}
+    try:
+        data = AdminClient(path, arguments.timeout).request(command.method, command.route.format(**in_route), body)
+    except Unreachable as error:
+        return _fail("denied" if error.denied else "unreachable", str(error), as_json=arguments.json)
+    except TimeoutError:
+        return _fail("timeout", f"no answer within {arguments.timeout:g} s", as_json=arguments.json)
+    except Refused as error:
+        return _fail(error.code, str(error), as_json=arguments.json)
+    print(json.dumps(data) if arguments.json else command.render(data))
+    return 0
+
+
+def _fail(code: str, message: str, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"v": 1, "error": {"code": code, "message": message}}))
+    print(f"runestone: {message}", file=sys.stderr)
+    return EXIT_CODES.get(code, 1)

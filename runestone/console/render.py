@@ -1,0 +1,62 @@
+"""What ``ctl`` prints for people: plain text, one fact a column, nothing that a terminal must support."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """``rows`` as aligned columns under their names."""
+    cells = [
+        [name.upper().replace("_", " ") for name in columns],
+        *([_cell(row.get(c)) for c in columns] for row in rows),
+    ]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def facts(data: Mapping[str, Any]) -> str:
+    """One fact a line."""
+    width = max((len(key) for key in data), default=0)
+    return "\n".join(f"{key.replace('_', ' ').ljust(width)}  {_cell(value)}" for key, value in data.items())
+
+
+def tree(node: Mapping[str, Any], prefix: str = "") -> str:
+    """The supervision tree, drawn."""
+    lines = [_node(node)]
+    children = list(node["children"])
+    for index, child in enumerate(children):
+        last = index == len(children) - 1
+        drawn = tree(child).split("\n")
+        lines.append(prefix + ("└─ " if last else "├─ ") + drawn[0])
+        lines += [prefix + ("   " if last else "│  ") + line for line in drawn[1:]]
+    return "\n".join(lines)
+
+
+def _node(node: Mapping[str, Any]) -> str:
+    parts = [str(node["id"])]
+    if node.get("strategy"):
+        parts.append(f"({node['strategy']})")
+    if node["state"] != "running":
+        parts.append(str(node["state"]).upper())
+    if node.get("restarts"):
+        parts.append(f"restarts={node['restarts']}")
+    depth = (node.get("mailbox") or {}).get("depth")
+    if depth:
+        parts.append(f"mailbox={depth}")
+    return " ".join(parts)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case Mapping():
+            return ", ".join(f"{k}={_cell(v)}" for k, v in value.items()) or "-"
+        case list():
+            return ", ".join(_cell(v) for v in value) or "-"
+        case _:
+            return str(value)

@@ -1,0 +1,1 @@
+"""HTTP: the public port, the health port, and what keeps hypercorn honest."""

@@ -1,0 +1,44 @@
+"""Learning that the client has left.
+
+hypercorn announces ASGI 2.1: after the client has gone, ``send`` raises nothing, only ``receive`` says ``http.disconnect``. So somebody must
+listen from before the upstream call on. :class:`UntilDisconnect` is to a leaving client what ``asyncio.timeout`` is to a deadline: it cancels the
+block in it and turns that cancellation, and no other, into :class:`~runestone.http.body.ClientGone`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from runestone.http.body import ClientGone
+from runestone.http.exchange import Exchange
+
+
+class UntilDisconnect:
+    """``async with UntilDisconnect(exchange): ...`` after the whole body has been read. Raises :class:`ClientGone`."""
+
+    __slots__ = ("_exchange", "_gone", "_task", "_watcher")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._gone = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.cancel()
+        if self._gone and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise ClientGone from None
+
+    async def _watch(self) -> None:
+        while (await self._exchange.receive())["type"] != "http.disconnect":
+            pass
+        if not self._exchange.complete:  # the server says so too when the answer is whole
+            self._gone = True
+            self._task.cancel()

@@ -1,0 +1,105 @@
+"""The public port: every request passes here, is checked, routed, counted once, and answered even when something breaks."""
+
+from __future__ import annotations
+
+from attrs import frozen
+from loguru import logger
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from runestone.auth import loopback
+from runestone.auth.keys import KeyRing
+from runestone.config.settings import ServerSettings
+from runestone.domain.errors import Draining, InvalidRequest, RunestoneError, Unauthenticated
+from runestone.gateway import Gateway
+from runestone.http import body, guard
+from runestone.http.body import ClientGone
+from runestone.http.chat import ChatCompletions
+from runestone.http.exchange import Exchange
+from runestone.telemetry.bus import Bus
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Every path that no route has."""
+    raise InvalidRequest(
+        f"There is no {scope['path'][:100]} here. This gateway serves POST /v1/chat/completions.",
+        status=404,
+        code="unknown_url",
+    )
+
+
+@frozen
+class Front:
+    """The ASGI app of the public port."""
+
+    gateway: Gateway
+    keys: KeyRing
+    bus: Bus
+    router: Router
+
+    @classmethod
+    def over(cls, gateway: Gateway, keys: KeyRing, server: ServerSettings, bus: Bus) -> Front:
+        """The app over ``gateway``."""
+        routes = [Route("/v1/chat/completions", ChatCompletions(gateway, server))]
+        return cls(gateway, keys, bus, Router(routes, redirect_slashes=False, default=not_found))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's request, or the server's own life cycle."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        exchange = Exchange(scope, receive, send, self.bus)
+        scope["runestone.exchange"] = exchange
+        try:
+            self._check(scope)
+            await self.router(scope, receive, exchange.send)
+        except ClientGone:
+            exchange.outcome = "client_gone"
+        except RunestoneError as error:
+            exchange.outcome = error.code
+            await self._refuse(exchange, error)
+        except Exception:  # noqa: BLE001 - HTTP's last resort: the client gets an answer, the log the reason
+            logger.exception("request {} failed by a bug", exchange.request_id)
+            exchange.outcome = "internal_error"
+            await self._refuse(
+                exchange, RunestoneError("The gateway failed. Its log has the reason under this request id.")
+            )
+        finally:
+            exchange.finished()
+
+    def _check(self, scope: Scope) -> None:
+        if (objection := guard.objection(scope)) is not None:
+            raise objection
+        if self.gateway.phase.draining:
+            retry_after = self.gateway.phase.retry_after_seconds
+            raise Draining("The gateway is shutting down. Send the request again.", retry_after_seconds=retry_after)
+        headers = dict(scope["headers"])
+        if self.keys:
+            if self.keys.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key")) is None:
+                raise Unauthenticated(
+                    "Incorrect API key provided. Send one of this gateway's keys as Authorization: Bearer KEY."
+                )
+        elif (refusal := loopback.refusal(headers)) is not None:
+            raise refusal
+
+    async def _refuse(self, exchange: Exchange, error: RunestoneError) -> None:
+        if exchange.started:
+            return
+        attempts = [(b"x-runestone-attempts", str(exchange.attempts).encode())]
+        exchange.status = error.status
+        exchange.finished()
+        if exchange.body_read:
+            await body.answer(error, exchange.send, attempts)
+        else:
+            await body.refuse(error, exchange.receive, exchange.send, attempts)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

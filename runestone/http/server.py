@@ -1,0 +1,72 @@
+"""A listener: one supervised child per port, serving a ``dup()`` of a socket that outlives it.
+
+hypercorn's ``serve()`` and all its connections run in a process of their own under ``servers``, beside the listener. So a listener that
+crashes cuts nobody off: its server is told to stop accepting, finishes what it has, and the new incarnation accepts meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+
+import h11
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
+from starlette.types import ASGIApp
+
+from runestone.providers import names
+from supervisors import ChildSpec, GenServer, Registry, Task
+
+_QUEUE = 64  # body messages that hypercorn reads ahead of the application
+_HEAD_BYTES = 32 * 1024
+_KEEP_ALIVE_SECONDS = 75.0
+
+
+async def _no_upgrade(self: H11Protocol, event: h11.Request) -> None:
+    """Hypercorn upgrades plain connections to HTTP/2 whenever asked, and cannot be told not to."""
+
+
+H11Protocol._check_protocol = _no_upgrade  # type: ignore[method-assign]  # noqa: SLF001 - see above; a test guards it
+
+
+def config(listener: socket.socket, graceful_seconds: float) -> Config:
+    """Hypercorn's settings for serving a copy of ``listener``."""
+    settings = Config()
+    settings.bind = [f"fd://{listener.detach()}"]
+    settings.accesslog = None
+    settings.errorlog = logging.getLogger("hypercorn.error")
+    settings.include_server_header = False
+    settings.include_date_header = False
+    settings.keep_alive_timeout = _KEEP_ALIVE_SECONDS
+    settings.keep_alive_max_requests = 2**31
+    settings.max_app_queue_size = _QUEUE
+    settings.h11_max_incomplete_size = _HEAD_BYTES
+    settings.graceful_timeout = graceful_seconds
+    settings.backlog = 2048
+    return settings
+
+
+class Listener(GenServer[object]):
+    """Serves ``app`` on ``listener`` while it lives."""
+
+    def __init__(
+        self, listener: socket.socket, app: Callable[[], ASGIApp], registry: Registry, graceful_seconds: float
+    ) -> None:
+        self._listener = listener
+        self._app = app
+        self._servers = registry.via(names.SERVERS)
+        self._graceful_seconds = graceful_seconds
+
+    async def init(self) -> None:
+        """Start a server that stops accepting when this process ends, however it ends."""
+        over = asyncio.Event()
+        self.process.on_exit(lambda _: over.set())
+        settings = config(self._listener.dup(), self._graceful_seconds)
+        serving = partial(serve, self._app(), settings, shutdown_trigger=over.wait)  # type: ignore[arg-type]
+        await self._servers.start_child(
+            ChildSpec(id=f"{self.name}", start=partial(Task, serving), restart="temporary", shutdown=1.0)
+        )

@@ -1,0 +1,115 @@
+"""Listening sockets. They belong to the ``state`` actor and outlive every listener; each incarnation of one serves a ``dup()``."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from attrs import define, field
+
+_BACKLOG = 2048
+_USER_TIMEOUT_MS = (
+    30_000  # unacknowledged data for this long means that the reader is gone; hypercorn has no write timeout
+)
+_PATH_LIMIT = 107  # bytes of a unix socket's path on Linux
+
+
+class BindError(Exception):
+    """An address cannot be had; the message says which and why."""
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """A listening TCP socket on ``host``:``port`` (0 for any free port). Raises :class:`BindError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = "is in use by another program" if error.errno == errno.EADDRINUSE else error.strerror
+        raise BindError(f"{host}:{port} {reason}") from None
+    listener.setblocking(False)
+    return listener
+
+
+@define(slots=True, eq=False)
+class AdminSocket:
+    """The admin socket: in a private directory, 0600 from its first moment, locked against a second instance, unlinked at the end."""
+
+    path: Path
+    listener: socket.socket
+    _lock: int
+    _identity: tuple[int, int] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        status = os.stat(self.path)
+        self._identity = status.st_dev, status.st_ino
+
+    @classmethod
+    def bind(cls, path: Path) -> AdminSocket:
+        """Bind ``path``; a dead socket there is replaced, a live one never. Raises :class:`BindError`."""
+        if len(os.fsencode(path)) > _PATH_LIMIT:
+            raise BindError(f"{path} is longer than the {_PATH_LIMIT} bytes that a unix socket's path may have")
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BindError(f"{path}: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise BindError(f"{path}: another instance is running and listens there") from None
+        try:
+            return cls(path, _listen(path), lock)
+        except OSError as error:
+            os.close(lock)
+            raise BindError(f"{path}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Stop listening and remove the file, if it is still ours."""
+        self.listener.close()
+        try:
+            status = os.stat(self.path)
+            if (status.st_dev, status.st_ino) == self._identity:
+                self.path.unlink()
+        except FileNotFoundError:
+            pass
+        os.close(self._lock)
+
+
+def _listen(path: Path) -> socket.socket:
+    if path.is_socket():
+        if _answers(path):
+            raise OSError(errno.EADDRINUSE, "another program listens there")
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # mode 0600 from the first moment: no window between bind and chmod
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
