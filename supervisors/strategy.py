@@ -1,0 +1,20 @@
+"""Which siblings a restart takes along. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+T = TypeVar("T")
+
+
+def affected(strategy: Strategy, children: Sequence[T], failed: T) -> list[T]:
+    """The children that stop and start with ``failed``, itself included, in start order."""
+    match strategy:
+        case "one_for_one":
+            return [failed]
+        case "one_for_all":
+            return list(children)
+        case "rest_for_one":
+            return list(children[children.index(failed) :])

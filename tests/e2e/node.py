@@ -1,0 +1,176 @@
+"""A real gateway process and real simulated providers in processes of their own, driven over sockets as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from attrs import define, field
+
+START_SECONDS = 20.0
+_QUIET = httpx.Timeout(10.0)
+
+
+def free_port() -> int:
+    """A port that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(check: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+    """Wait until ``check`` gives something true, and return that."""
+    end = time.monotonic() + seconds
+    while True:
+        if value := check():
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"never: {what}")
+        time.sleep(0.02)
+
+
+@define
+class Upstream:
+    """A simulated provider in a process of its own."""
+
+    name: str
+    process: subprocess.Popen[str]
+    url: str
+    control: str
+
+    def fault(self, spec: str) -> None:
+        """Switch its fault."""
+        httpx.put(f"{self.control}/_simulated/fault", content=spec, trust_env=False).raise_for_status()
+
+    def reset(self) -> None:
+        """Forget what was recorded."""
+        httpx.post(f"{self.control}/_simulated/reset", trust_env=False).raise_for_status()
+
+    def state(self) -> dict[str, Any]:
+        """What it has seen."""
+        return dict(httpx.get(f"{self.control}/_simulated", trust_env=False).raise_for_status().json())
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The requests to its API, oldest first."""
+        found = httpx.get(f"{self.control}/_simulated/requests", trust_env=False).raise_for_status().json()
+        return list(found["requests"] if isinstance(found, dict) else found)
+
+
+@contextmanager
+def upstream(name: str) -> Iterator[Upstream]:
+    """A simulated provider for the time of the block."""
+    command = [sys.executable, "-m", "runestone.simulated", "--port", "0", "--name", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            hello = json.loads(process.stdout.readline())
+            yield Upstream(name, process, hello["url"], hello["control_url"])
+        finally:
+            process.terminate()
+
+
+@define
+class Gateway:
+    """A running ``runestone serve``."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    health_port: int
+    socket: Path
+    log: Path
+    _clients: list[httpx.Client] = field(factory=list)
+
+    @property
+    def base_url(self) -> str:
+        """What an SDK is given."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def health(self, path: str = "") -> httpx.Response:
+        """GET a path of the health port."""
+        return httpx.get(f"http://127.0.0.1:{self.health_port}/health{path}", timeout=_QUIET, trust_env=False)
+
+    def post(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """A chat request."""
+        url = f"{self.base_url}/chat/completions"
+        return httpx.post(url, json=dict(body), headers=dict(headers or {}), timeout=60, trust_env=False)
+
+    def ctl(self, *arguments: str, check: bool = True) -> dict[str, Any]:
+        """``runestone ctl --json``."""
+        done = self.ctl_raw("--json", *arguments)
+        assert not check or done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+        return dict(json.loads(done.stdout))
+
+    def ctl_raw(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """``runestone ctl`` as a person types it."""
+        command = [sys.executable, "-m", "runestone", "ctl", "--socket", str(self.socket), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def provider(self, name: str) -> dict[str, Any]:
+        """One provider as the console sees it."""
+        return dict(self.ctl("provider", "show", name)["provider"])
+
+    def detailed(self) -> dict[str, Any]:
+        """``/health/detailed``."""
+        return dict(self.health("/detailed").json())
+
+    def descriptors(self) -> int:
+        """Open file descriptors of the process."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
+        """Signal it and wait for its end."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def gateway(folder: Path, environment: Mapping[str, str], *arguments: str) -> Iterator[Gateway]:
+    """A gateway for the time of the block."""
+    port, health_port = free_port(), free_port()
+    kept = {
+        k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "PYTHONPATH")
+    }
+    variables = {
+        **kept,
+        "RUNESTONE_PORT": str(port),
+        "RUNESTONE_HEALTH_PORT": str(health_port),
+        "RUNESTONE_ADMIN_SOCKET": str(folder / "admin.sock"),
+        "RUNESTONE_LOG_LEVEL": "DEBUG",
+        **environment,
+    }
+    log = folder / "log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runestone", "serve", *arguments],
+            env=variables,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    node = Gateway(process, port, health_port, folder / "admin.sock", log)
+    try:
+        eventually(lambda: _ready(node), f"ready: {log.read_text()}", START_SECONDS)
+        yield node
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        print(log.read_text()[-8000:])
+
+
+def _ready(node: Gateway) -> bool:
+    if node.process.poll() is not None:
+        raise AssertionError(f"ended with {node.process.returncode}: {node.log.read_text()}")
+    try:
+        return node.health("/ready").status_code == 200
+    except httpx.TransportError:
+        return False
