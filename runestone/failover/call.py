@@ -36,6 +36,7 @@ class UpstreamCall:
         self.ended = False  # nothing follows what has been read
         self.head = b""  # what came up to the commit point, in the client's wire
         self.usage: Usage | None = None
+        self.dropped: tuple[str, ...] = ()  # fields of the request that this provider was not sent
         self.first_content_seconds: float | None = None
         self._codec = codec
         self._timeouts = timeouts
@@ -48,6 +49,11 @@ class UpstreamCall:
         self._outcome: Outcome = "neutral"
         self._failure: Failure | None = None
         self._closed = False
+
+    @property
+    def same_wire(self) -> bool:
+        """Whether the provider speaks the client's wire, so that its own words may reach the client."""
+        return self.lease.settings.kind == self.chat.wire
 
     async def open(self) -> None:
         """Send the request and wait for the commit point.
@@ -127,6 +133,7 @@ class UpstreamCall:
         )
         if isinstance(sent, Unsupported):
             self._fail(Failure(kind="unsupported", message=sent.message, param=sent.field))
+        self.dropped = sent.dropped
         return httpx.Request("POST", _url(settings.base_url, sent.path), headers=list(sent.headers), content=sent.body)
 
     async def _commit(self, response: httpx.Response) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from runestone.domain.errors import InvalidRequest, RunestoneError
 from runestone.http import errors
+from runestone.http.exchange import Exchange
 
 _DRAIN_SECONDS = 5.0  # for a refused client to see its answer and close
 
@@ -16,29 +17,19 @@ class ClientGone(Exception):
     """The client has left; there is nobody to answer."""
 
 
-async def read(scope: Scope, receive: Receive, *, limit_bytes: int, timeout_seconds: float) -> bytes:
+async def read(exchange: Exchange, *, limit_bytes: int) -> bytes:
     """The whole body.
 
     Raises:
-        InvalidRequest: 413 over ``limit_bytes`` (by its header before any of it is read), 408 after ``timeout_seconds``.
+        InvalidRequest: 413 over ``limit_bytes``, by the header before any of it is read.
         ClientGone: the client left while sending.
     """
-    if (declared := header(scope, b"content-length")) is not None and int(declared) > limit_bytes:
+    if int(exchange.headers.get(b"content-length", b"0")) > limit_bytes:
         raise _too_large(limit_bytes)
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            return await _collect(receive, limit_bytes)
-    except TimeoutError:
-        raise InvalidRequest(
-            f"The body did not come within {timeout_seconds:g} s.", status=408, code="request_timeout"
-        ) from None
-
-
-async def _collect(receive: Receive, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
     size, more = 0, True
     while more:
-        message = await receive()
+        message = await exchange.receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         if part := message.get("body", b""):
@@ -47,28 +38,23 @@ async def _collect(receive: Receive, limit_bytes: int) -> bytes:
             if size > limit_bytes:
                 raise _too_large(limit_bytes)
         more = message.get("more_body", False)
+    exchange.body_read = True
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def header(scope: Scope, name: bytes) -> str | None:
-    """The first header called ``name`` (lower-case), or ``None``."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
 async def answer(error: RunestoneError, send: Send, extra: errors.Headers) -> None:
     """Answer ``error`` to a request whose body has been read; the connection lives on."""
     body = errors.body(error)
-    await send(
-        {"type": "http.response.start", "status": error.status, "headers": [*errors.headers(error, len(body)), *extra]}
-    )
+    head = [*errors.headers(error, len(body)), *extra]
+    await send({"type": "http.response.start", "status": error.status, "headers": head})
     await send({"type": "http.response.body", "body": body})
 
 
 async def refuse(error: RunestoneError, receive: Receive, send: Send, extra: errors.Headers) -> None:
     """Answer ``error`` to a request whose body has not been read, and close the connection.
 
-    hypercorn queues ten body messages for the application and then waits inside the application's own ``send`` for room, for ever: so
-    what the client still sends is drained beside the answer. The answer's last message waits for that, or the close of a socket
+    hypercorn queues a few body messages for the application and then waits inside the application's own ``send`` for room, for ever:
+    so what the client still sends is drained beside the answer. The answer's last message waits for that, or the close of a socket
     with unread bytes would reset the connection before the client has read why.
     """
     drain = asyncio.ensure_future(_drain(receive))

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from runestone.config.settings import ServerSettings
 from runestone.domain.chat import ChatRequest
-from runestone.domain.errors import InvalidRequest, RunestoneError, UpstreamFailed
+from runestone.domain.errors import InvalidRequest, UpstreamFailed
 from runestone.domain.failure import UpstreamError
 from runestone.failover.call import UpstreamCall
 from runestone.gateway import Gateway
@@ -35,41 +35,36 @@ class ChatCompletions:
         exchange.route = "/v1/chat/completions"
         if scope["method"] != "POST":
             raise InvalidRequest("This route takes POST only.", status=405, code="method_not_allowed")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.gateway.timeouts.request_deadline_seconds
+        now = asyncio.get_running_loop().time()
         phase = self.gateway.phase
         try:
-            async with asyncio.timeout_at(deadline) as timeout:
+            async with asyncio.timeout_at(now + self.server.body_timeout_seconds) as timeout:
                 phase.deadlines.add(timeout)
                 try:
-                    await self._serve(exchange, deadline)
+                    chat = parse(await body.read(exchange, limit_bytes=self.server.body_limit_bytes), exchange)
+                    deadline = now + self.gateway.timeouts.request_deadline_seconds
+                    timeout.reschedule(deadline)
+                    await self._serve(chat, exchange, deadline)
                 finally:
                     phase.deadlines.discard(timeout)
         except TimeoutError:
             exchange.outcome = "timeout"
-            await self._tell(exchange, phase.expired())
+            await exchange.tell(phase.expired() if exchange.body_read or phase.cut else _late_body(self.server))
 
-    async def _serve(self, exchange: Exchange, deadline: float) -> None:
-        raw = await body.read(
-            exchange.scope,
-            exchange.receive,
-            limit_bytes=self.server.body_limit_bytes,
-            timeout_seconds=self.server.body_timeout_seconds,
-        )
-        exchange.body_read = True
-        chat = parse(raw, exchange)
+    async def _serve(self, chat: ChatRequest, exchange: Exchange, deadline: float) -> None:
         exchange.stream = chat.stream
-        async with self.gateway.requests.adopt(), UntilDisconnect(exchange):
-            async with self.gateway.complete(chat, deadline) as attempts:
-                try:
-                    exchange.call = call = await attempts.open()
-                finally:
-                    exchange.attempts = attempts.calls
-                try:
-                    await self._answer(exchange, call)
-                except UpstreamError as error:
-                    exchange.outcome = error.failure.kind
-                    await self._tell(exchange, UpstreamFailed(error.failure, same_wire=call.same_wire))
+        async with self.gateway.requests.adopt():
+            with UntilDisconnect(exchange):
+                async with self.gateway.complete(chat, deadline) as attempts:
+                    try:
+                        exchange.call = call = await attempts.open()
+                    finally:
+                        exchange.attempts = attempts.calls
+                    try:
+                        await self._answer(exchange, call)
+                    except UpstreamError as error:
+                        exchange.outcome = error.failure.kind
+                        await exchange.tell(UpstreamFailed(error.failure, same_wire=call.same_wire))
 
     async def _answer(self, exchange: Exchange, call: UpstreamCall) -> None:
         head = told(exchange, call)
@@ -80,22 +75,37 @@ class ChatCompletions:
         await exchange.send({"type": "http.response.start", "status": 200, "headers": head})
         await exchange.send({"type": "http.response.body", "body": call.head})
 
-    async def _tell(self, exchange: Exchange, error: RunestoneError) -> None:
-        """An error after the head has gone is told in-band; before it, the front answers it."""
-        if not exchange.started:
-            raise error
-        data = errors.event(error) if exchange.stream else b""
-        await exchange.send({"type": "http.response.body", "body": data})
+
+def _late_body(server: ServerSettings) -> InvalidRequest:
+    return InvalidRequest(
+        f"The body did not come within {server.body_timeout_seconds:g} s. Send it faster, or less of it.",
+        status=408,
+        code="request_timeout",
+    )
 
 
 def told(exchange: Exchange, call: UpstreamCall) -> errors.Headers:
-    """Who answered, with which model, after how many calls."""
+    """Who answered, with which model, after how many calls, and without which fields of the request."""
     choice = call.lease.choice
-    return [
+    head = [
         (b"x-runestone-provider", choice.provider.encode()),
-        (b"x-runestone-model", choice.model.encode("latin-1", "replace")),
+        (b"x-runestone-model", _visible(choice.model)),
         (b"x-runestone-attempts", str(exchange.attempts).encode()),
     ]
+    if call.dropped:
+        head.append((b"x-runestone-dropped", _visible(",".join(call.dropped))))
+    return head
+
+
+def _visible(text: str) -> bytes:
+    """``text`` as a header's value: a model's name is the client's word and may hold anything."""
+    if text.isascii() and text.isprintable() and text == text.strip():
+        return text.encode()
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text).strip().encode()
+
+
+def _group(header: bytes | None) -> str | None:
+    return None if header is None else header.decode("latin-1")
 
 
 def parse(raw: bytes, exchange: Exchange) -> ChatRequest:
@@ -119,7 +129,6 @@ def parse(raw: bytes, exchange: Exchange) -> ChatRequest:
         )
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("stream must be true or false.", param="stream")
-    headers = exchange.scope["headers"]
     return ChatRequest(
         request_id=exchange.request_id,
         wire="openai",
@@ -127,6 +136,6 @@ def parse(raw: bytes, exchange: Exchange) -> ChatRequest:
         stream=bool(stream),
         body=data,
         raw=raw,
-        headers={k.decode(): v.decode("latin-1") for k, v in headers if k in _FORWARDED},
-        group=body.header(exchange.scope, b"x-runestone-group"),
+        headers={k.decode(): exchange.headers[k].decode("latin-1") for k in _FORWARDED & exchange.headers.keys()},
+        group=_group(exchange.headers.get(b"x-runestone-group")),
     )

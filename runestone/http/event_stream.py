@@ -41,7 +41,7 @@ async def write(call: UpstreamCall, send: Send, head: errors.Headers) -> None:
 
 
 class Heartbeat:
-    """Writes a comment whenever the upstream has been silent for a while, so that a client that has left is noticed and a proxy keeps still.
+    """Writes a comment whenever the upstream has been silent for a while: a client that has left is noticed, and a proxy keeps still.
 
     Only a timer, until it is needed; what it then sends runs in a task of this scope.
     """

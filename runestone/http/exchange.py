@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 import time
 
 from starlette.types import Message, Receive, Scope, Send
 
+from runestone.domain.errors import RunestoneError
 from runestone.failover.call import UpstreamCall
-from runestone.http.body import header
+from runestone.http import errors
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import RequestFinished
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_ids = random.Random()  # seeded by the system; ids must differ, not be secret
 
 
 class Exchange:
@@ -27,6 +29,7 @@ class Exchange:
         "body_read",
         "call",
         "complete",
+        "headers",
         "outcome",
         "receive",
         "request_id",
@@ -39,12 +42,13 @@ class Exchange:
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, bus: Bus) -> None:
-        self.body_read = header(scope, b"content-length") in (None, "0") and header(scope, b"transfer-encoding") is None
+        headers = self.headers = dict(scope["headers"])
+        self.body_read = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
         self.complete = False  # the last byte has been handed to the server
         self.scope = scope
         self.receive = receive
         self.send_raw = send
-        self.request_id = _request_id(scope)
+        self.request_id = _request_id(headers.get(b"x-request-id"))
         self.route = "other"
         self.stream = False
         self.started = False
@@ -67,6 +71,12 @@ class Exchange:
             self.finished()
         await self.send_raw(message)
 
+    async def tell(self, error: RunestoneError) -> None:
+        """An error after the head of the answer: in-band in a stream, and no real end follows. Before it, it is raised for the front."""
+        if not self.started:
+            raise error
+        await self.send({"type": "http.response.body", "body": errors.event(error) if self.stream else b""})
+
     def finished(self) -> None:
         """Tell what became of the request. The first call counts."""
         if self._told:
@@ -88,6 +98,5 @@ class Exchange:
         )
 
 
-def _request_id(scope: Scope) -> str:
-    given = header(scope, b"x-request-id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+def _request_id(given: bytes | None) -> str:
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else f"req_{_ids.getrandbits(96):024x}"

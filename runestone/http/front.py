@@ -17,6 +17,7 @@ from runestone.http.body import ClientGone
 from runestone.http.chat import ChatCompletions
 from runestone.http.exchange import Exchange
 from runestone.telemetry.bus import Bus
+from supervisors import ActorError
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,13 +55,19 @@ class Front:
         exchange = Exchange(scope, receive, send, self.bus)
         scope["runestone.exchange"] = exchange
         try:
-            self._check(scope)
+            self._check(exchange)
             await self.router(scope, receive, exchange.send)
         except ClientGone:
             exchange.outcome = "client_gone"
         except RunestoneError as error:
             exchange.outcome = error.code
             await self._refuse(exchange, error)
+        except ActorError as error:
+            exchange.outcome = "restarting"
+            logger.warning(
+                "request {} met a part of the gateway that is being restarted: {}", exchange.request_id, error
+            )
+            await self._refuse(exchange, _restarting())
         except Exception:  # noqa: BLE001 - HTTP's last resort: the client gets an answer, the log the reason
             logger.exception("request {} failed by a bug", exchange.request_id)
             exchange.outcome = "internal_error"
@@ -70,13 +77,13 @@ class Front:
         finally:
             exchange.finished()
 
-    def _check(self, scope: Scope) -> None:
-        if (objection := guard.objection(scope)) is not None:
+    def _check(self, exchange: Exchange) -> None:
+        if (objection := guard.objection(exchange.scope)) is not None:
             raise objection
         if self.gateway.phase.draining:
             retry_after = self.gateway.phase.retry_after_seconds
             raise Draining("The gateway is shutting down. Send the request again.", retry_after_seconds=retry_after)
-        headers = dict(scope["headers"])
+        headers = exchange.headers
         if self.keys:
             if self.keys.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key")) is None:
                 raise Unauthenticated(
@@ -87,6 +94,7 @@ class Front:
 
     async def _refuse(self, exchange: Exchange, error: RunestoneError) -> None:
         if exchange.started:
+            await exchange.tell(error)
             return
         attempts = [(b"x-runestone-attempts", str(exchange.attempts).encode())]
         exchange.status = error.status
@@ -95,6 +103,11 @@ class Front:
             await body.answer(error, exchange.send, attempts)
         else:
             await body.refuse(error, exchange.receive, exchange.send, attempts)
+
+
+def _restarting() -> RunestoneError:
+    message = "A part of the gateway is being restarted. Send the request again."
+    return RunestoneError(message, status=503, code="restarting", retry_after_seconds=1.0)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

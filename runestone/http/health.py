@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from typing import Final
 
 import orjson
+from attrs import frozen
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,10 +13,8 @@ from starlette.routing import Route
 
 from runestone.api import Node, NodeError
 
-Handler = Callable[[Request], Awaitable[Response]]
-
-_NO_STORE = {"cache-control": "no-store"}
-_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_NO_STORE: Final = {"cache-control": "no-store"}
+_PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def json_answer(data: object, status: int = 200) -> Response:
@@ -23,55 +22,66 @@ def json_answer(data: object, status: int = 200) -> Response:
     return Response(orjson.dumps(data), status, _NO_STORE, "application/json")
 
 
-def app(node: Node) -> Starlette:
-    """The ASGI app of the health port over ``node``."""
+@frozen
+class Health:
+    """The handlers over one node."""
 
-    async def health(_: Request) -> Response:
-        word = node.health()
+    node: Node
+
+    async def health(self, _: Request) -> Response:
+        """One word; 503 where a load balancer should go elsewhere."""
+        word = self.node.health()
         return json_answer({"status": word}, 200 if word in ("healthy", "degraded") else 503)
 
-    async def detailed(_: Request) -> Response:
-        return json_answer(node.detailed())
+    async def detailed(self, _: Request) -> Response:
+        """The whole system."""
+        return json_answer(self.node.detailed())
 
-    async def providers(_: Request) -> Response:
-        return json_answer({"providers": {p["name"]: p for p in node.providers()}})
+    async def providers(self, _: Request) -> Response:
+        """Every provider, by name."""
+        return json_answer({"providers": {p["name"]: p for p in self.node.providers()}})
 
-    async def provider(request: Request) -> Response:
+    async def provider(self, request: Request) -> Response:
+        """One provider."""
         try:
-            return json_answer(node.provider(request.path_params["name"]))
+            return json_answer(self.node.provider(request.path_params["name"]))
         except NodeError as error:
             return json_answer({"error": {"code": error.reason, "message": str(error)}}, 404)
 
-    async def metrics(request: Request) -> Response:
-        wants = request.query_params.get("format") or request.headers.get("accept", "")
-        if "json" in wants:
-            answer = json_answer(node.metrics.snapshot())
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text, or plain numbers for who wants JSON."""
+        metrics = self.node.metrics
+        if "json" in (request.query_params.get("format") or request.headers.get("accept", "")):
+            answer = json_answer(metrics.snapshot())
         else:
-            answer = Response(node.metrics.render(), 200, _NO_STORE, _PROMETHEUS)
+            answer = Response(metrics.render(), 200, _NO_STORE, _PROMETHEUS)
         answer.headers["vary"] = "accept"
         return answer
 
-    async def live(_: Request) -> Response:
-        return json_answer({"status": "live"}) if node.alive() else json_answer({"status": "dead"}, 503)
+    async def live(self, _: Request) -> Response:
+        """Whether the loop and the root supervisor answer."""
+        return json_answer({"status": "live"}) if self.node.alive() else json_answer({"status": "dead"}, 503)
 
-    async def ready(_: Request) -> Response:
-        if node.phase.draining:
+    async def ready(self, _: Request) -> Response:
+        """Whether all listeners are bound and the node is not draining."""
+        if self.node.phase.draining:
             return json_answer({"status": "draining"}, 503)
-        missing = node.unbound()
-        return (
-            json_answer({"status": "starting", "unbound": missing}, 503)
-            if missing
-            else json_answer({"status": "ready"})
-        )
+        if missing := self.node.unbound():
+            return json_answer({"status": "starting", "unbound": missing}, 503)
+        return json_answer({"status": "ready"})
 
-    routes: list[tuple[str, Handler]] = [
-        ("/health", health),
-        ("/health/detailed", detailed),
-        ("/health/providers", providers),
-        ("/health/providers/{name}", provider),
-        ("/health/metrics", metrics),
-        ("/metrics", metrics),
-        ("/health/live", live),
-        ("/health/ready", ready),
-    ]
-    return Starlette(routes=[Route(path, handler, methods=["GET"]) for path, handler in routes])
+
+def app(node: Node) -> Starlette:
+    """The ASGI app of the health port over ``node``."""
+    health = Health(node)
+    handlers = {
+        "/health": health.health,
+        "/health/detailed": health.detailed,
+        "/health/providers": health.providers,
+        "/health/providers/{name}": health.provider,
+        "/health/metrics": health.metrics,
+        "/metrics": health.metrics,
+        "/health/live": health.live,
+        "/health/ready": health.ready,
+    }
+    return Starlette(routes=[Route(path, handler, methods=["GET"]) for path, handler in handlers.items()])

@@ -64,7 +64,7 @@ class Listener(GenServer[object]):
     async def init(self) -> None:
         """Start a server that stops accepting when this process ends, however it ends."""
         over = asyncio.Event()
-        self.process.on_exit(lambda _: over.set())
+        self.process.on_exit(lambda _process, _reason: over.set())
         settings = config(self._listener.dup(), self._graceful_seconds)
         serving = partial(serve, self._app(), settings, shutdown_trigger=over.wait)  # type: ignore[arg-type]
         await self._servers.start_child(

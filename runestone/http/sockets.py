@@ -36,8 +36,14 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         listener.close()
         reason = "is in use by another program" if error.errno == errno.EADDRINUSE else error.strerror
         raise BindError(f"{host}:{port} {reason}") from None
-    listener.setblocking(False)
+    listener.settimeout(0.0)
     return listener
+
+
+def http_url(listener: socket.socket) -> str:
+    """The URL of a listening TCP socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @define(slots=True, eq=False)
@@ -50,7 +56,7 @@ class AdminSocket:
     _identity: tuple[int, int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        status = os.stat(self.path)
+        status = self.path.stat()
         self._identity = status.st_dev, status.st_ino
 
     @classmethod
@@ -78,7 +84,7 @@ class AdminSocket:
         """Stop listening and remove the file, if it is still ours."""
         self.listener.close()
         try:
-            status = os.stat(self.path)
+            status = self.path.stat()
             if (status.st_dev, status.st_ino) == self._identity:
                 self.path.unlink()
         except FileNotFoundError:
@@ -101,7 +107,7 @@ def _listen(path: Path) -> socket.socket:
     finally:
         os.umask(before)
     listener.listen(_BACKLOG)
-    listener.setblocking(False)
+    listener.settimeout(0.0)
     return listener
 
 
