@@ -48,6 +48,7 @@ class Node:
     memories: Mapping[str, ProviderMemory]
     metrics: Metrics
     phase: Phase
+    listeners: Mapping[str, str]  # where it listens, by name
     set_simulated_fault: SetFault | None = None  # with --demo
     started_at: float = field(factory=time.time)  # epoch seconds
 
@@ -82,6 +83,7 @@ class Node:
             "mode": self.settings.server.mode,
             "demo": self.set_simulated_fault is not None,
             "pid": os.getpid(),
+            "listeners": dict(self.listeners),
             "uptime_seconds": round(time.time() - self.started_at, 3),
             "in_flight": self.in_flight(),
             "providers": {name: self._usable(memory) for name, memory in sorted(self.memories.items())},
@@ -229,7 +231,7 @@ class Node:
 
     def unbound(self) -> list[str]:
         """The listeners that do not accept now."""
-        return [name for name in ("public", "health", "admin") if self.registry.lookup(name) is None]
+        return [name for name in self.listeners if self.registry.lookup(name) is None]
 
     # -- within ------------------------------------------------------------------------------------------------------
 

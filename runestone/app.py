@@ -209,6 +209,7 @@ def compose(settings: Settings, sockets: Sockets, simulation: Simulation | None 
         memories=memories,
         metrics=metrics,
         phase=phase,
+        listeners=sockets.addresses(),
         set_simulated_fault=simulation.set_fault if simulation else None,
     )
     return Composition(

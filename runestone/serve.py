@@ -18,6 +18,7 @@ from runestone.config.load import load
 from runestone.config.settings import ConfigurationError, Settings
 from runestone.http.sockets import BindError
 from runestone.simulated.actor import Simulation
+from runestone.state import Sockets
 from runestone.telemetry import logs
 
 EX_OK: Final = 0
@@ -75,17 +76,17 @@ async def _serve(settings: Settings, *, demo: bool) -> int:
     return EX_OK
 
 
-def _announce(settings: Settings, sockets: app.Sockets, *, demo: bool) -> None:
+def _announce(settings: Settings, sockets: Sockets, *, demo: bool) -> None:
     for refusal in settings.refusals:
         logger.warning("{}: {}: {}", refusal.code, refusal.name, refusal.message)
     for warning in settings.warnings:
         logger.warning("{}", warning)
-    public, health = sockets.public.getsockname(), sockets.health.getsockname()
+    where = sockets.addresses()
     what = "simulated providers" if demo else f"{len(settings.providers)} providers"
     logger.info("runestone {} with {}", runestone.__version__, what)
-    logger.info("API    http://{}:{}/v1", public[0], public[1])
-    logger.info("health http://{}:{}/health", health[0], health[1])
-    logger.info("admin  {}", sockets.admin.path)
+    logger.info("API    {}/v1", where["public"])
+    logger.info("health {}/health", where["health"])
+    logger.info("admin  {}", where["admin"])
     if not settings.auth.keys:
         logger.info("no inbound keys are set: any Authorization, or none, is accepted from this machine")
 

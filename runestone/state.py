@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from attrs import define
 
-from runestone.http.sockets import AdminSocket
+from runestone.http.sockets import AdminSocket, http_url
 from runestone.providers.memory import ProviderMemory
 from supervisors import GenServer
 
@@ -22,6 +22,11 @@ class Sockets:
     public: socket.socket
     health: socket.socket
     admin: AdminSocket
+
+    def addresses(self) -> dict[str, str]:
+        """Where each of them listens, by the name of its listener."""
+        tcp = {"public": self.public, "health": self.health}
+        return {**{name: http_url(s) for name, s in tcp.items()}, "admin": str(self.admin.path)}
 
     def close(self) -> None:
         """Close all three; the admin socket's file goes with it."""

@@ -5,27 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
-from attrs import define, field
+from attrs import define
+
+from runestone.console.client import AdminClient, Unreachable
 
 START_SECONDS = 20.0
 _QUIET = httpx.Timeout(10.0)
-
-
-def free_port() -> int:
-    """A port that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(check: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
@@ -84,20 +78,41 @@ class Gateway:
     """A running ``runestone serve``."""
 
     process: subprocess.Popen[bytes]
-    port: int
-    health_port: int
     socket: Path
     log: Path
-    _clients: list[httpx.Client] = field(factory=list)
+    public_url: str
+    health_url: str
+
+    @classmethod
+    def ready(cls, process: subprocess.Popen[bytes], admin_socket: Path, log: Path) -> Self:
+        """The gateway in ``process``, once it says on its admin socket where it listens."""
+
+        def listeners() -> dict[str, str] | None:
+            if process.poll() is not None:
+                raise AssertionError(f"ended with {process.returncode}: {log.read_text()}")
+            try:
+                return dict(AdminClient(admin_socket).request("GET", "/v1/status")["listeners"])
+            except Unreachable:
+                return None
+
+        where = eventually(listeners, "it answers on its admin socket", START_SECONDS)
+        node = cls(process, admin_socket, log, where["public"], where["health"])
+        eventually(lambda: node.health("/ready").status_code == 200, "it is ready", START_SECONDS)
+        return node
+
+    @property
+    def port(self) -> int:
+        """Of the API."""
+        return int(self.public_url.rpartition(":")[2])
 
     @property
     def base_url(self) -> str:
         """What an SDK is given."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.public_url}/v1"
 
     def health(self, path: str = "") -> httpx.Response:
         """GET a path of the health port."""
-        return httpx.get(f"http://127.0.0.1:{self.health_port}/health{path}", timeout=_QUIET, trust_env=False)
+        return httpx.get(f"{self.health_url}/health{path}", timeout=_QUIET, trust_env=False)
 
     def post(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> httpx.Response:
         """A chat request."""
@@ -136,14 +151,13 @@ class Gateway:
 @contextmanager
 def gateway(folder: Path, environment: Mapping[str, str], *arguments: str) -> Iterator[Gateway]:
     """A gateway for the time of the block."""
-    port, health_port = free_port(), free_port()
     kept = {
         k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "PYTHONPATH")
     }
     variables = {
         **kept,
-        "RUNESTONE_PORT": str(port),
-        "RUNESTONE_HEALTH_PORT": str(health_port),
+        "RUNESTONE_PORT": "0",
+        "RUNESTONE_HEALTH_PORT": "0",
         "RUNESTONE_ADMIN_SOCKET": str(folder / "admin.sock"),
         "RUNESTONE_LOG_LEVEL": "DEBUG",
         **environment,
@@ -156,21 +170,10 @@ def gateway(folder: Path, environment: Mapping[str, str], *arguments: str) -> It
             stdout=sink,
             stderr=subprocess.STDOUT,
         )
-    node = Gateway(process, port, health_port, folder / "admin.sock", log)
     try:
-        eventually(lambda: _ready(node), f"ready: {log.read_text()}", START_SECONDS)
-        yield node
+        yield Gateway.ready(process, folder / "admin.sock", log)
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
         print(log.read_text()[-8000:])
-
-
-def _ready(node: Gateway) -> bool:
-    if node.process.poll() is not None:
-        raise AssertionError(f"ended with {node.process.returncode}: {node.log.read_text()}")
-    try:
-        return node.health("/ready").status_code == 200
-    except httpx.TransportError:
-        return False
