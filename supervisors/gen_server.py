@@ -90,7 +90,7 @@ class GenServer(Generic[CastT]):
         """Be told by a :class:`Down` when ``target`` ends; at once if it has."""
         process = target.process if isinstance(target, ActorRef) else target
         mailbox = self._mailbox
-        return Monitor(process, lambda monitor, reason: mailbox.put_system(Down(monitor, process, reason)))
+        return Monitor(process, lambda monitor, reason: mailbox.put_unbounded(Down(monitor, process, reason)))
 
     def demonitor(self, monitor: Monitor) -> None:
         """No :class:`Down` of ``monitor`` is delivered from now on."""

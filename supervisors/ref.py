@@ -152,6 +152,10 @@ class Reachable(Protocol):
         elif process.mailbox.put(message) is not None:
             dead_letters.count("mailbox_full")
 
+    def forward(self, caller: Caller[R], message: Call[R]) -> bool:
+        """Hand ``caller`` to whoever lives here, which owes the reply from now on. False, and nothing moved, if nobody is there."""
+        return caller.forward(self, message)  # type: ignore[arg-type]
+
     def send(self, info: Info) -> None:
         """Send an :class:`Info`."""
         self.cast(info)
