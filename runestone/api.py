@@ -49,6 +49,7 @@ class Node:
     metrics: Metrics
     phase: Phase
     listeners: Mapping[str, str]  # where it listens, by name
+    allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
     started_at: float = field(factory=time.time)  # epoch seconds
 
@@ -93,7 +94,7 @@ class Node:
 
     def in_flight(self) -> int:
         """Client requests that are being served."""
-        return len(self.phase.deadlines)
+        return self.phase.in_flight
 
     def providers(self) -> list[dict[str, Any]]:
         """All providers by name."""
@@ -221,8 +222,8 @@ class Node:
 
     def crash(self, name: str) -> dict[str, Any]:
         """Make the process registered as ``name`` crash as a bug would."""
-        if self.set_simulated_fault is None:
-            raise NodeError("not_enabled", "crashes are for simulated providers; start the node with serve --demo")
+        if not self.allow_faults:
+            raise NodeError("not_enabled", "crashes on request are off; start the node with serve --allow-faults")
         if (ref := self.registry.lookup(name)) is None:
             known = ", ".join(sorted(self.registry.names()))
             raise NodeError("not_found", f"there is no process {name!r}; there are {known}")

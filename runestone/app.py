@@ -60,29 +60,25 @@ class Running:
 
     node: Node
 
-    async def drain(self) -> None:
-        """Take nothing new, let what is in flight run to the drain timeout, end the rest in-band."""
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Take nothing new, let what is in flight run to the drain timeout or until ``hurry``, end the rest in-band."""
         node, phase = self.node, self.node.phase
         phase.draining = True
         seconds = node.settings.server.drain_timeout_seconds
-        logger.info("draining: {} in flight, {:g} s at most", node.in_flight(), seconds)
-        if not await self._idle(seconds):
-            logger.warning("drain timeout: {} requests are ended", node.in_flight())
+        logger.info("draining: {} in flight, {:g} s at most", phase.in_flight, seconds)
+        idle = asyncio.ensure_future(phase.idle(seconds))
+        impatient = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait({idle, impatient}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (idle, impatient):
+            task.cancel()
+        if phase.in_flight:
+            logger.warning("the drain is over: {} requests are ended", phase.in_flight)
             phase.cut_short()
-            await self._idle(_CUT_SECONDS)
+            await phase.idle(_CUT_SECONDS)
 
     async def stop(self) -> None:
         """Stop the tree from the bottom."""
         await self.node.root.stop()
-
-    async def _idle(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                while self.node.in_flight():
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            return False
-        return True
 
 
 @define(slots=True, eq=False)
@@ -199,7 +195,9 @@ class Composition:
         return Front.over(gateway, KeyRing(settings.auth.keys), settings.server, self.bus)
 
 
-def compose(settings: Settings, sockets: Sockets, simulation: Simulation | None = None) -> Composition:
+def compose(
+    settings: Settings, sockets: Sockets, simulation: Simulation | None = None, *, allow_faults: bool = False
+) -> Composition:
     """Make what the tree is made of; nothing runs yet."""
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in settings.providers}
     registry, metrics, phase = Registry(), Metrics(), Phase()
@@ -210,6 +208,7 @@ def compose(settings: Settings, sockets: Sockets, simulation: Simulation | None 
         metrics=metrics,
         phase=phase,
         listeners=sockets.addresses(),
+        allow_faults=allow_faults,
         set_simulated_fault=simulation.set_fault if simulation else None,
     )
     return Composition(

@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("--demo", action="store_true", help="with simulated providers: no key, no network")
+    serve.add_argument("--allow-faults", action="store_true", help="let the console crash actors, as --demo does")
     serve.set_defaults(run=_serve)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
@@ -36,7 +37,7 @@ def _version(_: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     from runestone import serve  # noqa: PLC0415 - ctl must not wait for the server's imports
 
-    return serve.run(demo=arguments.demo)
+    return serve.run(demo=arguments.demo, allow_faults=arguments.allow_faults)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from attrs import define, field, frozen
 
@@ -17,21 +19,45 @@ from supervisors import Registry, Via
 
 @define(slots=True, eq=False)
 class Phase:
-    """Whether the node takes requests. Written by the node's drain alone, read by everybody.
-
-    ``deadlines`` are those of the requests in flight: a drain that has waited long enough brings them forward.
-    """
+    """Whether the node takes requests, and the deadlines of those in flight. Written by the node's drain alone, read by everybody."""
 
     draining: bool = False
     cut: bool = False  # the drain has run out of patience
     retry_after_seconds: float = 1.0
-    deadlines: set[asyncio.Timeout] = field(factory=set)
+    _deadlines: set[asyncio.Timeout] = field(factory=set)
+    _idle: asyncio.Event = field(factory=asyncio.Event)
+
+    @property
+    def in_flight(self) -> int:
+        """Client requests that are being served."""
+        return len(self._deadlines)
+
+    @asynccontextmanager
+    async def request(self, deadline: float) -> AsyncIterator[asyncio.Timeout]:
+        """One request in flight, until ``deadline`` (loop time); a drain that has waited long enough brings that forward."""
+        async with asyncio.timeout_at(deadline) as timeout:
+            self._deadlines.add(timeout)
+            try:
+                yield timeout
+            finally:
+                self._deadlines.discard(timeout)
+                if not self._deadlines:
+                    self._idle.set()
+
+    async def idle(self, seconds: float) -> bool:
+        """Whether nothing is in flight, after ``seconds`` at the most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._deadlines:
+                    self._idle.clear()
+                    await self._idle.wait()
+        return not self._deadlines
 
     def cut_short(self) -> None:
         """End what is still in flight; each stream tells its client so."""
         self.cut = True
         now = asyncio.get_running_loop().time()
-        for deadline in self.deadlines:
+        for deadline in self._deadlines:
             deadline.reschedule(now)
 
     def expired(self) -> RunestoneError:

@@ -29,7 +29,7 @@ EX_CONFIG: Final = 78
 _STOP_SECONDS: Final = 10.0  # for the tree to stop, on top of the drain
 
 
-def run(*, demo: bool) -> int:
+def run(*, demo: bool, allow_faults: bool) -> int:
     """Serve until SIGTERM or SIGINT; the result is the exit code."""
     try:
         settings = load(os.environ, demo=demo)
@@ -44,14 +44,18 @@ def run(*, demo: bool) -> int:
     else:
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     with runner:
-        return runner.run(_serve(settings, demo=demo))
+        return runner.run(_serve(settings, demo=demo, allow_faults=allow_faults))
 
 
-async def _serve(settings: Settings, *, demo: bool) -> int:
-    stopping = asyncio.Event()
+async def _serve(settings: Settings, *, demo: bool, allow_faults: bool) -> int:
+    stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told_to_stop() -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, told_to_stop)
     simulation = Simulation() if demo else None
     if simulation is not None:
         await simulation.bind()
@@ -61,7 +65,7 @@ async def _serve(settings: Settings, *, demo: bool) -> int:
     except BindError as error:
         print(f"runestone: cannot listen: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
-    running = await app.compose(settings, sockets, simulation).start()
+    running = await app.compose(settings, sockets, simulation, allow_faults=allow_faults or demo).start()
     _announce(settings, sockets, demo=demo)
     ended = asyncio.ensure_future(running.node.root.wait())
     await asyncio.wait({ended, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -69,7 +73,7 @@ async def _serve(settings: Settings, *, demo: bool) -> int:
         logger.critical("the tree has given up: {}", ended.result())
         return EX_SOFTWARE
     watchdog = _watchdog(settings.server.drain_timeout_seconds + _STOP_SECONDS)
-    await running.drain()
+    await running.drain(hurry)
     await running.stop()
     watchdog.cancel()
     logger.info("stopped")

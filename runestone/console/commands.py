@@ -143,7 +143,7 @@ COMMANDS: tuple[Command, ...] = (
         path="crash",
         method="POST",
         route="/v1/crash",
-        help="crash one process of the tree as a bug would (serve --demo only)",
+        help="crash one process of the tree as a bug would (serve --allow-faults or --demo)",
         arguments=(Argument(name="name", help="its registered name, such as failover or provider:openai-default"),),
         render=_plain,
     ),

@@ -38,15 +38,11 @@ class ChatCompletions:
         now = asyncio.get_running_loop().time()
         phase = self.gateway.phase
         try:
-            async with asyncio.timeout_at(now + self.server.body_timeout_seconds) as timeout:
-                phase.deadlines.add(timeout)
-                try:
-                    chat = parse(await body.read(exchange, limit_bytes=self.server.body_limit_bytes), exchange)
-                    deadline = now + self.gateway.timeouts.request_deadline_seconds
-                    timeout.reschedule(deadline)
-                    await self._serve(chat, exchange, deadline)
-                finally:
-                    phase.deadlines.discard(timeout)
+            async with phase.request(now + self.server.body_timeout_seconds) as timeout:
+                chat = parse(await body.read(exchange, limit_bytes=self.server.body_limit_bytes), exchange)
+                deadline = now + self.gateway.timeouts.request_deadline_seconds
+                timeout.reschedule(deadline)
+                await self._serve(chat, exchange, deadline)
         except TimeoutError:
             exchange.outcome = "timeout"
             await exchange.tell(phase.expired() if exchange.body_read or phase.cut else _late_body(self.server))

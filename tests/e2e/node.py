@@ -22,14 +22,14 @@ START_SECONDS = 20.0
 _QUIET = httpx.Timeout(10.0)
 
 
-def eventually(check: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+def eventually(check: Callable[[], Any], what: str | Callable[[], str], seconds: float = 10.0) -> Any:
     """Wait until ``check`` gives something true, and return that."""
     end = time.monotonic() + seconds
     while True:
         if value := check():
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"never: {what}")
+            raise AssertionError(f"never: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
 
 
