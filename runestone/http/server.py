@@ -12,12 +12,11 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-import h11
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11Protocol
 from starlette.types import ASGIApp
 
+from runestone.http import http11
 from runestone.providers import names
 from supervisors import ChildSpec, GenServer, Registry, Task
 
@@ -26,11 +25,7 @@ _HEAD_BYTES = 32 * 1024
 _KEEP_ALIVE_SECONDS = 75.0
 
 
-async def _no_upgrade(self: H11Protocol, event: h11.Request) -> None:
-    """Hypercorn upgrades plain connections to HTTP/2 whenever asked, and cannot be told not to."""
-
-
-H11Protocol._check_protocol = _no_upgrade  # type: ignore[method-assign]  # noqa: SLF001 - see above; a test guards it
+http11.install()
 
 
 def config(listener: socket.socket, graceful_seconds: float) -> Config:

@@ -114,6 +114,16 @@ def test_a_thousand_refused_bodies_of_four_megabytes_leave_nothing_behind(serve:
     footprint.returns()
 
 
+def test_connections_that_are_closed_while_idle_leave_nothing_behind(node: Gateway) -> None:
+    node.post({**HELLO, "stream": False})  # the upstream connection that it leaves open is there before and after
+    footprint = Footprint(node)
+
+    for _ in range(50):
+        assert node.post({**HELLO, "stream": False}).status_code == 200
+
+    footprint.returns()
+
+
 def test_a_reused_connection_whose_first_answer_was_left_whole_serves_the_next_request(node: Gateway) -> None:
     with httpx.Client(trust_env=False) as client:
         answers = [
