@@ -206,6 +206,8 @@ class Node:
     async def trip_breaker(self, name: str, seconds: float | None = None) -> dict[str, Any]:
         """Force the breaker open until it is reset, or for ``seconds``."""
         self._memory(name)
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
+            raise NodeError("refused", "seconds must be a number above 0")
         await self._call(names.provider(name), TripBreaker(seconds))
         return self.breaker(name)
 

@@ -51,6 +51,14 @@ _PROVIDER_COLUMNS = (
 _BREAKER_COLUMNS = ("provider", "state", "mode", "consecutive_failures", "failure_threshold", "retry_in_seconds")
 
 
+def _seconds(text: str) -> float:
+    """Seconds above 0. Raises ``ValueError``, which argparse turns into a usage error."""
+    seconds = float(text)
+    if not seconds > 0:
+        raise ValueError(text)
+    return seconds
+
+
 def _plain(data: Mapping[str, Any]) -> str:
     return render.facts({key: value for key, value in data.items() if key != "v"})
 
@@ -120,7 +128,7 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/breakers/{name}/trip",
         help="force it open",
-        arguments=(PROVIDER, Argument(name="--seconds", help="for so long; without it, until it is reset", type=float)),
+        arguments=(PROVIDER, Argument(name="--seconds", help="for so long; without it, until it is reset", type=_seconds)),
         render=lambda data: render.facts(data["breaker"]),
     ),
     Command(

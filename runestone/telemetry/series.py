@@ -42,7 +42,7 @@ class BoundCounter:
 
     def set(self, value: float) -> None:
         """Set a gauge."""
-        self._store[self._key] = value
+        self._store[self._key] = float(value)  # the text format knows no True
 
 
 class Buckets:
