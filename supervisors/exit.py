@@ -1,6 +1,24 @@
-"""Why a process ended."""
+"""Why a process ended.
+
+Every process leaves exactly one exit reason, and that reason alone decides what its supervisor does:
+
+* :class:`Normal` - it was done.
+* :class:`Shutdown` - it was asked to stop, or stops by its own decision; ``detail`` may say why.
+* :class:`Killed` - it was killed, or a stranger cancelled its task.
+* :class:`Crashed` - an exception ended it.
+* :class:`NoProc` - there was no such process; only callers, monitors and links see this one.
+
+The first two are normal ends, the others abnormal:
+
+    >>> is_abnormal(Shutdown("drained")), is_abnormal(Killed())
+    (False, True)
+    >>> print(Crashed(TypeError("text")))
+    TypeError: text
+"""
 
 from __future__ import annotations
+
+import asyncio
 
 from attrs import frozen
 
@@ -9,22 +27,31 @@ from attrs import frozen
 class Normal:
     """It was done."""
 
+    def __str__(self) -> str:
+        return "normal"
+
 
 @frozen
 class Shutdown:
-    """It was asked to stop."""
+    """It was asked to stop, or chose to. A transient child is not restarted after it."""
 
     detail: object = None
+
+    def __str__(self) -> str:
+        return "shutdown" if self.detail is None else f"shutdown: {self.detail}"
 
 
 @frozen
 class Killed:
-    """It was killed, or cancelled by a stranger."""
+    """It was killed: no ``terminate`` ran. Also what a task leaves that somebody cancelled who is no part of the tree."""
+
+    def __str__(self) -> str:
+        return "killed"
 
 
 @frozen(eq=False)
 class Crashed:
-    """An exception ended it."""
+    """An exception ended it. Two of them are equal only if they are the same object."""
 
     exception: BaseException
 
@@ -36,6 +63,9 @@ class Crashed:
 class NoProc:
     """There was no such process."""
 
+    def __str__(self) -> str:
+        return "noproc"
+
 
 ExitReason = Normal | Shutdown | Killed | Crashed | NoProc
 
@@ -43,3 +73,32 @@ ExitReason = Normal | Shutdown | Killed | Crashed | NoProc
 def is_abnormal(reason: ExitReason) -> bool:
     """Whether a transient child is restarted after ``reason``."""
     return not isinstance(reason, Normal | Shutdown)
+
+
+def reason_of(error: BaseException) -> ExitReason:
+    """The exit reason of a task that ``error`` ended.
+
+    A group is one crash, except that a group of nothing but cancellations is a cancellation, and one that holds an interrupt is that
+    interrupt.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        leaves = _leaves(error)
+        if interrupt := next((leaf for leaf in leaves if isinstance(leaf, KeyboardInterrupt | SystemExit)), None):
+            return Crashed(interrupt)
+        if all(isinstance(leaf, asyncio.CancelledError) for leaf in leaves):
+            return Killed()
+    return Killed() if isinstance(error, asyncio.CancelledError) else Crashed(error)
+
+
+def interrupt_in(reason: ExitReason | None) -> BaseException | None:
+    """The KeyboardInterrupt or SystemExit that ``reason`` holds. Nothing is restarted after one."""
+    if isinstance(reason, Crashed) and isinstance(reason.exception, KeyboardInterrupt | SystemExit):
+        return reason.exception
+    return None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

@@ -4,72 +4,103 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine, Mapping
-from typing import Any, Final, Generic, TypeVar
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from supervisors import dead_letters
-from supervisors.exit import Crashed, ExitReason, Normal, Shutdown
-from supervisors.mailbox import Mailbox, Policy
-from supervisors.messages import Call, Down, Info
+from supervisors.exit import Crashed, ExitReason, NoProc, Normal
+from supervisors.mailbox import Policy
+from supervisors.messages import Call, Info
 from supervisors.process import Monitor, Process
-from supervisors.ref import ActorRef, Caller, Envelope, Stop
+from supervisors.receive import Server, TaskServer
+from supervisors.ref import ActorRef, Address
+
+if TYPE_CHECKING:
+    from supervisors.registry import Registry
 
 CastT = TypeVar("CastT")
-_TURN = 64  # messages handled before others get a turn
+_SPAWNED_SECONDS = 5.0  # that a spawned task has to clean up in when its actor ends
 
 
-class _NoReply:
-    __slots__ = ()
+class Timer:
+    """What ``send_after`` returns."""
 
+    __slots__ = ("_handle", "_info", "_process")
 
-NO_REPLY: Final = _NoReply()
-"""Returned by ``handle_call``: the reply comes later, or from somebody else."""
+    def __init__(self, process: Process, seconds: float, info: Info) -> None:
+        self._process = process
+        self._info = info
+        self._handle = asyncio.get_running_loop().call_later(seconds, self._fire)
+        if process.timers is None:
+            process.timers = set()
+        process.timers.add(self._handle)
 
+    def cancel(self) -> bool:
+        """Send nothing. False if the message is in the mailbox already, or was handled."""
+        timers = self._process.timers
+        if timers is None or self._handle not in timers:
+            return False
+        timers.discard(self._handle)
+        self._handle.cancel()
+        return True
 
-class StopServer:
-    """Returned by a callback: end with ``reason``, after ``reply`` if there is one."""
-
-    __slots__ = ("reason", "reply")
-
-    def __init__(self, reason: ExitReason | None = None, reply: Any = NO_REPLY) -> None:
-        self.reason = reason or Normal()
-        self.reply = reply
+    def _fire(self) -> None:
+        process = self._process
+        if process.timers is not None and process.mailbox is not None:
+            process.timers.discard(self._handle)
+            process.mailbox.put_unbounded(self._info)
 
 
 class GenServer(Generic[CastT]):
-    """Subclass it and fill in the callbacks; each may be ``def`` or ``async def``. A new object is made for every incarnation."""
+    """Subclass it and fill in the callbacks; each may be ``def`` or ``async def``."""
 
     mailbox_limit: int = 10_000
     mailbox_policy: Policy = "reject"
+    trap_exit: bool = False
+    skip_stale: bool = False
 
     process: Process
 
-    def init(self) -> Any:
-        """Prepare. The starter waits until this returns; an exception is a failed start."""
+    # -- callbacks -----------------------------------------------------------------------------------------------------
 
-    def handle_call(self, message: Call[Any], caller: Caller[Any]) -> Any:
-        """Answer a call by returning the reply, or :data:`NO_REPLY`."""
-        raise TypeError(message)
+    def init(self) -> Any:
+        """Prepare. The starter waits until this returns; an exception is a failed start, and ``terminate`` does not run."""
+
+    def handle_call(self, message: Call[Any], caller: Any) -> Any:
+        """Answer a call by returning the reply, or :data:`~supervisors.NO_REPLY` and answer by ``caller`` later."""
+        raise TypeError(f"{type(self).__name__} handles no calls: {type(message).__name__}")
 
     def handle_cast(self, message: CastT) -> Any:
         """Handle a cast."""
-        raise TypeError(message)
+        raise TypeError(f"{type(self).__name__} handles no casts: {type(message).__name__}")
 
     def handle_info(self, message: Info) -> Any:
-        """Handle a timer, a :class:`Down`, a child's report."""
+        """Handle a timer, a :class:`Down`, an :class:`~supervisors.Exit`, a task's report. What is not meant for it, it ignores."""
+        logging.getLogger("supervisors").debug("%s ignores %r", self.process.path, message)
+
+    def handle_continue(self, term: Any) -> Any:
+        """Go on after a callback returned ``Continue(term)``, before anything that is queued."""
+        raise TypeError(f"{type(self).__name__} handles no continue: {term!r}")
 
     def terminate(self, reason: ExitReason) -> Any:
-        """Clean up. Not run when the process is killed."""
+        """Clean up. It runs on a ``Stop``, on ``stop()``, when the supervisor stops it, and after an exception in a handler.
+
+        It does not run when the process is killed, when its ``init`` failed, or when an exit signal ends it that it does not trap.
+        """
 
     def status(self) -> Mapping[str, object]:
-        """What introspection shows."""
+        """What the tree shows of it. Called at any moment, so it must be quick and must not fail."""
         return {}
+
+    def redacted_status(self) -> Mapping[str, object]:
+        """What a crash report may show of it: by default its ``status()``."""
+        return self.status()
 
     # -- provided ------------------------------------------------------------------------------------------------------
 
     @property
     def ref(self) -> ActorRef:
-        """This incarnation."""
+        """A reference to this incarnation."""
         return ActorRef(self.process)
 
     @property
@@ -79,153 +110,114 @@ class GenServer(Generic[CastT]):
 
     @property
     def incarnation(self) -> int:
-        """Which life this is, from 1."""
+        """Which life of its child spec this is, from 1."""
         return self.process.incarnation
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of its tree."""
+        return self.process.system.registry
 
     def now(self) -> float:
         """The loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
 
-    def monitor(self, target: ActorRef | Process) -> Monitor:
-        """Be told by a :class:`Down` when ``target`` ends; at once if it has."""
-        process = target.process if isinstance(target, ActorRef) else target
-        mailbox = self._mailbox
-        return Monitor(process, lambda monitor, reason: mailbox.put_unbounded(Down(monitor, process, reason)))
+    def monitor(self, target: Address | Process) -> Monitor:
+        """Be told by one :class:`Down` when ``target`` ends; at once, with ``NoProc()``, if it has or is unknown."""
+        return Monitor(self._process_of(target), self.process)
 
     def demonitor(self, monitor: Monitor) -> None:
-        """No :class:`Down` of ``monitor`` is delivered from now on."""
+        """No :class:`Down` of ``monitor`` is delivered from now on, not even one that is queued already."""
         monitor.drop()
 
-    def send_after(self, seconds: float, message: Info) -> asyncio.TimerHandle:
-        """Send ``message`` to itself later."""
-        handle = asyncio.get_running_loop().call_later(seconds, self._mailbox.put_unbounded, message)
-        self._timers = [t for t in self._timers if not t.cancelled() and t.when() > self.now()] + [handle]
-        return handle
+    def link(self, target: Address | Process) -> None:
+        """Share the end of ``target``, and it shares this one's.
+
+        The other's end by any reason but ``Normal()`` ends this process with that reason and without ``terminate``, unless it traps
+        exits: then each end is an :class:`~supervisors.Exit`. A link to a process that has ended does so at once, with ``NoProc()``.
+        """
+        me, other = self.process, self._process_of(target)
+        if other is me:
+            return
+        if other.reason is not None:
+            me.signal(other, NoProc())
+            return
+        for one, two in ((me, other), (other, me)):
+            if one.links is None:
+                one.links = {}
+            one.links[two] = None
+
+    def unlink(self, target: Address | Process) -> None:
+        """Undo :meth:`link`, for both."""
+        me, other = self.process, self._process_of(target)
+        for one, two in ((me, other), (other, me)):
+            if one.links is not None:
+                one.links.pop(two, None)
+
+    def send_after(self, seconds: float, info: Info) -> Timer:
+        """Send ``info`` to itself later. It knows no mailbox bound, and ends with the actor."""
+        return Timer(self.process, seconds, info)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None) -> Process:
-        """Run ``coroutine`` in a process of this actor's scope: it ends with the actor, and its crash is the actor's."""
-        process = Process(name, f"{self.process.path}/{name or coroutine.__name__}")
+        """Run ``coroutine`` in a process of this actor's scope.
+
+        It is cancelled and awaited when the actor ends; its crash is the actor's crash; the tree shows it. This is how an actor does
+        what takes time and stays able to listen: the task reports by a message.
+        """
+        me = self.process
+        process = Process(me.system, name or coroutine.__name__, parent=me, name=name)
 
         async def main() -> ExitReason:
             await coroutine
             return Normal()
 
-        self._spawned[process] = None
-        process.on_exit(self._spawned_exit)
-        process.run(main())
+        if me.children is None:
+            me.children = {}
+        me.children[process] = _SPAWNED_SECONDS
+        process.on_exit(self._spawned_ended(coroutine))
+        process.announce()
+        process.run(main)
         return process
 
-    # -- the loop ------------------------------------------------------------------------------------------------------
+    # -- for the library -----------------------------------------------------------------------------------------------
 
-    def _spawned_exit(self, process: Process, reason: ExitReason) -> None:
-        self._spawned.pop(process, None)
-        if isinstance(reason, Crashed):
-            self.process.crash(reason.exception)
+    def server(self, process: Process) -> Server | TaskServer:
+        """What runs this behaviour as ``process``."""
+        return Server(process, self)
 
-    def _attach(self, process: Process) -> None:
-        self.process = process
-        process.behaviour = self
-        self._mailbox = process.mailbox = Mailbox(self.mailbox_limit, self.mailbox_policy)
-        self._spawned: dict[Process, None] = {}
-        self._timers: list[asyncio.TimerHandle] = []
+    async def cancelled(self) -> None:
+        """Its task was cancelled. What supervisors have to put in order before they end."""
 
-    async def _run(self, started: asyncio.Future[None]) -> ExitReason:
-        try:
-            result = self.init()
-            if inspect.isawaitable(result):
-                await result
-            if started.done():  # the starter has given up
-                return Shutdown()
-            started.set_result(None)
-            reason = await self._loop()
-        except BaseException as error:
-            if not started.done():
-                started.set_exception(error if isinstance(error, Exception) else RuntimeError("killed during init"))
-                started.exception()
-            if isinstance(error, asyncio.CancelledError):
-                if self.process.injected is None or self.process.kill_requested:
-                    raise
-                error = self.process.injected
-                task = asyncio.current_task()
-                assert task is not None
-                task.uncancel()
-            if not isinstance(error, Exception):
-                raise
-            await self._end(Crashed(error))
-            return Crashed(error)
-        finally:
-            self._cleanup()
-        return await self._end(reason)
+    def _spawned_ended(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        me = self.process
 
-    async def _loop(self) -> ExitReason:
-        mailbox, handled = self._mailbox, 0
-        system, messages = mailbox.system, mailbox.messages
-        while True:
-            if system:
-                message = system.popleft()
-            elif messages and not mailbox.suspended:
-                message = messages.popleft()
-            else:
-                await mailbox.wait()
-                handled = 0
-                continue
-            handled += 1
-            if handled >= _TURN:
-                handled = 0
-                await asyncio.sleep(0)
-            if type(message) is Envelope:
-                result = self.handle_call(message.message, message.caller)
-                if inspect.isawaitable(result):
-                    result = await result
-                if result is not NO_REPLY and type(result) is not StopServer:
-                    message.caller.reply(result)
-            elif type(message) is Stop:
-                return message.reason
-            elif isinstance(message, Info):
-                result = self.handle_info(message)
-                if result is not None and inspect.isawaitable(result):
-                    result = await result
-            else:
-                result = self.handle_cast(message)
-                if result is not None and inspect.isawaitable(result):
-                    result = await result
-            if type(result) is StopServer:
-                reason = await self._end(result.reason)
-                if result.reply is not NO_REPLY and type(message) is Envelope:
-                    message.caller.reply(result.reply)
-                self.terminate = lambda _: None  # type: ignore[method-assign]
-                return reason
+        def ended(_: Process, reason: ExitReason) -> None:
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()  # cancelled before its first step
+            if isinstance(reason, Crashed):
+                me.crash(reason.exception)
 
-    async def _end(self, reason: ExitReason) -> ExitReason:
-        try:
-            result = self.terminate(reason)
-            if inspect.isawaitable(result):
-                await result
-        except Exception as error:  # noqa: BLE001 - the process border: changes the reason, nothing else
-            reason = Crashed(error)
-        for process in list(self._spawned):
-            await process.kill()
-        return reason
+        return ended
 
-    def _cleanup(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        for process in list(self._spawned):
-            if process.task is not None:
-                process.kill_requested = True
-                process.task.cancel()
-        left = len(self._mailbox.messages)
-        if left:
-            dead_letters.count("noproc")
+    def _process_of(self, target: Address | Process) -> Process:
+        if isinstance(target, Process):
+            return target
+        process = target.resolve()
+        if process is None:  # an unknown name: somebody who has ended already
+            process = Process(self.process.system, getattr(target, "name", None), parent=None)
+            process.exited(NoProc())
+        return process
 
 
 class Task(GenServer[Any]):
-    """A behaviour around a bare coroutine function: runs it, then ends normally."""
+    """A behaviour around a coroutine function: runs it once, and ends ``Normal()``.
 
-    def __init__(self, function: Any) -> None:
+    It has no mailbox. An exception is its crash; to stop it is to cancel it, so it has its ``shutdown`` time to clean up in.
+    """
+
+    def __init__(self, function: Callable[[], Awaitable[Any]]) -> None:
         self._function = function
 
-    async def _run(self, started: asyncio.Future[None]) -> ExitReason:
-        started.set_result(None)
-        await self._function()
-        return Normal()
+    def server(self, process: Process) -> TaskServer:
+        """What runs it."""
+        return TaskServer(process, self, self._function)

@@ -1,70 +1,196 @@
-"""A bounded queue with a lane for system messages, and one waiter."""
+"""A bounded queue with a lane for system messages, and one reader."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Literal
 
 from supervisors.errors import MailboxFull
 
-Policy = Literal["reject", "drop_new", "drop_old"]
+Cause = Literal["noproc", "late_reply", "mailbox_full"]
+Policy = Literal["reject", "drop_new", "drop_old", "block"]
+
+
+class Kept:
+    """A message that knows no bound and is never dropped: a DOWN, an exit, a timer, a request to stop."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
 
 
 class Mailbox:
-    """What one actor has still to handle. The system lane goes first and knows no bound."""
+    """What one actor has still to handle.
 
-    __slots__ = ("drops", "high_water", "limit", "messages", "policy", "suspended", "system", "waiter")
+    * ``system`` goes before everything: the supervisor's request to stop, introspection. It knows no bound.
+    * ``messages`` are handled in their turn. Those that came by :meth:`put_unbounded` are :class:`Kept` and do not count.
+    * ``blocked`` are messages of senders that wait for room, under the policy ``block``.
 
-    def __init__(self, limit: int, policy: Policy) -> None:
+    What it drops, and what is left in it at the end, goes to ``lost`` with the cause.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_lost",
+        "_mark",
+        "_marked_at",
+        "blocked",
+        "drops",
+        "high_water",
+        "kept",
+        "limit",
+        "loop",
+        "messages",
+        "policy",
+        "suspended",
+        "system",
+        "taken",
+        "waiter",
+    )
+
+    def __init__(
+        self, limit: int, policy: Policy, loop: asyncio.AbstractEventLoop, lost: Callable[[Any, Cause], None]
+    ) -> None:
         self.limit = limit
-        self.policy = policy
+        self.policy: Policy = policy
+        self.loop = loop
         self.messages: deque[Any] = deque()
-        self.system: deque[Any] = deque()
+        self.system: list[Any] = []  # a deque would cost each idle actor half a kilobyte
+        self.blocked: dict[Any, tuple[Any, asyncio.Future[None] | None]] | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.suspended = False
-        self.high_water = 0
+        self.kept = 0
+        self.taken = 0
         self.drops = 0
+        self.high_water = 0
+        self._lost = lost
+        self._clock = loop.time
+        self._mark = 0  # the number, counted from the first message, of the one whose age is known; 0: none
+        self._marked_at = 0.0
 
-    def put(self, message: Any) -> Any:
-        """Queue ``message``; what was dropped for it is returned. Raises :class:`MailboxFull` under ``reject``."""
-        messages = self.messages
-        depth = len(messages)
-        dropped = None
-        if depth >= self.limit:
-            if self.policy == "reject":
-                raise MailboxFull(f"{depth} messages wait")
-            self.drops += 1
-            if self.policy == "drop_new":
-                return message
-            dropped = messages.popleft()
-        messages.append(message)
-        if depth >= self.high_water:
-            self.high_water = depth + 1
-        self.wake()
-        return dropped
+    @property
+    def depth(self) -> int:
+        """How many messages wait in turn."""
+        return len(self.messages)
+
+    @property
+    def full(self) -> bool:
+        """Whether the bound is reached."""
+        return len(self.messages) - self.kept >= self.limit
+
+    def put(self, message: Any, waiting: Any = None) -> None:
+        """Queue ``message`` by the policy. Raises :class:`MailboxFull` where it is refused.
+
+        ``waiting`` is a call that waits for its reply anyway, so under ``block`` it may wait for room as well.
+        """
+        if len(self.messages) - self.kept >= self.limit:
+            match self.policy:
+                case "block" if waiting is not None:
+                    self.block(waiting, message, None)
+                    return
+                case "reject" | "block":
+                    raise MailboxFull(f"{len(self.messages)} messages wait")
+                case "drop_new":
+                    self._drop(message)
+                    return
+                case "drop_old":
+                    self._drop_old()
+        self._append(message)
+
+    def put_unbounded(self, message: Any) -> None:
+        """Queue ``message`` in its turn, whatever the bound."""
+        self.kept += 1
+        self._append(Kept(message))
 
     def put_system(self, message: Any) -> None:
         """Queue ``message`` before all others."""
         self.system.append(message)
         self.wake()
 
-    def put_unbounded(self, message: Any) -> None:
-        """Queue ``message`` in its turn, whatever the bound."""
-        self.messages.append(message)
-        self.wake()
-
     def wake(self) -> None:
-        """Let the waiter look again."""
+        """Let the reader look again."""
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self) -> None:
-        """Return once there may be something to handle."""
-        if self.system or (self.messages and not self.suspended):
-            return
-        waiter = self.waiter = asyncio.get_running_loop().create_future()
-        await waiter
+    def age(self) -> float:
+        """For how long the oldest message has waited, at least."""
+        return self._clock() - self._marked_at if self.messages and self._mark > self.taken else 0.0
+
+    def flush(self, unwanted: Callable[[Any], bool]) -> None:
+        """Take out what is :class:`Kept` and ``unwanted``."""
+        left = [m for m in self.messages if not (type(m) is Kept and unwanted(m.message))]
+        gone = len(self.messages) - len(left)
+        self.kept -= gone
+        self.taken += gone
+        self.messages.clear()  # in place: the reader holds the very deque
+        self.messages.extend(left)
+
+    def _append(self, message: Any) -> None:
+        messages = self.messages
+        messages.append(message)
+        depth = len(messages)
+        self.high_water = max(self.high_water, depth)
+        if self._mark <= self.taken:
+            self._mark = self.taken + depth
+            self._marked_at = self._clock()
+        waiter = self.waiter
+        if waiter is not None:
+            self.waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _drop(self, message: Any) -> None:
+        self.drops += 1
+        self._lost(message, "mailbox_full")
+
+    def _drop_old(self) -> None:
+        for index, message in enumerate(self.messages):
+            if type(message) is not Kept:
+                del self.messages[index]
+                self.taken += 1
+                self._drop(message)
+                return
+
+    # -- senders that wait for room ------------------------------------------------------------------------------------
+
+    def block(self, sender: Any, message: Any, admitted: asyncio.Future[None] | None) -> None:
+        """Queue ``message`` of ``sender`` behind the bound. ``admitted`` is told when it is let in."""
+        if self.blocked is None:
+            self.blocked = {}
+        self.blocked[sender] = message, admitted
+
+    def admit(self) -> None:
+        """Let blocked messages in, as far as there is room."""
+        blocked = self.blocked
+        while blocked and not self.full:
+            message, admitted = blocked.pop(next(iter(blocked)))
+            if admitted is not None:
+                if admitted.done():
+                    continue
+                admitted.set_result(None)
+            self._append(message)
+
+    def withdraw(self, sender: Any) -> None:
+        """``sender`` waits no more."""
+        if self.blocked:
+            self.blocked.pop(sender, None)
+
+    def close(self) -> None:
+        """Empty it for good: nobody will handle what is in it."""
+        blocked, self.blocked = self.blocked or {}, None
+        for message, admitted in blocked.values():
+            self._lost(message, "noproc")
+            if admitted is not None and not admitted.done():
+                admitted.set_result(None)
+        for message in self.messages:
+            if type(message) is not Kept:
+                self._lost(message, "noproc")
+        self.messages.clear()
+        self.system.clear()
+        self.kept = 0

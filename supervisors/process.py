@@ -1,25 +1,37 @@
-"""One supervised task: who it is, how it ended, who waits for that. The only place that makes tasks."""
+"""One supervised task: who it is, how it ended, who waits for that. The only place that makes tasks.
+
+A process ends once, with one reason, whatever ends it: its own return, an exception, an exit signal, a kill, a stranger's ``cancel()``.
+Everything that depends on it is settled at that moment and in this order: its names are free, its callers fail, ``on_exit`` callbacks
+run, links and monitors are told, those that wait go on.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import logging
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, Token, copy_context
 from typing import TYPE_CHECKING, Any
 
-from supervisors.exit import Crashed, ExitReason, Killed, NoProc, Normal
+from supervisors.caller import Caller, lost
+from supervisors.child_spec import ShutdownPolicy
+from supervisors.events import Exited, Started, crash_report
+from supervisors.exit import Crashed, ExitReason, Killed, NoProc, Normal, Shutdown, interrupt_in, reason_of
+from supervisors.messages import Down, Exit
+from supervisors.results import Ignored, StartFailed
 
 if TYPE_CHECKING:
-    from supervisors.mailbox import Mailbox
-    from supervisors.ref import Caller
+    from supervisors.gen_server import GenServer
+    from supervisors.mailbox import Cause, Mailbox
+    from supervisors.system import System
 
-_pids = itertools.count(1)
 _current: ContextVar[Process | None] = ContextVar("supervisors.process", default=None)
-_KILL_TRIES = 10
-_KILL_GRACE_SECONDS = 0.2
+_CANCELS = 10  # one that swallows so many cancellations is given up
+_CANCEL_SECONDS = 0.2  # between two of them
+_ORPHAN_SECONDS = 5.0  # for a child whose parent is killed, whatever its own policy allows
 
 OnExit = Callable[["Process", ExitReason], None]
+Main = Callable[[], Coroutine[Any, Any, ExitReason]]
 
 
 def current_process() -> Process | None:
@@ -27,188 +39,487 @@ def current_process() -> Process | None:
     return _current.get()
 
 
+def enter(process: Process) -> Token[Process | None]:
+    """From here on the current task runs in ``process``."""
+    return _current.set(process)
+
+
+def leave(token: Token[Process | None]) -> None:
+    """Undo :func:`enter`."""
+    _current.reset(token)
+
+
+class StopRequest:
+    """A system message: stop with ``reason``, after ``terminate``."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+
 class Monitor:
-    """One watch of one process. Its end is told once, unless the monitor is dropped before."""
+    """One watch of one process by an actor, which gets one :class:`Down` for it unless the monitor is dropped before."""
 
-    __slots__ = ("_deliver", "process")
+    __slots__ = ("dropped", "process", "watcher")
 
-    def __init__(self, process: Process, deliver: Callable[[Monitor, ExitReason], None]) -> None:
+    def __init__(self, process: Process, watcher: Process) -> None:
         self.process = process
-        self._deliver = deliver
+        self.watcher = watcher
+        self.dropped = False
         if process.reason is not None:
-            deliver(self, NoProc())
-        else:
-            process.monitors[self] = None
+            self.fire(NoProc())
+            return
+        process.monitors[self] = None
+        if watcher.watching is None:
+            watcher.watching = {}
+        watcher.watching[self] = None
 
     def fire(self, reason: ExitReason) -> None:
-        """The process has ended."""
-        self._deliver(self, reason)
+        """The process has ended. The message waits in turn, behind what the process had sent before it ended."""
+        watcher = self.watcher
+        if watcher.watching is not None:
+            watcher.watching.pop(self, None)
+        if watcher.reason is None and watcher.mailbox is not None:
+            watcher.mailbox.put_unbounded(Down(self, self.process, reason))
 
     def drop(self) -> None:
-        """Tell nothing from now on."""
+        """Tell nothing from now on, not even what is queued already."""
+        self.dropped = True
         self.process.monitors.pop(self, None)
+        if self.watcher.watching is not None:
+            self.watcher.watching.pop(self, None)
 
 
 class Process:
-    """A task with an exit record that is set exactly once."""
+    """A task with an exit record that is set exactly once.
+
+    * ``pid``, ``path``, ``name``, ``incarnation`` - who it is: its number in its tree, its place, its registered name, which life of its
+      child spec.
+    * ``reason`` - the exit record; ``None`` while it lives.
+    * ``mailbox``, ``behaviour`` - of an actor; a bare task has neither.
+    * ``zombie`` - it was killed, swallowed every cancellation and still runs. The tree goes on without it.
+    """
 
     __slots__ = (
         "__weakref__",
+        "_label",
+        "_parent",
+        "_releases",
+        "_timer",
+        "_tries",
+        "announced",
+        "attends",
         "behaviour",
         "callers",
-        "done",
+        "calling",
+        "children",
+        "closing",
+        "doomed",
+        "ending",
+        "ignored",
         "incarnation",
-        "injected",
-        "kill_requested",
+        "interrupt",
+        "killed",
+        "links",
         "mailbox",
         "monitors",
         "name",
         "on_exits",
-        "path",
         "pid",
         "reason",
+        "reported",
+        "started",
+        "starting",
+        "stopping",
+        "system",
         "task",
+        "timers",
+        "waiters",
+        "watching",
         "zombie",
     )
 
     def __init__(
-        self, name: str | None = None, path: str = "", incarnation: int = 1, mailbox: Mailbox | None = None
+        self,
+        system: System,
+        label: str | None,
+        *,
+        parent: Process | None,
+        name: str | None = None,
+        incarnation: int = 1,
     ) -> None:
-        self.pid = next(_pids)
+        self.system = system
+        self.pid = next(system.pids)
+        self._label = label
+        self._parent = parent
         self.name = name
-        self.path = path
         self.incarnation = incarnation
-        self.mailbox = mailbox
-        self.task: asyncio.Task[Any] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.reason: ExitReason | None = None
-        self.kill_requested = False
+        self.behaviour: GenServer[Any] | None = None
+        self.mailbox: Mailbox | None = None
         self.zombie = False
-        self.behaviour: Any = None
-        self.injected: BaseException | None = None
+        # How it is about to end.
+        self.doomed: ExitReason | None = None  # the reason it must end with
+        self.killed = False  # by a kill, which nothing may hold up
+        self.interrupt: BaseException | None = None  # a crash from elsewhere, as if its handler had raised
+        self.stopping = False  # asked to stop
+        self.ending = False  # terminate runs, or has run
+        self.closing = False  # its own code is over
+        self.reported: BaseException | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tries = 0
+        # How it starts.
+        self.starting: asyncio.Future[Ignored | StartFailed | None] | None = None
+        self.started = False
+        self.ignored = False
+        self.announced = False
+        # Who depends on it, and on whom it does. Made when first needed: most processes have few of these.
         self.monitors: dict[Monitor, None] = {}
         self.callers: dict[Caller[Any], None] = {}
-        self.on_exits: list[OnExit] = []
-        self.done: asyncio.Future[None] | None = None
+        self._releases: list[Callable[[Process], None]] | None = None
+        self.on_exits: list[OnExit] | None = None
+        self.waiters: dict[asyncio.Future[None], None] | None = None
+        self.watching: dict[Monitor, None] | None = None
+        self.links: dict[Process, None] | None = None
+        self.children: dict[Process, ShutdownPolicy] | None = None
+        self.timers: set[asyncio.TimerHandle] | None = None
+        self.calling: Caller[Any] | None = None
+        self.attends: Process | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<Process {self.pid} {self.path or self.name}#{self.incarnation} {'alive' if self.alive else self.reason}>"
-        )
+        return f"<Process {self.pid} {self.path}#{self.incarnation} {'alive' if self.reason is None else self.reason}>"
 
     @property
     def alive(self) -> bool:
         """Whether it has not ended."""
         return self.reason is None
 
-    def run(self, main: Coroutine[Any, Any, ExitReason], context: Context | None = None) -> None:
-        """Make the task."""
+    @property
+    def path(self) -> str:
+        """Its place in the tree, from the root: ``root/fleet/openai``."""
+        return self.label if self._parent is None else f"{self._parent.path}/{self.label}"
+
+    @property
+    def label(self) -> str:
+        """The last part of its path: the id of its child spec, its name, or its number."""
+        return str(self.pid) if self._label is None else self._label
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def run(self, main: Main, context: Context | None = None) -> None:
+        """Make the task, in a copy of ``context`` (by default of the present one)."""
+        context = copy_context() if context is None else context.copy()
+        task = asyncio.get_running_loop().create_task(self._main(main), name=self.path, context=context)
+        task.add_done_callback(self._task_ended)
+        if self.reason is None:  # an eager task may be over already
+            self.task = task
+
+    async def launch(self, main: Main, context: Context, timeout: float | None) -> Ignored | StartFailed | None:
+        """Run it, and return once it has said that it :meth:`begin`s, or has ended without."""
         loop = asyncio.get_running_loop()
-        self.task = loop.create_task(self._main(main), name=self.path or self.name, context=context)
-        self.task.add_done_callback(self._never_ran)
+        starting = self.starting = loop.create_future()
+        self.run(main, context)
+        timer = None if timeout is None else loop.call_later(timeout, self._start_timed_out, timeout)
+        try:
+            return await starting
+        finally:
+            if timer is not None:
+                timer.cancel()
 
-    def _never_ran(self, task: asyncio.Task[Any]) -> None:
-        if self.reason is None:  # cancelled before its first step
-            self.exited(Killed())
+    def begin(self) -> None:
+        """It has started: whoever waits in :meth:`launch` goes on."""
+        self.started = True
+        self.announce()
+        if self.starting is not None and not self.starting.done():
+            self.starting.set_result(None)
 
-    async def _main(self, main: Coroutine[Any, Any, ExitReason]) -> None:
+    def announce(self) -> None:
+        """Tell the observers of this process, from now on."""
+        self.announced = True
+        if self.system.observers:
+            self.system.emit(Started(self))
+
+    def _start_timed_out(self, timeout: float) -> None:
+        self.die(Crashed(TimeoutError(f"init took longer than {timeout:g} s")))
+
+    async def _main(self, main: Main) -> None:
+        self.task = asyncio.current_task()
         _current.set(self)
         reason: ExitReason = Killed()
         try:
-            reason = await main
-        except asyncio.CancelledError:
-            reason = Crashed(self.injected) if self.injected is not None else Killed()
-        except (KeyboardInterrupt, SystemExit) as error:
-            reason = Crashed(error)
-            raise
-        except BaseException as error:  # noqa: BLE001 - the process border
-            reason = Crashed(error)
+            try:
+                reason = await main()
+            except BaseException as error:
+                reason = self._ended_by(error)
+                if isinstance(error, GeneratorExit) or interrupt_in(reason) is not None:
+                    self._abandon_children()
+                    raise
+            else:
+                reason = self.doomed or reason
+            await self._close()
         finally:
             self.exited(reason)
 
+    def _ended_by(self, error: BaseException) -> ExitReason:
+        reason = reason_of(error)
+        if interrupt_in(reason) is not None:
+            return reason
+        if isinstance(reason, Killed):
+            return self.doomed or reason
+        if self.doomed is not None and not self.stopping:
+            return self.doomed
+        assert isinstance(reason, Crashed)
+        self.report(reason)
+        return reason
+
+    def report(self, reason: Crashed, last_message: object = None) -> None:
+        """Tell the observers of a crash, once, unless there were too many of late."""
+        system = self.system
+        if self.reported is reason.exception or not system.observers:
+            return
+        self.reported = reason.exception
+        suppressed = system.reports.admit(asyncio.get_running_loop().time())
+        if suppressed is None:
+            return
+        try:
+            state = self.behaviour.redacted_status() if self.behaviour is not None else {}
+        except Exception as error:  # noqa: BLE001 - a crashed actor may well fail to describe itself
+            state = {"error": type(error).__name__}
+        system.emit(crash_report(self, reason, last_message, state, suppressed))
+
+    async def _close(self) -> None:
+        """End what depends on it, however it ended itself. No cancellation cuts this short, and it takes a bounded time."""
+        self.closing = True
+        children = self.children
+        if not children:
+            return
+        killed = self.killed
+        for child, policy in list(children.items()):
+            if not killed:
+                child.shutdown(policy)
+            elif child.stopping or (child.starting is not None and not child.started):
+                child.kill()
+            else:
+                bounded = _ORPHAN_SECONDS if policy == "infinity" else policy
+                child.shutdown(bounded if isinstance(bounded, str) else min(bounded, _ORPHAN_SECONDS), Killed())
+        while children:
+            try:
+                await next(iter(children)).wait()
+            except asyncio.CancelledError:
+                if self.killed and not killed:
+                    self._abandon_children()
+
+    def _abandon_children(self) -> None:
+        for child in list(self.children or ()):
+            child.kill()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # an interrupt, which the loop has raised already
+        self.system.zombies.pop(self, None)
+        self.task = None
+        self.exited(self.doomed or Killed())  # only of a task that was cancelled before its first step
+
+    # -- its end -------------------------------------------------------------------------------------------------------
+
     def exited(self, reason: ExitReason) -> None:
-        """Set the exit record and tell everybody who waits for it."""
+        """Set the exit record and settle everything that depends on it. Only the first call counts."""
         if self.reason is not None:
             return
         self.reason = reason
-        self.task = None
+        if not self.zombie:
+            self.task = None
+        for release in self._releases or ():
+            release(self)
+        if self._parent is not None and self._parent.children is not None:
+            self._parent.children.pop(self, None)
+        self._let_go()
         callers, self.callers = self.callers, {}
         for caller in callers:
             caller.target_exited(reason)
-        for callback in self.on_exits:
-            callback(self, reason)
-        self.on_exits.clear()
-        monitors, self.monitors = self.monitors, {}
+        callbacks, self.on_exits = self.on_exits or (), None
+        for callback in callbacks:
+            self._tell(callback, reason)
+        if self.starting is not None and not self.starting.done():
+            self.starting.set_result(Ignored() if self.ignored else StartFailed(reason))
+        for other in self.links or ():
+            if other.links is not None:
+                other.links.pop(self, None)
+            other.signal(self, reason)
+        monitors, self.monitors, self.links = self.monitors, {}, None
         for monitor in monitors:
             monitor.fire(reason)
-        if self.done is not None and not self.done.done():
-            self.done.set_result(None)
+        waiters, self.waiters = self.waiters or (), None
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self.announced and self.system.observers:
+            self.system.emit(Exited(self, reason))
+
+    def _let_go(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for timer in self.timers or ():
+            timer.cancel()
+        for monitor in self.watching or ():
+            monitor.process.monitors.pop(monitor, None)
+        self.timers = self.watching = self.calling = self.attends = None
+        if self.mailbox is not None:
+            self.mailbox.close()
+
+    def _tell(self, callback: OnExit, reason: ExitReason) -> None:
+        try:
+            callback(self, reason)
+        except Exception:
+            # The others must learn of the exit all the same.
+            logging.getLogger("supervisors").exception("an on_exit callback of %s failed", self.path)
+
+    def lose(self, message: Any, cause: Cause) -> None:
+        """``message`` reaches nobody."""
+        lost(self.system, message, cause)
+
+    def release_at_exit(self, release: Callable[[Process], None]) -> None:
+        """Call ``release`` before anybody can see the exit: how a registry frees a name."""
+        if self._releases is None:
+            self._releases = []
+        self._releases.append(release)
 
     def on_exit(self, callback: OnExit) -> None:
-        """Call ``callback`` when it ends (at once if it has), before monitors are told."""
+        """Call ``callback(process, reason)`` when it ends (at once if it has), before links and monitors are told."""
         if self.reason is not None:
-            callback(self, self.reason)
+            self._tell(callback, self.reason)
+        elif self.on_exits is None:
+            self.on_exits = [callback]
         else:
             self.on_exits.append(callback)
 
     async def wait(self) -> ExitReason:
         """Return its exit reason once it has ended."""
-        if self.reason is None:
-            if self.done is None:
-                self.done = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self.done)
+        await self._wait(None)
         assert self.reason is not None
         return self.reason
 
-    async def wait_for(self, seconds: float | None) -> bool:
+    async def wait_for(self, seconds: float) -> bool:
         """Whether it ended within ``seconds``."""
+        await self._wait(seconds)
+        return self.reason is not None
+
+    async def _wait(self, seconds: float | None) -> None:
+        if self.reason is not None:
+            return
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        if self.waiters is None:
+            self.waiters = {}
+        self.waiters[waiter] = None
+        timer = None if seconds is None else loop.call_later(seconds, _release, waiter)
         try:
-            async with asyncio.timeout(seconds):
-                await self.wait()
-        except TimeoutError:
-            return False
-        return True
+            await waiter
+        finally:
+            if self.waiters is not None:
+                self.waiters.pop(waiter, None)
+            if timer is not None:
+                timer.cancel()
 
-    async def kill(self) -> None:
-        """Cancel it until it ends; one that swallows every cancellation is given up as a zombie."""
-        self.kill_requested = True
-        for _ in range(_KILL_TRIES):
-            if self.reason is not None:
-                return
-            if self.task is not None:
-                self.task.cancel()
-            if await self.wait_for(_KILL_GRACE_SECONDS):
-                return
-        self.zombie = True
-        self.exited(Killed())
+    # -- signals -------------------------------------------------------------------------------------------------------
 
-    def crash(self, error: BaseException) -> None:
-        """Make it end as by a bug that raised ``error``."""
-        if self.reason is None and self.task is not None:
-            self.injected = error
+    def exit(self, reason: ExitReason) -> None:
+        """Send it an exit signal, as OTP's ``exit/2``.
+
+        * ``Killed()`` - it dies, whatever it does; ``terminate`` does not run.
+        * ``Normal()`` - ignored, unless the process traps exits.
+        * anything else - it dies with that reason and without ``terminate``; an actor that traps exits gets an :class:`Exit` instead.
+        """
+        if type(reason) is Killed:
+            self.kill()
+        else:
+            self.signal(_current.get() or self, reason)
+
+    def signal(self, sender: Process, reason: ExitReason) -> None:
+        """A signal over a link, or one that can be trapped."""
+        if self.reason is not None:
+            return
+        if self.mailbox is not None and self.behaviour is not None and self.behaviour.trap_exit:
+            self.mailbox.put_unbounded(Exit(sender, reason))
+        elif type(reason) is not Normal:
+            self.die(reason)
+
+    def shutdown(self, policy: ShutdownPolicy, reason: ExitReason | None = None) -> None:
+        """Begin to stop it by ``policy``, as its supervisor does. :meth:`wait` tells when it has."""
+        if self.reason is not None:
+            return
+        if policy == "brutal_kill":
+            self.kill()
+        elif self.starting is not None and not self.started:
+            self.die(Killed())
+        elif not self.killed and not (self.stopping and self._timer is not None):
+            self._ask(Shutdown() if reason is None else reason)
+            if policy != "infinity":
+                self._schedule(policy, self.kill)
+
+    def _ask(self, reason: ExitReason) -> None:
+        self.stopping = True
+        if self.mailbox is not None:
+            self.mailbox.put_system(StopRequest(reason))
+        elif self.task is not None:
+            self.doomed = reason
             self.task.cancel()
 
+    def kill(self) -> None:
+        """Cancel it until it ends; one that swallows every cancellation is given up as a zombie."""
+        if self.reason is None and not self.killed:
+            self.killed = True
+            self.stopping = False
+            self.doomed = Killed()
+            self._cancel()
 
-class Adopted:
-    """The scope of a task that was made elsewhere and is now a process of the tree: it registers, never wraps."""
+    def die(self, reason: ExitReason) -> None:
+        """Make it end with ``reason``, without ``terminate``."""
+        if self.reason is None and not self.killed:
+            self.stopping = False
+            self.doomed = reason
+            self._cancel()
 
-    __slots__ = ("_process", "_register", "_token")
-
-    def __init__(self, register: Callable[[Process], None], name: str | None) -> None:
-        self._register = register
-        self._process = Process(name)
-
-    async def __aenter__(self) -> Process:
-        process = self._process
-        process.task = asyncio.current_task()
-        self._token = _current.set(process)
-        self._register(process)
-        return process
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        _current.reset(self._token)
-        if error is None:
-            self._process.exited(Normal())
-        elif isinstance(error, asyncio.CancelledError):
-            self._process.exited(Killed())
+    def crash(self, error: BaseException) -> None:
+        """Make it end as by a bug in its handler that raised ``error``: ``terminate`` runs."""
+        if self.reason is not None or self.ending or self.interrupt is not None:
+            return
+        if self.mailbox is None or not self.started:
+            self.die(Crashed(error))
         else:
-            self._process.exited(Crashed(error))
+            self.interrupt = error
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self._tries = 0
+        self._step()
+
+    def _step(self) -> None:
+        if self.reason is not None or self.task is None or (self.doomed is None and self.ending):
+            return
+        if self._tries == _CANCELS:
+            self._give_up()
+            return
+        self._tries += 1
+        self.task.cancel()
+        if not self.closing:  # what follows is the library's own, and bounded
+            self._schedule(_CANCEL_SECONDS, self._step)
+
+    def _schedule(self, seconds: float, callback: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, callback)
+
+    def _give_up(self) -> None:
+        self.zombie = True
+        self.system.zombies[self] = None
+        self._abandon_children()
+        self.exited(self.doomed or Killed())
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -5,131 +5,175 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextvars import Context, copy_context
-from typing import Any, Literal
+from typing import Any, get_args
 
-from attrs import define, frozen
+from attrs import frozen
 
+from supervisors.child import Child
 from supervisors.child_spec import ChildSpec
-from supervisors.child_spec import Shutdown as ShutdownPolicy
-from supervisors.errors import ActorError, AlreadyStarted, NotFound, StartFailed
-from supervisors.exit import Crashed, ExitReason, Killed, Shutdown
-from supervisors.gen_server import NO_REPLY, GenServer, StopServer
+from supervisors.errors import AlreadyRegistered, CircularCall
+from supervisors.events import GaveUp, Restarting
+from supervisors.exit import Crashed, ExitReason, Normal, Shutdown, interrupt_in
+from supervisors.gen_server import GenServer
 from supervisors.messages import Call, ChildExit, Info
 from supervisors.process import Process
-from supervisors.ref import ActorRef, Caller, Stop
-from supervisors.registry import Registry
+from supervisors.ref import ActorRef
+from supervisors.requests import (
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartChild,
+    TerminateChild,
+    WhichChildren,
+)
 from supervisors.restart import Intensity, restarts
-from supervisors.strategy import Strategy, affected
-
-State = Literal["running", "restarting", "stopping", "stopped", "starting"]
-
-
-@frozen
-class StartChild(Call[ActorRef]):
-    """Start one more child."""
-
-    spec: ChildSpec
-
-
-@frozen
-class TerminateChild(Call[None]):
-    """Stop a child, keep its spec."""
-
-    id: str
+from supervisors.results import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildCounts,
+    Done,
+    FailedToStartChild,
+    Ignored,
+    NotFound,
+    Running,
+    StartFailed,
+)
+from supervisors.results import Restarting as StillRestarting
+from supervisors.returns import NO_REPLY, Stop
+from supervisors.strategy import AutoShutdown, Strategy, affected
 
 
-@frozen
-class RestartChild(Call[ActorRef]):
-    """Start a stopped child."""
-
-    id: str
-
-
-@frozen
-class DeleteChild(Call[None]):
-    """Forget a stopped child."""
-
-    id: str
-
-
-@frozen
+@frozen(eq=False)
 class TryAgain(Info):
-    """To itself: a restart has failed, try it once more."""
+    """To itself: a restart has failed, try it once more. So requests and exits that wait get their turn before."""
 
     child: Child
 
 
-@define(eq=False, slots=True)
-class Child:
-    """A child spec and its present life."""
+@frozen(eq=False)
+class Due(Info):
+    """To itself: the wait before a restart is over."""
 
-    spec: ChildSpec
-    process: Process | None = None
-    state: State = "stopped"
-    lives: int = 0
-    restarts: int = 0
-    last_exit: ExitReason | None = None
-
-    @property
-    def id(self) -> str:
-        """The spec's id."""
-        return self.spec.id
+    child: Child
 
 
-async def spawn(
-    spec: ChildSpec,
-    path: str,
-    incarnation: int,
-    registry: Registry | None,
-    context: Context | None,
-    parent: Process | None,
-) -> Process:
-    """Start a process from ``spec``; return once its ``init`` has. Raises :class:`StartFailed`."""
-    process = Process(spec.name, path, incarnation)
-    try:
-        behaviour: GenServer[Any] = spec.start()
-        behaviour._attach(process)
-        if registry is not None and spec.name is not None:
-            registry.register(spec.name, ActorRef(process))
-    except Exception as error:
-        process.exited(Crashed(error))
-        raise StartFailed(spec.id, Crashed(error)) from error
-    started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    process.on_exit(lambda _, reason: None if started.done() else started.set_exception(StartFailed(spec.id, reason)))
-    process.run(behaviour._run(started), context)
-    try:
-        async with asyncio.timeout(spec.start_timeout):
-            await asyncio.shield(started)
-    except asyncio.CancelledError:
-        await process.kill()
-        raise
-    except TimeoutError as error:
-        await process.kill()
-        raise StartFailed(spec.id, Killed()) from error
-    except Exception as error:
-        await process.wait()
-        reason = error.reason if isinstance(error, StartFailed) else Crashed(error)
-        raise StartFailed(spec.id, reason) from error
-    if parent is not None and parent.mailbox is not None:
-        mailbox = parent.mailbox
-        process.on_exit(lambda p, reason: mailbox.put_unbounded(ChildExit(p, reason)))
-    return process
+class ChildKeeper(GenServer[Any]):
+    """What static and dynamic supervisors have in common."""
+
+    trap_exit = True  # as in OTP: a signal from a stranger does not end a supervisor
+
+    _context: Context
+
+    def children(self) -> Sequence[Child]:
+        """The children in start order, for a snapshot."""
+        raise NotImplementedError
+
+    async def stop_children(self) -> None:
+        """Stop all of them, in the order of this kind of supervisor. May be called again when it was cut short."""
+        raise NotImplementedError
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Stop the children."""
+        await self.stop_children()
+
+    async def cancelled(self) -> None:
+        """A stranger has cancelled its task, or its start was given up: stop the children in order all the same.
+
+        No further cancellation cuts that short; a kill does, and then the process takes its children along.
+        """
+        process = self.process
+        if process.killed:
+            return
+        process.closing = True
+        helper = Process(process.system, "stop", parent=process)
+        helper.run(self._stop_orderly)
+        while helper.reason is None:
+            try:
+                await helper.wait()
+            except asyncio.CancelledError:
+                if process.killed:
+                    helper.kill()
+
+    async def _stop_orderly(self) -> ExitReason:
+        await self.stop_children()
+        return Normal()
+
+    def _prepare(self) -> None:
+        self._context = copy_context()  # a restart must not inherit the context of whoever caused it
+        if self.process.children is None:
+            self.process.children = {}
+
+    async def _start(self, child: Child, arguments: tuple[Any, ...] = ()) -> ActorRef | Ignored | StartFailed:
+        return await child.start(self.process, self._context, arguments)
+
+    def _post(self, info: Info) -> None:
+        mailbox = self.process.mailbox
+        assert mailbox is not None
+        mailbox.put_unbounded(info)
+
+    def _give_up(self, child: Child, intensity: Intensity) -> Stop:
+        self.process.system.emit(
+            GaveUp(
+                supervisor=self.process,
+                id=child.id,
+                reason=child.last_exit,
+                max_restarts=intensity.max_restarts,
+                max_seconds=intensity.max_seconds,
+            )
+        )
+        return Stop(Shutdown())
+
+    def _delay(self, child: Child) -> float:
+        """Seconds that the restart of ``child`` waits; what observers are told of."""
+        delay = child.backoff(self.now())
+        self.process.system.emit(
+            Restarting(supervisor=self.process, id=child.id, reason=child.last_exit, delay_seconds=delay)
+        )
+        return delay
+
+    def _wait(self, child: Child, delay: float) -> None:
+        child.cancel_timer()
+        child.timer = asyncio.get_running_loop().call_later(delay, self._post, Due(child))
+
+    def _refuse_circular(self, caller: Any, target: Process | None) -> bool:
+        """Whether ``caller`` asks for the end of a process that waits for this very supervisor."""
+        asker = caller.process
+        if (
+            not self.process.system.fail_circular_calls
+            or asker is None
+            or target is None
+            or asker.calling is not caller
+        ):
+            return False
+        if asker is not target and not asker.path.startswith(f"{target.path}/"):
+            return False
+        caller.fail(CircularCall([asker.path, self.process.path, target.path]))
+        return True
 
 
-async def stop_process(process: Process, policy: ShutdownPolicy) -> ExitReason:
-    """Stop ``process`` by its shutdown policy and return how it ended."""
-    if process.reason is None:
-        if policy == "brutal_kill" or process.mailbox is None:
-            await process.kill()
-        else:
-            process.mailbox.put_system(Stop(Shutdown()))
-            if not await process.wait_for(None if policy == "infinity" else policy):
-                await process.kill()
-    return await process.wait()
+def count(children: Sequence[Child], adopted: int = 0) -> ChildCounts:
+    """Count ``children``, and tasks that are adopted beside them."""
+    supervisors = sum(child.spec.type == "supervisor" for child in children)
+    return ChildCounts(
+        specs=len(children),
+        active=sum(child.process is not None for child in children) + adopted,
+        supervisors=supervisors,
+        workers=len(children) - supervisors + adopted,
+    )
 
 
-class Supervisor(GenServer[Any]):
-    """Static children in an order, and a strategy."""
+def start_failure(failed: StartFailed) -> AlreadyStarted | StartFailed:
+    """What ``start_child`` answers: a taken name is no failure."""
+    match failed.reason:
+        case Crashed(AlreadyRegistered() as taken):
+            return AlreadyStarted(taken.holder)
+        case _:
+            return failed
+
+
+class Supervisor(ChildKeeper):
+    """Children in an order, and a strategy."""
 
     def __init__(
         self,
@@ -138,163 +182,207 @@ class Supervisor(GenServer[Any]):
         strategy: Strategy = "one_for_one",
         max_restarts: int = 3,
         max_seconds: float = 5.0,
-        registry: Registry | None = None,
+        auto_shutdown: AutoShutdown = "never",
     ) -> None:
-        ids = [spec.id for spec in children]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"two children have the same id: {ids}")
+        if strategy not in get_args(Strategy):
+            raise ValueError(f"strategy must be one of {', '.join(get_args(Strategy))}, not {strategy!r}")
+        if auto_shutdown not in get_args(AutoShutdown):
+            raise ValueError(f"auto_shutdown must be one of {', '.join(get_args(AutoShutdown))}, not {auto_shutdown!r}")
         self.strategy: Strategy = strategy
-        self.intensity = Intensity(max_restarts, max_seconds)
-        self._registry = registry
-        self._children = [Child(spec) for spec in children]
-        self._context: Context | None = None
+        self._auto_shutdown: AutoShutdown = auto_shutdown
+        self._intensity = Intensity(max_restarts, max_seconds)
+        self._children: list[Child] = []
+        for spec in children:
+            self._check(spec)
+            if self._find(spec.id) is not None:
+                raise ValueError(f"id: two children have the same, {spec.id!r}")
+            self._children.append(Child(spec))
 
     def children(self) -> Sequence[Child]:
-        """The children in start order."""
+        """The children in start order, for a snapshot."""
         return self._children
 
-    async def init(self) -> None:
+    async def init(self) -> Stop | None:
         """Start all children in order; if one fails, stop those before it in reverse."""
-        self._context = copy_context()
-        for index, child in enumerate(self._children):
-            try:
-                await self._start(child)
-            except StartFailed:
-                await self._stop_all(self._children[:index])
-                raise
-            except asyncio.CancelledError:
-                await self._stop_all(self._children[: index + 1])
-                raise
+        self._prepare()
+        for child in list(self._children):
+            outcome = await self._start(child)
+            if isinstance(outcome, StartFailed):
+                await self.stop_children()
+                return Stop(Shutdown(FailedToStartChild(child.id, outcome.reason)))
+            if isinstance(outcome, Ignored):
+                self._drop_temporary(child)
+        return None
 
-    async def terminate(self, reason: ExitReason) -> None:
+    async def stop_children(self) -> None:
         """Stop the children in reverse start order, each by its own policy, one after the other."""
-        await self._stop_all(self._children)
+        await self._stop(self._children)
 
-    async def handle_call(self, message: Call[Any], caller: Caller[Any]) -> Any:
-        """The operator's requests; a refusal reaches the caller as an exception."""
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    async def handle_call(self, message: Call[Any], caller: Any) -> Any:
+        """Serve a request of :mod:`supervisors.requests`."""
+        match message:
+            case StartChild(spec):
+                return await self._add(spec, caller)
+            case TerminateChild(target):
+                return await self._terminate(target, caller)
+            case RestartChild(id_):
+                return await self._revive(id_)
+            case DeleteChild(id_):
+                return self._delete(id_)
+            case WhichChildren():
+                return [child.info() for child in self._children]
+            case CountChildren():
+                return count(self._children)
+            case GetChildSpec(id_):
+                return NotFound() if (child := self._find(id_)) is None else child.spec
+            case _:
+                caller.fail(TypeError(f"a supervisor does not answer {type(message).__name__}"))
+                return NO_REPLY
+
+    def handle_cast(self, message: object) -> None:
+        """Nothing is cast to a supervisor; a stranger's message does not crash it."""
+
+    def _check(self, spec: ChildSpec) -> None:
+        if spec.significant and self._auto_shutdown == "never":
+            raise ValueError(f"significant: child {spec.id!r} needs an auto_shutdown other than never")
+
+    def _find(self, key: str | ActorRef) -> Child | None:
+        if isinstance(key, ActorRef):
+            return next((c for c in self._children if c.process is key.process), None)
+        return next((c for c in self._children if c.spec.id == key), None)
+
+    async def _add(self, spec: ChildSpec, caller: Any) -> Any:
+        if (child := self._find(spec.id)) is not None:
+            return AlreadyPresent() if child.process is None else AlreadyStarted(ActorRef(child.process))
         try:
-            match message:
-                case StartChild(spec):
-                    return await self._add(spec)
-                case TerminateChild(id_):
-                    await self._terminate(self._find(id_))
-                case RestartChild(id_):
-                    return await self._revive(self._find(id_))
-                case DeleteChild(id_):
-                    self._delete(self._find(id_))
-                case _:
-                    raise TypeError(message)
-        except ActorError as error:
+            self._check(spec)
+        except ValueError as error:
             caller.fail(error)
             return NO_REPLY
+        child = Child(spec)
+        self._children.append(child)
+        outcome = await self._start(child)
+        if isinstance(outcome, StartFailed):
+            self._children.remove(child)
+            return start_failure(outcome)
+        if isinstance(outcome, Ignored):
+            self._drop_temporary(child)
+        return outcome
 
-    async def handle_info(self, message: Info) -> StopServer | None:
-        """A child has ended, or a restart is due once more."""
+    async def _terminate(self, target: str | ActorRef, caller: Any) -> Any:
+        child = self._find(target)
+        if child is None:
+            return NotFound()
+        if self._refuse_circular(caller, child.process):
+            return NO_REPLY
+        await child.stop(self.process)
+        self._drop_temporary(child)
+        return Done()
+
+    async def _revive(self, id_: str) -> ActorRef | Ignored | Running | StillRestarting | NotFound | StartFailed:
+        child = self._find(id_)
+        if child is None:
+            return NotFound()
+        if child.state == "restarting":
+            return StillRestarting()
+        return Running() if child.process is not None else await self._start(child)
+
+    def _delete(self, id_: str) -> Done | Running | StillRestarting | NotFound:
+        child = self._find(id_)
+        if child is None:
+            return NotFound()
+        if child.state == "restarting":
+            return StillRestarting()
+        if child.process is not None:
+            return Running()
+        self._children.remove(child)
+        return Done()
+
+    # -- exits ---------------------------------------------------------------------------------------------------------
+
+    async def handle_info(self, message: Info) -> Stop | None:
+        """A child has ended, or a restart is due."""
         match message:
             case ChildExit(process, reason):
                 child = next((c for c in self._children if c.process is process), None)
                 return None if child is None else await self._exited(child, reason)
             case TryAgain(child) if child.state == "restarting":
                 return await self._restart(child)
+            case Due(child) if child.state == "restarting":
+                await self._start_group(child)
         return None
 
-    # -- requests ------------------------------------------------------------------------------------------------------
-
-    def _find(self, id_: str) -> Child:
-        child = next((c for c in self._children if c.id == id_), None)
-        if child is None:
-            raise NotFound(id_)
-        return child
-
-    async def _add(self, spec: ChildSpec) -> ActorRef:
-        if any(c.id == spec.id for c in self._children):
-            raise AlreadyStarted(spec.id)
-        child = Child(spec)
-        self._children.append(child)
-        try:
-            return await self._start(child)
-        except BaseException:
-            self._children.remove(child)
-            raise
-
-    async def _terminate(self, child: Child) -> None:
-        await self._stop(child)
-        if child.spec.restart == "temporary" and child in self._children:
-            self._children.remove(child)
-
-    async def _revive(self, child: Child) -> ActorRef:
-        if child.state != "stopped":
-            raise AlreadyStarted(child.id)
-        return await self._start(child)
-
-    def _delete(self, child: Child) -> None:
-        if child.state != "stopped":
-            raise AlreadyStarted(child.id)
-        self._children.remove(child)
-
-    # -- exits ---------------------------------------------------------------------------------------------------------
-
-    async def _exited(self, child: Child, reason: ExitReason) -> StopServer | None:
-        child.process, child.last_exit = None, reason
+    async def _exited(self, child: Child, reason: ExitReason) -> Stop | None:
+        child.ended(reason)
+        if interrupt_in(reason) is not None:
+            return Stop(reason)
         if restarts(child.spec.restart, reason):
             return await self._restart(child)
         child.state = "stopped"
-        if child.spec.restart == "temporary":
-            self._children.remove(child)
-        return None
+        self._drop_temporary(child)
+        return Stop(Shutdown()) if child.spec.significant and self._ends_with(child) else None
 
-    async def _restart(self, child: Child) -> StopServer | None:
+    def _ends_with(self, child: Child) -> bool:
+        if self._auto_shutdown == "all_significant":
+            return not any(c.spec.significant and c.state != "stopped" for c in self._children if c is not child)
+        return self._auto_shutdown == "any_significant"
+
+    async def _restart(self, child: Child) -> Stop | None:
+        """Count the failure, stop what goes with it, and start again, at once or after the backoff."""
         child.state = "restarting"
-        if not self.intensity.add(self.now()):
+        if not self._intensity.add(self.now()):
             child.state = "stopped"
-            return StopServer(Shutdown("restart intensity exceeded"))
-        group = affected(self.strategy, self._children, child)
-        await self._stop_all([c for c in group if c is not child])
-        for one in group:
-            if one.spec.restart == "temporary" and one is not child:
-                self._children.remove(one)
-                continue
-            try:
-                await self._start(one)
-            except StartFailed as failed:
-                one.last_exit = failed.reason
-                if self.strategy == "one_for_all":
-                    await self._stop_all(group)
-                one.state = "restarting"
-                self._mailbox.put_unbounded(TryAgain(one))
-                await asyncio.sleep(0)
-                return None
-            one.restarts += 1
+            return self._give_up(child, self._intensity)
+        delay = self._delay(child)
+        if delay > 0:
+            await self._stop_group(child)
+            self._wait(child, delay)
+        else:
+            await self._start_group(child)
         return None
 
-    async def _start(self, child: Child) -> ActorRef:
-        if child.state != "restarting":
-            child.state = "starting"
-        child.lives += 1
-        path = f"{self.process.path}/{child.id}"
-        try:
-            child.process = await spawn(child.spec, path, child.lives, self._registry, self._context, self.process)
-        except BaseException:
-            child.process, child.state = None, "stopped"
-            raise
-        child.state = "running"
-        return ActorRef(child.process)
+    async def _stop_group(self, child: Child) -> list[Child]:
+        """Stop the siblings that go with ``child``; return who is to start, in order. Temporary ones are gone for good."""
+        group = affected(self.strategy, self._children, child)
+        siblings = [c for c in group if c is not child]
+        for sibling in siblings:
+            if sibling.process is not None:
+                sibling.state = "stopping"
+        await self._stop(siblings)
+        for sibling in siblings:
+            self._drop_temporary(sibling)
+        return [c for c in group if c is child or c.spec.restart != "temporary"]
 
-    async def _stop(self, child: Child) -> None:
-        if child.process is not None:
-            child.state = "stopping"
-            process = child.process
-            child.last_exit = await stop_process(process, child.spec.shutdown)
-            child.process = None  # its exit, still in the queue, is now of nobody
-        child.state = "stopped"
+    async def _start_group(self, child: Child) -> None:
+        """Start ``child`` and its siblings. A failure is counted and tried again in its turn, not here."""
+        child.cancel_timer()
+        group = await self._stop_group(child)
+        started: list[Child] = []
+        for one in group:
+            one.state = "restarting"
+        for index, one in enumerate(group):
+            outcome = await self._start(one)
+            if isinstance(outcome, StartFailed):
+                for other in group[index + 1 :]:
+                    other.state = "stopped"
+                if self.strategy == "one_for_all":
+                    await self._stop(started)
+                    started.clear()
+                one.state = "restarting"
+                self._post(TryAgain(one))
+                break
+            if not isinstance(outcome, Ignored):
+                started.append(one)
+        for one in started:
+            one.restarts += 1
+        await asyncio.sleep(0)  # a storm of restarts leaves the loop to others in between
 
-    async def _stop_all(self, children: Sequence[Child]) -> None:
+    async def _stop(self, children: Sequence[Child]) -> None:
         for child in reversed(list(children)):
-            await self._stop(child)
+            await child.stop(self.process)
 
-
-async def start(supervisor: Supervisor, *, name: str = "root", registry: Registry | None = None) -> ActorRef:
-    """Start ``supervisor`` outside any other; stop it with ``await ref.stop()``."""
-    spec = ChildSpec(id=name, start=lambda: supervisor, type="supervisor", name=name)
-    process = await spawn(spec, name, 1, registry, None, None)
-    return ActorRef(process)
+    def _drop_temporary(self, child: Child) -> None:
+        if child.spec.restart == "temporary" and child in self._children:
+            self._children.remove(child)

@@ -1,0 +1,102 @@
+"""What a supervisor answers. A refusal is a value: ``match`` on it.
+
+match await supervisor.start_child(spec):
+    case ActorRef() as child: ...
+    case AlreadyStarted(child): ...
+    case StartFailed(reason): ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from attrs import frozen
+
+from supervisors.exit import ExitReason
+
+if TYPE_CHECKING:
+    from supervisors.ref import ActorRef
+
+ChildState = Literal["starting", "running", "restarting", "stopping", "stopped"]
+
+
+@frozen
+class Done:
+    """It is done: OTP's ``ok``."""
+
+
+@frozen
+class Ignored:
+    """The child's ``init`` returned ``Ignore()``: no process, and no error."""
+
+
+@frozen
+class AlreadyStarted:
+    """A child of that id runs, or the name is taken: ``child`` is the one that is there."""
+
+    child: ActorRef
+
+
+@frozen
+class AlreadyPresent:
+    """A child spec of that id is there, without a process: restart it or delete it."""
+
+
+@frozen
+class StartFailed:
+    """The child's ``init`` failed."""
+
+    reason: ExitReason
+
+
+@frozen
+class MaxChildren:
+    """The dynamic supervisor has as many children as it may."""
+
+
+@frozen
+class NotFound:
+    """No such child."""
+
+
+@frozen
+class Running:
+    """The child runs, so it can be neither restarted nor deleted."""
+
+
+@frozen
+class Restarting:
+    """The child is being restarted."""
+
+
+@frozen
+class FailedToStartChild:
+    """The detail of the ``Shutdown`` with which a supervisor fails to start: which child, and why."""
+
+    id: str
+    reason: ExitReason
+
+    def __str__(self) -> str:
+        return f"failed to start child {self.id!r}: {self.reason}"
+
+
+@frozen(kw_only=True)
+class ChildInfo:
+    """One child, as ``which_children`` lists it. ``restarts`` are the completed ones."""
+
+    id: str
+    ref: ActorRef | None
+    state: ChildState
+    type: Literal["worker", "supervisor"]
+    restarts: int
+    last_exit: ExitReason | None
+
+
+@frozen(kw_only=True)
+class ChildCounts:
+    """``specs`` of all children, dead or alive; ``active`` processes; ``supervisors`` and ``workers`` by type, dead or alive."""
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int

@@ -1,0 +1,183 @@
+"""Tools for tests of actors: a loop whose time jumps, a way to let everything settle, crashes on demand, a check for leaks.
+
+With anyio's pytest plugin, a fixture ``anyio_backend`` that returns ``("asyncio", {"loop_factory": VirtualTimeLoop})`` runs all tests on
+such a loop. It waits for timers, not for the outside world: never use it with sockets to another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import selectors
+from collections import deque
+from types import TracebackType
+from typing import Any
+
+from supervisors.events import Event
+from supervisors.process import Process
+from supervisors.ref import ActorRef
+
+_SETTLE_STEPS = 10_000
+_SETTLE_STEPS_BLIND = 50  # on a loop that does not tell whether anything is ready
+_THREAD_SECONDS = 1.0
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Never waits: where a real one would sleep until the next timer, it moves the clock there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elapsed = 0.0
+        self.threads = False
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready:
+            return ready
+        if timeout is None:
+            if self.threads and (ready := super().select(_THREAD_SECONDS)):
+                return ready
+            raise RuntimeError("every task is waiting and no timer is set: deadlock")
+        self.elapsed += max(0.0, timeout)
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer as soon as nothing else is to do: an hour of sleep takes no time.
+
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(main())
+
+    * ``seed`` - shuffles which of the tasks that could run runs first. The same seed gives the same order again, so an order that
+      breaks something can be replayed: ``loop_factory=partial(VirtualTimeLoop, seed=7)``.
+
+    A deadlock (every task waits, and no timer is set) raises ``RuntimeError`` at once.
+    """
+
+    def __init__(self, *, seed: int | None = None) -> None:
+        self._jumping = _JumpingSelector()
+        self._chance = None if seed is None else random.Random(seed)
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        """Seconds since the loop was made, as its timers see them."""
+        return self._jumping.elapsed
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        """As ever; from now on a wait may be for a thread, so it takes real time before it counts as a deadlock."""
+        self._jumping.threads = True
+        return super().run_in_executor(executor, func, *args)
+
+    def _run_once(self) -> None:
+        if self._chance is not None:
+            _shuffle(getattr(self, "_ready", None), self._chance)
+        super()._run_once()  # type: ignore[misc]  # private, and there in every CPython so far
+
+
+def _shuffle(ready: deque[asyncio.Handle] | None, chance: random.Random) -> None:
+    """Change the order of the tasks in ``ready``. Plain callbacks keep their places: their order is asyncio's promise."""
+    if not ready:
+        return
+    places = [index for index, handle in enumerate(ready) if isinstance(_owner(handle), asyncio.Task)]
+    handles = [ready[index] for index in places]
+    chance.shuffle(handles)
+    for index, handle in zip(places, handles, strict=True):
+        ready[index] = handle
+
+
+def _owner(handle: asyncio.Handle) -> object:
+    return getattr(getattr(handle, "_callback", None), "__self__", None)
+
+
+async def settle() -> None:
+    """Return when every other task waits for a timer, for the outside world or for this one. Time does not pass.
+
+    Raises ``RuntimeError`` if they never come to rest.
+    """
+    loop = asyncio.get_running_loop()
+    ready: deque[asyncio.Handle] | None = getattr(loop, "_ready", None)
+    if ready is None:  # uvloop does not tell
+        for _ in range(_SETTLE_STEPS_BLIND):
+            await asyncio.sleep(0)
+        return
+    for _ in range(_SETTLE_STEPS):
+        await asyncio.sleep(0)
+        if not ready:
+            return
+    raise RuntimeError(f"still busy after {_SETTLE_STEPS} turns")
+
+
+def crash(ref: ActorRef, exception: BaseException) -> None:
+    """Make the actor crash as if a handler had raised ``exception``; ``terminate`` runs. It has crashed after ``await settle()``."""
+    ref.process.crash(exception)
+
+
+class Recorder:
+    """An observer that keeps what it is told: ``start(..., observers=[recorder])``."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def of(self, *kinds: type[Any]) -> list[Any]:
+        """The events of these types, in order."""
+        return [event for event in self.events if isinstance(event, kinds)]
+
+
+class leak_check:  # noqa: N801 - used as a function
+    """Fail if the block leaves anything behind: a living process, a task, a name, a monitor.
+
+    ``async with`` lets everything settle before it looks, ``with`` does not. Raises ``AssertionError`` that lists what is left.
+    """
+
+    def __enter__(self) -> None:
+        self._tasks = _tasks()
+        self._processes = set(_living())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            return
+        left = [repr(process) for process in _living() if process not in self._processes]
+        left += [repr(task) for task in _tasks() - self._tasks]
+        left += [f"monitor of {p!r}" for p in self._processes if p.reason is None and self._foreign(p)]
+        left += _names()
+        if left:
+            raise AssertionError("left behind: " + "; ".join(left))
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await settle()
+        self.__exit__(kind, error, traceback)
+
+    def _foreign(self, process: Process) -> bool:
+        return any(monitor.watcher.reason is not None for monitor in process.monitors)
+
+
+def _living() -> list[Process]:
+    gc.collect()
+    return [o for o in gc.get_objects() if type(o) is Process and o.reason is None and o.task is not None]
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    try:
+        return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    except RuntimeError:  # no loop runs
+        return set()
+
+
+def _names() -> list[str]:
+    """Names that dead processes hold."""
+    from supervisors.registry import Registry  # noqa: PLC0415
+
+    tables = [o for o in gc.get_objects() if type(o) is Registry]
+    return [f"name {name!r}" for table in tables for name, ref in table.names().items() if not ref.alive]
