@@ -1,8 +1,8 @@
 """The circuit breaker as a frozen value: no clock, no lock, no loop.
 
-closed -> open at ``failure_threshold`` consecutive failures, or at ``window_ratio`` of at least ``window_calls`` calls within
-``window_seconds``; open -> half-open after the recovery time, which doubles with each re-opening; half-open lets at most
-``half_open_limit`` probes out at once, ``min(2, half_open_limit)`` good ones close it, a bad one opens it again.
+closed -> open at ``failure_threshold`` consecutive failures, or at a failure by which ``window_ratio`` of at least ``window_calls``
+calls within ``window_seconds`` have failed; open -> half-open after the recovery time, which doubles with each re-opening; half-open
+lets at most ``half_open_limit`` probes out at once, ``min(2, half_open_limit)`` good ones close it, a bad one opens it again.
 """
 
 from __future__ import annotations
@@ -10,31 +10,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, frozen, validators
 
 from runestone.domain.outcome import Outcome
 
 _BUCKETS = 10
+_DOUBLINGS = 64  # more are never needed to reach the limit; without a bound an outage of days would overflow a float
+_PROBES_JUDGED_SECONDS = 1.0  # a guess of when one of the probes that are out will be judged
 
 
 @frozen(kw_only=True)
 class BreakerPolicy:
-    """What opens and closes a breaker. Times are seconds."""
+    """What opens and closes a breaker. Times are seconds; ``jitter`` is the share by which a recovery time is varied, up or down.
 
-    failure_threshold: int = 5
-    recovery_timeout_seconds: float = 60.0
-    half_open_limit: int = 3
-    window_seconds: float = 30.0
-    window_calls: int = 10
-    window_ratio: float = 0.5
-    max_recovery_seconds: float = 300.0
-    jitter: float = 0.1
-    probe_deadline_seconds: float = 120.0
+    ``probe_deadline_seconds`` is how long a probe may stay unjudged; it must be longer than a call may take up to its commit point.
+
+    Raises:
+        ValueError: for values with which a breaker could never open, or never close again.
+    """
+
+    failure_threshold: int = field(default=5, validator=validators.ge(1))
+    recovery_timeout_seconds: float = field(default=60.0, validator=validators.gt(0.0))
+    half_open_limit: int = field(default=3, validator=validators.ge(1))
+    window_seconds: float = field(default=30.0, validator=validators.gt(0.0))
+    window_calls: int = field(default=10, validator=validators.ge(1))
+    window_ratio: float = field(default=0.5, validator=[validators.gt(0.0), validators.le(1.0)])
+    max_recovery_seconds: float = field(default=300.0, validator=validators.gt(0.0))
+    jitter: float = field(default=0.1, validator=[validators.ge(0.0), validators.lt(1.0)])
+    probe_deadline_seconds: float = field(default=120.0, validator=validators.gt(0.0))
 
 
 @frozen
 class Permit:
-    """A call that was let through: in which generation, and whether as a probe."""
+    """A call that was let through: in which generation, and whether as a probe.
+
+    A probe is settled at its commit point (and again if it breaks later), any other call at its end.
+    """
 
     id: int
     generation: int
@@ -43,7 +54,7 @@ class Permit:
 
 @frozen
 class BreakerRefusal:
-    """A call that was not."""
+    """A call that was not let through; ``None`` where only an operator can change that."""
 
     retry_after_seconds: float | None
 
@@ -67,6 +78,10 @@ class HalfOpen:
     good: int = 0
     probes: Mapping[int, float] = field(factory=dict)
 
+    def unjudged(self, now: float) -> dict[int, float]:
+        """The probes that are out, without those whose deadline has passed: a lost one must not block the others for ever."""
+        return {lease_id: deadline for lease_id, deadline in self.probes.items() if deadline > now}
+
 
 @frozen
 class ForcedOpen:
@@ -85,7 +100,7 @@ State = Closed | Open | HalfOpen | ForcedOpen | Disabled
 
 @frozen(kw_only=True)
 class Window:
-    """Calls and failures by time bucket; bounded."""
+    """Calls and failures by time bucket, no older than ``window_seconds``; bounded."""
 
     buckets: tuple[tuple[int, int, int], ...] = ()  # (bucket number, calls, failures)
 
@@ -99,14 +114,17 @@ class Window:
         return Window(buckets=(*kept, (number, 1, int(failed))))
 
     def bad(self, policy: BreakerPolicy) -> bool:
-        """Whether the ratio of failures is too high."""
+        """Whether the ratio of failures is too high, as of the last call added."""
         calls = sum(b[1] for b in self.buckets)
         return calls >= policy.window_calls and sum(b[2] for b in self.buckets) >= policy.window_ratio * calls
 
 
 @frozen(kw_only=True)
 class Breaker:
-    """One breaker. Every method returns the breaker after it."""
+    """One breaker. ``now`` is seconds of any clock that never goes back; ``chance`` a random number in 0 to 1.
+
+    The generation changes with every change of state, so that what was let through before it has no say after it.
+    """
 
     policy: BreakerPolicy
     state: State = Closed()
@@ -120,28 +138,34 @@ class Breaker:
         """A closed one."""
         return cls(policy=policy)
 
+    def refusal(self, now: float) -> BreakerRefusal | None:
+        """Why a call at ``now`` would not be let through, or ``None``. Asking takes no probe."""
+        match self.state:
+            case Open(until) if now < until:
+                return BreakerRefusal(until - now)
+            case ForcedOpen(until) if until is None or now < until:
+                return BreakerRefusal(None if until is None else until - now)
+            case HalfOpen() as half_open:
+                out = half_open.unjudged(now)
+                if len(out) < self.policy.half_open_limit:
+                    return None
+                return BreakerRefusal(min(_PROBES_JUDGED_SECONDS, min(out.values()) - now))
+            case _:
+                return None
+
     def admit(self, lease_id: int, now: float) -> tuple[Breaker, Permit | BreakerRefusal]:
-        """Let one call through, or say when to come back."""
+        """Let one call through, as a probe where it is not closed, or say when to come back."""
+        if (refused := self.refusal(now)) is not None:
+            return self, refused
         match self.state:
             case Closed() | Disabled():
-                return self, Permit(lease_id, self.generation, False)
-            case ForcedOpen(until) if until is None or now < until:
-                return self, BreakerRefusal(None if until is None else until - now)
-            case Open(until) if now < until:
-                return self, BreakerRefusal(until - now)
-            case HalfOpen():
-                breaker = self.refresh(now)
+                return self, Permit(lease_id, self.generation, probe=False)
+            case HalfOpen(good) as half_open:
+                out, generation = half_open.unjudged(now), self.generation
             case _:
-                breaker = evolve(self, state=HalfOpen(), generation=self.generation + 1)
-        return breaker._probe(lease_id, now)
-
-    def _probe(self, lease_id: int, now: float) -> tuple[Breaker, Permit | BreakerRefusal]:
-        assert isinstance(self.state, HalfOpen)
-        probes = self.state.probes
-        if len(probes) >= self.policy.half_open_limit:
-            return self, BreakerRefusal(max(min(probes.values()) - now, 0.0) and 1.0)
-        state = evolve(self.state, probes={**probes, lease_id: now + self.policy.probe_deadline_seconds})
-        return evolve(self, state=state), Permit(lease_id, self.generation, True)
+                good, out, generation = 0, {}, self.generation + 1
+        state = HalfOpen(good, {**out, lease_id: now + self.policy.probe_deadline_seconds})
+        return evolve(self, state=state, generation=generation), Permit(lease_id, generation, probe=True)
 
     def settle(self, permit: Permit, outcome: Outcome, now: float, chance: float = 0.5) -> Breaker:
         """Learn how a call went. Results of an older generation change nothing; a neutral one only gives its probe back."""
@@ -150,70 +174,55 @@ class Breaker:
         match self.state:
             case Closed() | Disabled():
                 return self._settle_closed(outcome, now, chance)
-            case HalfOpen() if permit.id in self.state.probes:
-                return self._settle_probe(permit, outcome, now, chance)
-            case HalfOpen() if outcome == "failure":  # a probe that was good at its first content and broke later
+            case HalfOpen() if (
+                outcome == "failure"
+            ):  # also of a probe that was good at its commit point and broke later
                 return self._open(now, chance)
+            case HalfOpen(good, probes) if permit.id in probes:
+                return self._settle_probe(HalfOpen(good + (outcome == "success"), probes), permit)
             case _:
                 return self
 
     def _settle_closed(self, outcome: Outcome, now: float, chance: float) -> Breaker:
         if outcome == "neutral":
             return self
-        if outcome == "success":
-            window = self.window.add(now, self.policy, failed=False)
-            return evolve(self, consecutive_failures=0, window=window)
-        window = self.window.add(now, self.policy, failed=True)
-        after = evolve(self, consecutive_failures=self.consecutive_failures + 1, window=window)
-        if isinstance(self.state, Disabled):
-            return after
-        if after.consecutive_failures >= self.policy.failure_threshold or window.bad(self.policy):
-            return after._open(now, chance)
-        return after
+        failed = outcome == "failure"
+        window = self.window.add(now, self.policy, failed=failed)
+        failures = self.consecutive_failures + 1 if failed else 0
+        too_bad = failed and (failures >= self.policy.failure_threshold or window.bad(self.policy))
+        if too_bad and isinstance(self.state, Closed):
+            return evolve(self, consecutive_failures=failures)._open(now, chance)  # noqa: SLF001 - its own class
+        return evolve(self, consecutive_failures=failures, window=window)
 
-    def _settle_probe(self, permit: Permit, outcome: Outcome, now: float, chance: float) -> Breaker:
-        assert isinstance(self.state, HalfOpen)
-        if outcome == "failure":
-            return self._open(now, chance)
-        probes = {k: v for k, v in self.state.probes.items() if k != permit.id}
-        good = self.state.good + (outcome == "success")
-        if good >= min(2, self.policy.half_open_limit):
+    def _settle_probe(self, state: HalfOpen, permit: Permit) -> Breaker:
+        if state.good >= min(2, self.policy.half_open_limit):
             return self.reset()
-        return evolve(self, state=HalfOpen(good, probes))
+        return evolve(self, state=HalfOpen(state.good, {k: v for k, v in state.probes.items() if k != permit.id}))
 
     def _open(self, now: float, chance: float) -> Breaker:
         policy = self.policy
-        base = min(
-            policy.recovery_timeout_seconds * 2**self.reopenings,
-            max(policy.max_recovery_seconds, policy.recovery_timeout_seconds),
-        )
-        seconds = base * (1 + policy.jitter * (2 * chance - 1))
+        longest = max(policy.max_recovery_seconds, policy.recovery_timeout_seconds)
+        seconds = min(policy.recovery_timeout_seconds * 2.0 ** min(self.reopenings, _DOUBLINGS), longest)
         return evolve(
             self,
-            state=Open(now + seconds),
+            state=Open(now + seconds * (1 + policy.jitter * (2 * chance - 1))),
             generation=self.generation + 1,
             reopenings=self.reopenings + 1,
             window=Window(),
         )
-
-    def refresh(self, now: float) -> Breaker:
-        """Take back probes whose deadline has passed."""
-        if isinstance(self.state, HalfOpen) and any(at <= now for at in self.state.probes.values()):
-            return evolve(
-                self, state=HalfOpen(self.state.good, {k: v for k, v in self.state.probes.items() if v > now})
-            )
-        return self
 
     def reset(self) -> Breaker:
         """Closed, with nothing counted."""
         return Breaker(policy=self.policy, generation=self.generation + 1)
 
     def trip(self, now: float, until: float | None = None) -> Breaker:
-        """Forced open by an operator."""
+        """Forced open by an operator, until ``until`` or for good; a time that has passed already forces nothing."""
+        if until is not None and until <= now:
+            return self
         return evolve(self, state=ForcedOpen(until), generation=self.generation + 1)
 
     def auto(self) -> Breaker:
-        """No longer forced or disabled."""
+        """No longer forced or disabled: closed."""
         return self.reset() if isinstance(self.state, ForcedOpen | Disabled) else self
 
     def disable(self) -> Breaker:
@@ -221,16 +230,16 @@ class Breaker:
         return evolve(self, state=Disabled(), generation=self.generation + 1)
 
     def name(self, now: float) -> Literal["closed", "open", "half_open"]:
-        """The state in the guide's three words."""
+        """The state in the guide's three words; half-open as soon as a probe would be let through."""
         match self.state:
             case Closed() | Disabled():
                 return "closed"
-            case HalfOpen():
+            case Open(until) if now < until:
+                return "open"
+            case ForcedOpen(until) if until is None or now < until:
+                return "open"
+            case _:
                 return "half_open"
-            case Open(until):
-                return "open" if now < until else "half_open"
-            case ForcedOpen(until):
-                return "open" if until is None or now < until else "half_open"
 
     @property
     def mode(self) -> Literal["auto", "forced_open", "disabled"]:
@@ -244,12 +253,9 @@ class Breaker:
                 return "auto"
 
     def retry_after(self, now: float) -> float | None:
-        """Seconds until it may let something through, if it is open."""
-        match self.state:
-            case Open(until) | ForcedOpen(float() as until) if until > now:
-                return until - now
-            case _:
-                return None
+        """Seconds until it may let something through; ``None`` if it may now, or only an operator can say."""
+        refused = self.refusal(now)
+        return None if refused is None else refused.retry_after_seconds
 
     @property
     def probes_out(self) -> int:
