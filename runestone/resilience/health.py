@@ -1,48 +1,51 @@
 """The health score, 0 to 1: how a provider has done lately.
 
-``success² x latency x headroom x breaker``: time-decayed success (tau 30 s), first-token time against its own baseline, what the rate limit
-has left, and 0.5 while half-open, 0 while open.
+``success² x latency x headroom x breaker``. Evidence fades: whatever has made a score bad, the score comes back by itself while nothing
+new is learnt, or a provider that is left alone for its score would never be asked again.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import evolve, frozen
 
 from runestone.domain.outcome import Outcome
 
-_TAU_SECONDS = 30.0
-_BASELINE_TAU_SECONDS = 600.0
-_TOLERANCE = 2.0  # times its baseline before latency counts against it
-_MIN_WEIGHT = 1e-9
+_TAU_SECONDS: Final = 30.0
+_BASELINE_TAU_SECONDS: Final = 600.0
+_TOLERANCE: Final = 2.0  # times its baseline before latency counts against it
+_AMPLE: Final = 0.2  # with this much left of its rate limit a provider is not held back
+_UNKNOWN_SECONDS: Final = 600.0  # the load of a call whose provider has not shown yet how fast it is
+_BREAKER: Final = {"closed": 1.0, "half_open": 0.5, "open": 0.0}
 
 
 @frozen(kw_only=True)
 class Health:
-    """Decayed sums, as of ``at``."""
+    """Decayed sums of calls, first-token times and rate-limit headroom, each as of a time (seconds of a clock that never goes back)."""
 
     at: float = 0.0
     good: float = 0.0
     all: float = 0.0
-    first_token_seconds: float | None = None  # peak EWMA
+    first_token_seconds: float | None = None  # peak EWMA, as of ``first_token_at``
     first_token_at: float = 0.0
-    baseline_seconds: float | None = None
+    baseline_seconds: float | None = None  # slow EWMA of the same
     headroom: float = 1.0
+    headroom_at: float = 0.0
 
     def observe(self, outcome: Outcome, now: float) -> Health:
-        """One call ended."""
+        """One call ended. What happened ``t`` seconds ago weighs ``exp(-t / 30 s)``; a neutral end weighs nothing."""
         if outcome == "neutral":
             return self
-        w = math.exp(-max(now - self.at, 0.0) / _TAU_SECONDS)
+        w = _fading(now - self.at)
         return evolve(self, at=max(now, self.at), good=self.good * w + (outcome == "success"), all=self.all * w + 1.0)
 
     def observe_first_token(self, seconds: float, now: float) -> Health:
-        """A first token came after ``seconds``. Up at once, down slowly (Finagle's peak EWMA)."""
+        """A first token came after ``seconds``. Up at once, down slowly (Finagle's ``PeakEwma``); the baseline follows over ten minutes."""
         old, base = self.first_token_seconds, self.baseline_seconds
         gap = max(now - self.first_token_at, 0.0)
-        w = math.exp(-gap / _TAU_SECONDS)
+        w = _fading(gap)
         peak = seconds if old is None or seconds > old else old * w + seconds * (1 - w)
         v = math.exp(-max(gap, 1.0) / _BASELINE_TAU_SECONDS)
         return evolve(
@@ -52,27 +55,44 @@ class Health:
             baseline_seconds=seconds if base is None else base * v + seconds * (1 - v),
         )
 
-    def observe_headroom(self, ratio: float) -> Health:
-        """What the rate limit has left, 0 to 1."""
-        return evolve(self, headroom=min(max(ratio, 0.0), 1.0))
+    def observe_headroom(self, ratio: float, now: float) -> Health:
+        """What an answer's headers say is left of the rate limit: ``remaining / limit``, 0 to 1."""
+        return evolve(self, headroom=min(max(ratio, 0.0), 1.0), headroom_at=now)
 
     def score(self, now: float, breaker: Literal["closed", "open", "half_open"]) -> float:
-        """The score at ``now``; 1.0 with no data."""
-        factor = {"closed": 1.0, "half_open": 0.5, "open": 0.0}[breaker]
-        weight = self.all * math.exp(-max(now - self.at, 0.0) / _TAU_SECONDS)
-        # with old evidence only, the score drifts back to 1: one pseudo-success that fades in as the evidence fades out
-        success = (
-            1.0
-            if self.all < _MIN_WEIGHT
-            else (self.good / self.all * weight + 1.0) / (weight + 1.0)
-            if weight < 1
-            else self.good / self.all
-        )
+        """The score at ``now``, 0 to 1; 1.0 with no data.
+
+        * success: the decayed share of good calls, blended with 1 as the evidence fades below the weight of one call; squared
+        * latency: ``min(1, 2 x baseline / first-token EWMA)``
+        * headroom: ``min(1, remaining share / 0.2)``
+        * breaker: 1 closed, 0.5 half-open, 0 open
+        """
+        success = 1.0
+        if self.all:
+            weight = min(self.all * _fading(now - self.at), 1.0)
+            success = 1.0 - weight * (1.0 - self.good / self.all)
         latency = 1.0
-        if self.first_token_seconds and self.baseline_seconds:
-            latency = min(1.0, _TOLERANCE * self.baseline_seconds / self.first_token_seconds)
-        return min(max(success * success * latency * self.headroom * factor, 0.0), 1.0)
+        if self.baseline_seconds and (seconds := self._first_token(now)):
+            latency = min(1.0, _TOLERANCE * self.baseline_seconds / seconds)
+        spent = (1.0 - self.headroom) * _fading(now - self.headroom_at)
+        headroom = min(1.0, (1.0 - spent) / _AMPLE)
+        return min(max(success * success * latency * headroom * _BREAKER[breaker], 0.0), 1.0)
 
     def expected_load(self, in_flight: int, now: float) -> float:
-        """Peak EWMA of the first-token time x (in flight + 1)."""
-        return (self.first_token_seconds or 0.0) * (in_flight + 1)
+        """Seconds: the first-token EWMA at ``now`` x (``in_flight`` + 1), as in Finagle's ``PeakEwma``.
+
+        As there, one call may try a provider of which nothing is known yet; the next ones stay away until it has answered.
+        """
+        seconds = self._first_token(now)
+        return _UNKNOWN_SECONDS * in_flight if seconds is None else seconds * (in_flight + 1)
+
+    def _first_token(self, now: float) -> float | None:
+        """The first-token EWMA; what is above the baseline fades, or a provider that was slow once would stay slow."""
+        peak, base = self.first_token_seconds, self.baseline_seconds
+        if peak is None or base is None or peak <= base:
+            return peak
+        return base + (peak - base) * _fading(now - self.first_token_at)
+
+
+def _fading(seconds: float) -> float:
+    return math.exp(-max(seconds, 0.0) / _TAU_SECONDS)
