@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen, validators
+
+_NUMBER: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]*)?")
+_LONGEST_SECONDS: Final = 1e9  # what is longer is no time but a mistake
 
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """Attempts at one provider; the first try counts."""
+    """Attempts at one provider (the first try counts) and the delays between them, in seconds.
 
-    max_attempts: int = 3
-    base_delay_seconds: float = 1.0
-    factor: float = 2.0
+    Raises:
+        ValueError: for values that no back-off has.
+    """
+
+    max_attempts: int = field(default=3, validator=validators.ge(1))
+    base_delay_seconds: float = field(default=1.0, validator=validators.ge(0.0))
+    factor: float = field(default=2.0, validator=[validators.ge(1.0), validators.le(100.0)])
     jitter: bool = True
-    cap_seconds: float = 30.0
+    cap_seconds: float = field(default=30.0, validator=validators.ge(0.0))
 
     def delay(self, retry_number: int, chance: float) -> float:
-        """Seconds before retry ``retry_number`` (from 0): full jitter, ``rand(0, min(cap, base * factor ** n))`` (gRPC A6)."""
+        """Seconds before retry ``retry_number`` (from 0), where ``chance`` is a random number in 0 to 1.
+
+        Full jitter, ``rand(0, min(cap, base x factor ** n))``: gRPC's A6, and AWS's "Exponential Backoff And Jitter".
+        Without jitter the upper bound.
+        """
         limit = min(self.cap_seconds, self.base_delay_seconds * self.factor ** min(retry_number, 64))
         return limit * chance if self.jitter else limit
 
 
 def retry_after_seconds(headers: Mapping[str, str], now_epoch: float) -> float | None:
-    """``retry-after-ms``, or ``retry-after`` in seconds or as a date; ``None`` for none, negative or garbage."""
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            seconds = float(text) * scale
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(text).timestamp() - now_epoch
-            except (ValueError, TypeError):
-                continue
-        if 0 <= seconds < 1e9:
+    """``retry-after-ms``, else ``retry-after`` in seconds or as an HTTP date; ``None`` for none, a time that has passed, or garbage.
+
+    ``headers`` by lower-case name; ``now_epoch`` in seconds since 1970.
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name, "").strip()
+        seconds = float(text) * unit if _NUMBER.fullmatch(text) else _seconds_until(text, now_epoch)
+        if seconds is not None and 0 <= seconds < _LONGEST_SECONDS:
             return seconds
     return None
+
+
+def _seconds_until(date: str, now_epoch: float) -> float | None:
+    try:
+        at = parsedate_to_datetime(date)
+        # an HTTP date is GMT, whether it says so or not (RFC 9110 §5.6.7)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() - now_epoch
+    except (ValueError, TypeError, OverflowError):
+        return None
