@@ -14,9 +14,11 @@ Each has a status, a type, a code and a message that says what to do. Shapes are
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from runestone.domain.failure import Failure
+
+_SAME_EVERYWHERE: Final = frozenset({413, 504})  # statuses that mean the same on both wires
 
 
 class RunestoneError(Exception):
@@ -97,16 +99,25 @@ class DeadlineExceeded(RunestoneError):
 
 
 class UpstreamFailed(RunestoneError):
-    """Every candidate was tried and failed: the last failure, in the client's words."""
+    """Every candidate was tried and failed: the last failure, in the client's words.
+
+    A client of the same wire gets the upstream's own status and words, another one those of the failure's kind. Our own wrong key is
+    never told like the client's.
+    """
 
     should_retry = False
 
     def __init__(self, failure: Failure, *, same_wire: bool) -> None:
-        treatment = failure.treatment
-        super().__init__(failure.message, retry_after_seconds=failure.retry_after_seconds, param=failure.param)
-        own_words = same_wire and failure.status is not None and failure.status >= 400 and failure.kind != "credentials"
+        ours = failure.kind == "credentials"
+        message = f"The provider refused the gateway's own key: {failure.message}" if ours else failure.message
+        super().__init__(message, retry_after_seconds=failure.retry_after_seconds, param=failure.param)
         self.failure = failure
         self.same_wire = same_wire
-        self.status = failure.status if own_words and failure.status is not None else treatment.status
-        self.type = failure.type or treatment.type if own_words else treatment.type
-        self.code = (failure.code or treatment.code) if own_words else treatment.code
+        treatment, status = failure.treatment, failure.status
+        self.status, self.type, self.code = treatment.status, treatment.type, treatment.code
+        if ours or status is None or status < 400:
+            return
+        if same_wire:
+            self.status, self.type, self.code = status, failure.type or self.type, failure.code or self.code
+        elif status in _SAME_EVERYWHERE:
+            self.status = status

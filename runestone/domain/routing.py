@@ -66,83 +66,102 @@ class Plan:
 
 @frozen(kw_only=True)
 class Directory:
-    """All that routing needs to know: who is there, and in which groups."""
+    """All that routing needs to know: who is there, in which groups, and which kinds of provider exist.
+
+    Raises:
+        ValueError: a provider is named like a kind or a group, so that ``name/model`` or ``name`` would mean two things.
+    """
 
     members: Mapping[str, Member]
     groups: Mapping[str, Group]
     kinds: frozenset[str]
 
-    def plan(self, model: str, group_header: str | None = None) -> Plan:
-        """The plan for ``model``, or :class:`InvalidRequest` / :class:`NoProviderAvailable` with the reason."""
+    def __attrs_post_init__(self) -> None:
+        if taken := self.members.keys() & (self.kinds | self.groups.keys()):
+            raise ValueError(f"a provider may not be named like a kind or a group: {', '.join(sorted(taken))}")
+
+    def plan(self, model: str, group_header: str | None = None, *, chat: bool = True) -> Plan:
+        """The candidates for ``model``. ``chat`` is false on routes where another model cannot stand in, such as embeddings.
+
+        Raises:
+            InvalidRequest: ``unknown_group`` or ``group_mismatch`` (400), ``model_not_found`` (404).
+            NoProviderAvailable: the group has nobody for it (503).
+        """
         group = self._group(model, group_header)
-        if model in self.groups:
-            return Plan(group=group.name, tier1=self._equals(group, model))
-        prefix, slash, rest = model.partition("/")
-        if slash and rest and prefix in self.members:
-            return Plan(group=group.name, tier1=(Choice(prefix, rest),), pinned=True)
         members = [self.members[name] for name in group.members if name in self.members]
-        if slash and rest and prefix in self.kinds:
-            return self._of_kind(group, members, prefix, rest)
-        return self._bare(group, members, model)
+        if model in self.groups:
+            return Plan(group=group.name, tier1=_equals(group, members, model))
+        prefix, _, rest = model.partition("/")
+        if rest and prefix in self.members:
+            return Plan(group=group.name, tier1=(Choice(prefix, rest),), pinned=True)
+        if rest and prefix in self.kinds:
+            tier1 = _of_kind(group, members, prefix, rest)
+            stand_in = chat and family(rest) is not None
+        else:
+            tier1 = _native(group, members, model)
+            stand_in = chat
+        first = {choice.provider for choice in tier1}
+        tier2 = tuple(Choice(m.name, m.default_model) for m in members if m.name not in first) if stand_in else ()
+        if not tier1 and not tier2:
+            raise NoProviderAvailable(
+                f"No provider of the group {group.name!r} serves {model[:100]!r}. Set OPENAI_API_KEY or ANTHROPIC_API_KEY."
+            )
+        return Plan(group=group.name, tier1=tier1, tier2=tier2)
 
     def _group(self, model: str, header: str | None) -> Group:
         if header is None:
             return self.groups[model if model in self.groups else DEFAULT_GROUP]
         if header not in self.groups:
             raise InvalidRequest(
-                f"There is no group {header!r}. Leave x-runestone-group out, or name one of: {', '.join(sorted(self.groups))}.",
+                f"There is no group {header[:100]!r}. Leave x-runestone-group out, or name one of: {', '.join(sorted(self.groups))}.",
                 code="unknown_group",
                 param="x-runestone-group",
             )
         if model in self.groups and model != header:
             raise InvalidRequest(
                 f"The model names the group {model!r}, the header x-runestone-group another one. Name one of them.",
-                code="unknown_group",
+                code="group_mismatch",
                 param="x-runestone-group",
             )
         return self.groups[header]
 
-    def _equals(self, group: Group, model: str) -> tuple[Choice, ...]:
-        members = (self.members[name] for name in group.members if name in self.members)
-        choices = tuple(Choice(m.name, _mapped(group, model, m) or m.default_model) for m in members)
-        if not choices:
-            raise NoProviderAvailable(
-                f"The group {group.name!r} has no provider. Set an API key for one of its members."
-            )
-        return choices
 
-    def _of_kind(self, group: Group, members: Sequence[Member], kind: str, model: str) -> Plan:
-        tier1 = tuple(Choice(m.name, model) for m in members if m.kind == kind)
-        if not tier1:
-            raise NoProviderAvailable(
-                f"The group {group.name!r} has no provider of kind {kind!r}. Set its API key, or ask for another model."
-            )
-        known = family(model) is not None
-        tier2 = tuple(Choice(m.name, m.default_model) for m in members if m.kind != kind) if known else ()
-        return Plan(group=group.name, tier1=tier1, tier2=tier2)
+def _equals(group: Group, members: Sequence[Member], name: str) -> tuple[Choice, ...]:
+    """The model is the group's name: every member is as good as the others."""
+    if not members:
+        raise NoProviderAvailable(f"The group {group.name!r} has no provider. Set an API key for one of its members.")
+    return tuple(Choice(m.name, _mapped(group, name, m) or m.default_model) for m in members)
 
-    def _bare(self, group: Group, members: Sequence[Member], model: str) -> Plan:
-        tier1 = tuple(
-            Choice(m.name, _mapped(group, model, m) or model)
-            for m in members
-            if m.kind == family(model) or model in m.models or _mapped(group, model, m)
+
+def _of_kind(group: Group, members: Sequence[Member], kind: str, model: str) -> tuple[Choice, ...]:
+    """``kind/model``: the members of that kind, which get even a name that nobody knows."""
+    tier1 = tuple(Choice(m.name, _mapped(group, model, m) or model) for m in members if m.kind == kind)
+    if not tier1:
+        raise NoProviderAvailable(
+            f"The group {group.name!r} has no provider of kind {kind!r}. Set its API key, or ask for another model."
         )
-        first = {choice.provider for choice in tier1}
-        if not tier1 and family(model) is None:
-            raise InvalidRequest(
-                f"The model {model[:100]!r} does not exist here. Ask GET /v1/models, or name a provider before it: openai/{model[:100]}.",
-                code="model_not_found",
-                status=404,
-                param="model",
-            )
-        tier2 = tuple(Choice(m.name, m.default_model) for m in members if m.name not in first)
-        if not tier1 and not tier2:
-            raise NoProviderAvailable(
-                f"No provider serves {model[:100]!r}: none is configured. Set OPENAI_API_KEY or ANTHROPIC_API_KEY."
-            )
-        return Plan(group=group.name, tier1=tier1, tier2=tier2)
+    return tier1
+
+
+def _native(group: Group, members: Sequence[Member], model: str) -> tuple[Choice, ...]:
+    """A bare model: the members that serve it themselves, or have its equal."""
+    vendor = family(model)
+    tier1 = tuple(
+        Choice(m.name, _mapped(group, model, m) or model)
+        for m in members
+        if m.kind == vendor or model in m.models or _mapped(group, model, m)
+    )
+    if not tier1 and vendor is None:
+        raise InvalidRequest(
+            f"The model {model[:100]!r} does not exist here. Ask GET /v1/models, or name a provider before it: openai/{model[:100]}.",
+            code="model_not_found",
+            status=404,
+            param="model",
+        )
+    return tier1
 
 
 def _mapped(group: Group, model: str, member: Member) -> str | None:
+    """The model that the group's map makes the equal of ``model`` at ``member``; its name goes before its kind."""
     entry = group.models.get(model, {})
     return entry.get(member.name) or entry.get(member.kind)

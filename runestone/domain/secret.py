@@ -20,10 +20,6 @@ class Secret:
         """The value itself, for the one place that sends it."""
         return self._value
 
-    def masked(self) -> str:
-        """Its last four characters where it is long enough to spare them."""
-        return f"{_MASK}{self._value[-4:]}" if len(self._value) >= 16 else _MASK
-
     def __repr__(self) -> str:
         return _MASK
 

@@ -1,0 +1,72 @@
+"""The failure table: what moves a breaker, what is tried again and where."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from runestone.domain.failure import TREATMENTS, Failure, FailureKind, UpstreamError
+
+KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
+
+
+def kinds(**wanted: object) -> set[str]:
+    return {k for k, t in TREATMENTS.items() if all(getattr(t, name) == value for name, value in wanted.items())}
+
+
+def test_every_kind_has_its_treatment() -> None:
+    assert set(TREATMENTS) == set(KINDS)
+
+
+def test_outages_are_failures_and_limits_keys_names_and_the_callers_errors_are_not() -> None:
+    assert kinds(outcome="neutral") == {
+        "rate_limited",
+        "quota_exceeded",
+        "credentials",
+        "forbidden",
+        "not_found",
+        "unsupported",
+        "caller_error",
+    }
+    assert kinds(outcome="success") == set()
+
+
+def test_only_what_may_heal_at_once_is_tried_again_at_the_same_provider() -> None:
+    assert kinds(retry=True) == {"refused", "server_error", "overloaded", "error_event", "rate_limited"}
+
+
+def test_only_the_callers_own_error_is_not_tried_elsewhere() -> None:
+    assert kinds(failover=False) == {"caller_error"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_status_for_another_wire_is_an_error(kind: FailureKind) -> None:
+    assert 400 <= TREATMENTS[kind].status < 600
+
+
+def test_timeouts_are_504_and_a_wrong_key_of_ours_is_never_a_401() -> None:
+    assert {TREATMENTS[k].status for k in KINDS if k.endswith("timeout")} == {504}
+    assert TREATMENTS["credentials"].status == 502
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "may"),
+    [
+        ("server_error", None, True),
+        ("server_error", True, True),
+        ("server_error", False, False),
+        ("rate_limited", False, False),
+        ("caller_error", True, False),
+        ("credentials", True, False),
+        ("timeout", True, False),
+    ],
+)
+def test_an_upstream_may_forbid_a_retry_and_cannot_ask_for_one_that_is_never_made(
+    kind: FailureKind, said: bool | None, may: bool
+) -> None:
+    assert Failure(kind=kind, message="", should_retry=said).may_retry is may
+
+
+def test_an_upstream_error_says_what_happened() -> None:
+    assert str(UpstreamError(Failure(kind="tls", message="no certificate"))) == "tls: no certificate"
