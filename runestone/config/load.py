@@ -7,9 +7,10 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import cattrs
 from attrs import evolve
@@ -24,6 +25,7 @@ from runestone.config.settings import (
     LogSettings,
     Mode,
     Problem,
+    ProviderKind,
     ProviderRefusal,
     ProviderSettings,
     ServerSettings,
@@ -39,19 +41,44 @@ from runestone.resilience.selection import STRATEGIES
 T = TypeVar("T")
 
 COST_GROUP: Final = "cost-optimized-service"
-_VENDORS: Final = {
+_VENDORS: Final[dict[ProviderKind, tuple[str, str, str]]] = {
     "openai": ("OPENAI", "https://api.openai.com/v1", "gpt-4o-mini"),
     "anthropic": ("ANTHROPIC", "https://api.anthropic.com/v1", "claude-sonnet-4-5"),
 }
 _LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
-_UNITS: Final = {"": 0.001, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"([0-9]{1,15})|([0-9]{1,15}(?:\.[0-9]+)?)(ms|s|m|h)")
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,15}")
+_USERINFO: Final = re.compile(r"//.*@", re.DOTALL)
+_MOST_ATTEMPTS: Final = 100
+_MEGABYTE: Final = 1024 * 1024
+_LONGEST_SECONDS: Final = 86400.0
+_PROBE_GRACE_SECONDS: Final = 5.0  # a call's own timeout ends it before its breaker stops waiting for the probe
 _HEX_DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
 _KNOWN: Final = frozenset(
     f"RUNESTONE_{name}"
-    for name in ["HOST", "PORT", "HEALTH_PORT", "API_KEYS", "API_KEYS_FILE", "CONFIG", "ADMIN_SOCKET", "REQUEST_DEADLINE_MS", "FIRST_TOKEN_TIMEOUT_MS", "IDLE_TIMEOUT_MS", "CONNECT_TIMEOUT_MS", "DRAIN_TIMEOUT_MS", "MAX_UPSTREAM_CALLS", "PROVIDER_MODE", "LOG_LEVEL", "LOG_FORMAT"]
+    for name in [
+        "HOST",
+        "PORT",
+        "HEALTH_PORT",
+        "API_KEYS",
+        "API_KEYS_FILE",
+        "CONFIG",
+        "ADMIN_SOCKET",
+        "REQUEST_DEADLINE_MS",
+        "FIRST_TOKEN_TIMEOUT_MS",
+        "IDLE_TIMEOUT_MS",
+        "CONNECT_TIMEOUT_MS",
+        "DRAIN_TIMEOUT_MS",
+        "BODY_LIMIT_BYTES",
+        "BODY_TIMEOUT_MS",
+        "MAX_UPSTREAM_CALLS",
+        "PROVIDER_MODE",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+    ]
 )
 
 
@@ -69,7 +96,7 @@ class _Reader:
 
     def text(self, name: str) -> str | None:
         """The value of ``name``, or of the file that ``name_FILE`` names; empty is unset."""
-        value, path = self.environ.get(name) or None, self.environ.get(f"{name}_FILE") or None
+        value, path = self.environ.get(name, "").strip() or None, self.environ.get(f"{name}_FILE") or None
         if value is not None and path is not None:
             self.problem(name, "is set twice", f"both {name} and {name}_FILE", "one of them")
         if value is None and path is not None:
@@ -79,9 +106,11 @@ class _Reader:
     def file(self, name: str, path: str) -> str | None:
         """The text of the file at ``path``."""
         try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n") or None
-        except (OSError, UnicodeDecodeError) as error:
-            self.problem(name, "cannot be read", f"{path} ({type(error).__name__})", "a readable text file")
+            return Path(path).read_text(encoding="utf-8").strip() or None
+        except (OSError, ValueError) as error:
+            # a key that was put where a path belongs must not be shown
+            shown = path[:100] if path.startswith(("/", "./", "../")) else "a path that is not absolute"
+            self.problem(name, "cannot be read", f"{shown} ({type(error).__name__})", "a readable text file")
             return None
 
     def value(self, name: str, default: T, parse: Callable[[str], T], what: str, allowed: str) -> T:
@@ -90,35 +119,32 @@ class _Reader:
         if text is None:
             return default
         try:
-            return parse(text.strip())
+            return parse(text)
         except ValueError:
             self.problem(name, f"is not {what}", repr(text[:60]), allowed)
             return default
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """An integer."""
-        return self.value(
-            name, default, lambda t: _between(int(t), low, high), "a whole number in range", f"{low} to {high}"
-        )
+        return self.value(name, default, partial(_whole, low, high), "a whole number in range", f"{low} to {high}")
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """A number."""
-        return self.value(
-            name, default, lambda t: _between(float(t), low, high), "a number in range", f"{low:g} to {high:g}"
-        )
+        allowed = f"{low:g} to {high:g}"
+        return self.value(name, default, lambda t: _between(float(t), low, high), "a number in range", allowed)
 
     def flag(self, name: str, *, default: bool) -> bool:
         """A yes or no."""
         return self.value(name, default, _flag, "a yes or no", "true or false")
 
     def seconds(self, name: str, default: float, *, low: float = 0.001, warn: bool = False) -> float:
-        """A time: milliseconds, or with a unit."""
+        """A time in seconds: milliseconds, or with a unit."""
         seconds = self.value(
             name,
             default,
-            lambda t: _between(_seconds(t), low, 86400.0),
+            lambda t: _between(_seconds(t), low, _LONGEST_SECONDS),
             "a time in range",
-            'milliseconds such as 120000, or "120s"',
+            f'milliseconds such as 120000, or "120s"; from {low * 1000:g} ms to {_LONGEST_SECONDS / 3600:g} h',
         )
         if warn and seconds < 1.0:
             self.warnings.append(
@@ -131,7 +157,7 @@ class _Reader:
         text = self.text(name)
         if text is None:
             return default
-        word = text.strip().upper() if upper else text.strip().lower()
+        word = text.upper() if upper else text.lower()
         if word in allowed:
             return word
         near = difflib.get_close_matches(word, allowed, 1)
@@ -152,14 +178,14 @@ def load(environ: Mapping[str, str], *, demo: bool = False) -> Settings:
             "RUNESTONE_CONFIG", "names a file, and files are not read yet", repr(path[:60]), "environment variables"
         )
     retry = RetryPolicy(
-        max_attempts=read.whole("RETRY_MAX_ATTEMPTS", 3, 1, 10),
+        max_attempts=read.whole("RETRY_MAX_ATTEMPTS", 3, 1, _MOST_ATTEMPTS),
         base_delay_seconds=read.seconds("RETRY_BASE_DELAY_MS", 1.0, low=0.0),
         factor=read.number("RETRY_BACKOFF_FACTOR", 2.0, 1.0, 100.0),
         jitter=read.flag("RETRY_JITTER", default=True),
     )
     breaker = BreakerPolicy(
         failure_threshold=read.whole("CIRCUIT_BREAKER_FAILURE_THRESHOLD", 5, 1, 10_000),
-        recovery_timeout_seconds=read.seconds("CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 60.0, low=0.1, warn=True),
+        recovery_timeout_seconds=read.seconds("CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 60.0, warn=True),
     )
     found = [_provider(read, kind, retry, breaker, demo=demo) for kind in _VENDORS]
     providers = tuple(p for p in found if isinstance(p, ProviderSettings))
@@ -184,7 +210,7 @@ def load(environ: Mapping[str, str], *, demo: bool = False) -> Settings:
             LogSettings,
         ),
         max_upstream_calls=max(
-            read.whole("RUNESTONE_MAX_UPSTREAM_CALLS", 4, 1, 100),
+            read.whole("RUNESTONE_MAX_UPSTREAM_CALLS", 4, 1, _MOST_ATTEMPTS),
             *(p.retry.max_attempts for p in providers),
             groups[0].max_attempts,
         ),
@@ -197,26 +223,24 @@ def load(environ: Mapping[str, str], *, demo: bool = False) -> Settings:
 
 
 def _provider(
-    read: _Reader, kind: str, retry: RetryPolicy, breaker: BreakerPolicy, *, demo: bool
+    read: _Reader, kind: ProviderKind, retry: RetryPolicy, breaker: BreakerPolicy, *, demo: bool
 ) -> ProviderSettings | ProviderRefusal:
     prefix, base_url, model = _VENDORS[kind]
     name = f"{kind}-default"
     key = None if demo else read.text(f"{prefix}_API_KEY")
-    attempts = read.whole(f"{prefix}_RETRY_ATTEMPTS", retry.max_attempts, 1, 10)
+    timeout = read.seconds(f"{prefix}_TIMEOUT", 120.0, warn=True)
     settings = ProviderSettings(
         name=name,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         base_url=base_url if demo else _base_url(read, prefix, base_url),
-        api_key=None if key is None else Secret(key.strip()),
-        timeout_seconds=read.seconds(f"{prefix}_TIMEOUT", 120.0, warn=True),
-        retry=RetryPolicy(
-            max_attempts=attempts, base_delay_seconds=retry.base_delay_seconds, factor=retry.factor, jitter=retry.jitter
-        ),
+        api_key=None if key is None else Secret(key),
+        timeout_seconds=timeout,
+        retry=evolve(retry, max_attempts=read.whole(f"{prefix}_RETRY_ATTEMPTS", retry.max_attempts, 1, _MOST_ATTEMPTS)),
         circuit_breaker=read.flag(f"{prefix}_CIRCUIT_BREAKER", default=True),
-        breaker=breaker,
+        breaker=evolve(breaker, probe_deadline_seconds=timeout + _PROBE_GRACE_SECONDS),
         default_model=model,
     )
-    if key is not None and (not key.strip().isascii() or any(c.isspace() for c in key.strip())):
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
         read.problem(f"{prefix}_API_KEY", "cannot be a key", "white space or other than ASCII in it", "the key alone")
     if key is not None or demo:
         return settings
@@ -225,54 +249,63 @@ def _provider(
 
 def _base_url(read: _Reader, prefix: str, default: str) -> str:
     name = f"{prefix}_BASE_URL"
-    text = (read.text(name) or default).strip()
-    shown = re.sub(r"//[^/@]*@", "//***@", text)[:100]
+    text = read.text(name) or default
     try:
-        url = urlsplit(text)
-        bad = (
-            url.scheme not in ("http", "https")
-            or not url.hostname
-            or "@" in url.netloc
-            or url.fragment
-            or url.query
-            or url.port == 0
-        )
+        url = _plain_url(text)
     except ValueError:
-        bad = True
-    if bad:
-        read.problem(
-            name, "is not a usable address", repr(shown), "http(s)://host[:port]/path without user, query and fragment"
-        )
+        allowed = "http(s)://host[:port]/path without user, query and fragment"
+        read.problem(name, "is not a usable address", repr(_without_secrets(text)), allowed)
         return default
     if url.scheme == "http" and not _is_loopback(url.hostname or ""):
         read.warnings.append(f"env:{name}: keys and prompts go over plain http to {url.hostname}")
-    if prefix == "ANTHROPIC" and url.path in ("", "/"):
-        return text.rstrip("/") + "/v1"
-    return text.rstrip("/")
+    # Anthropic's own SDK is given its address without the version
+    return text.rstrip("/") + ("/v1" if prefix == "ANTHROPIC" and url.path in ("", "/") else "")
+
+
+def _plain_url(text: str) -> SplitResult:
+    url = urlsplit(text)
+    odd = "@" in url.netloc or url.fragment or url.query or url.port == 0
+    if url.scheme not in ("http", "https") or not url.hostname or odd or any(c.isspace() for c in text):
+        raise ValueError(text)
+    return url
+
+
+def _without_secrets(address: str) -> str:
+    """An address as far as it may be shown: no user, no password, no query, and nothing at all of what is no address."""
+    if "//" not in address:
+        return "***"
+    return re.split(r"[?#]", _USERINFO.sub("//***@", address), maxsplit=1)[0][:100]
 
 
 def _server(read: _Reader, environ: Mapping[str, str], *, has_keys: bool) -> ServerSettings:
-    host = (read.text("RUNESTONE_HOST") or "127.0.0.1").strip()
+    host = read.text("RUNESTONE_HOST") or "127.0.0.1"
     if not has_keys and not _is_loopback(host):
         read.problem(
             "RUNESTONE_HOST",
             "would serve other machines without any key",
-            repr(host),
+            repr(host[:60]),
             "a loopback address, or set RUNESTONE_API_KEYS",
         )
+    port = read.whole("RUNESTONE_PORT", 4003, 0, 65535)
+    health_port = read.whole("RUNESTONE_HEALTH_PORT", 4004, 0, 65535)
+    if port == health_port != 0:
+        read.problem("RUNESTONE_HEALTH_PORT", "is the API's port too", str(port), "another port, or 0 for a free one")
+    socket = read.text("RUNESTONE_ADMIN_SOCKET")
     mode: Any = read.choice("RUNESTONE_PROVIDER_MODE", "enhanced", get_args(Mode))
     return ServerSettings(
         host=host,
-        port=read.whole("RUNESTONE_PORT", 4003, 0, 65535),
-        health_port=read.whole("RUNESTONE_HEALTH_PORT", 4004, 0, 65535),
-        admin_socket=admin_socket(environ),
+        port=port,
+        health_port=health_port,
+        admin_socket=admin_socket(environ) if socket is None else Path(socket),
         drain_timeout_seconds=read.seconds("RUNESTONE_DRAIN_TIMEOUT_MS", 30.0, low=0.0),
+        body_limit_bytes=read.whole("RUNESTONE_BODY_LIMIT_BYTES", 32 * _MEGABYTE, 1, 1024 * _MEGABYTE),
+        body_timeout_seconds=read.seconds("RUNESTONE_BODY_TIMEOUT_MS", 30.0, warn=True),
         mode=mode,
     )
 
 
 def _groups(read: _Reader, providers: tuple[str, ...]) -> tuple[GroupSettings, ...]:
-    attempts = read.whole("FAILOVER_MAX_ATTEMPTS", 3, 1, 20)
+    attempts = read.whole("FAILOVER_MAX_ATTEMPTS", 3, 1, _MOST_ATTEMPTS)
     threshold = read.number("FAILOVER_HEALTH_THRESHOLD", 0.7, 0.0, 1.0)
     strategy: Any = read.choice("FAILOVER_STRATEGY", "round_robin", STRATEGIES)
     return (
@@ -294,31 +327,31 @@ def _groups(read: _Reader, providers: tuple[str, ...]) -> tuple[GroupSettings, .
 
 
 def _keys(read: _Reader) -> tuple[InboundKey, ...]:
-    """``RUNESTONE_API_KEYS``: a comma list. ``RUNESTONE_API_KEYS_FILE``: ``name:key-or-sha256`` a line."""
-    listed = read.environ.get("RUNESTONE_API_KEYS") or ""
-    keys = [
-        InboundKey(f"key{n}", _digest(text))
-        for n, text in enumerate(filter(None, map(str.strip, listed.split(","))), 1)
-    ]
-    path = read.environ.get("RUNESTONE_API_KEYS_FILE")
-    for number, line in enumerate((read.file("RUNESTONE_API_KEYS_FILE", path) or "").splitlines() if path else (), 1):
-        if not (text := line.strip()) or text.startswith("#"):
-            continue
-        name, colon, key = text.partition(":")
-        if not colon or not name.strip() or not key.strip():
-            read.problem(
-                "RUNESTONE_API_KEYS_FILE",
-                f"line {number} is not a key",
-                "no name:key",
-                "name:key, or name:sha256 in hex",
-            )
-            continue
-        keys.append(
-            InboundKey(
-                name.strip(), bytes.fromhex(key.strip()) if _HEX_DIGEST.fullmatch(key.strip()) else _digest(key.strip())
-            )
-        )
+    """``RUNESTONE_API_KEYS``: a comma list. ``RUNESTONE_API_KEYS_FILE``: ``name:key-or-sha256`` a line, ``#`` before a comment."""
+    listed = list(filter(None, map(str.strip, read.environ.get("RUNESTONE_API_KEYS", "").split(","))))
+    keys = [InboundKey(f"key{number}", _digest(key)) for number, key in enumerate(listed, 1)]
+    if not listed and read.environ.get("RUNESTONE_API_KEYS", "").strip():
+        read.problem("RUNESTONE_API_KEYS", "holds no key", "commas alone", "keys with commas between them")
+    if path := read.environ.get("RUNESTONE_API_KEYS_FILE"):
+        keys += _keys_in_file(read, path)
     return tuple(keys)
+
+
+def _keys_in_file(read: _Reader, path: str) -> list[InboundKey]:
+    name, known = "RUNESTONE_API_KEYS_FILE", len(read.problems)
+    keys: list[InboundKey] = []
+    for number, line in enumerate((read.file(name, path) or "").splitlines(), 1):
+        owner, _, key = (part.strip() for part in line.partition(":"))
+        if owner.startswith("#") or not line.strip():
+            continue
+        if not owner or not key:
+            read.problem(name, f"line {number} is not a key", "no name:key", "name:key, or name:sha256 in hex")
+            continue
+        keys.append(InboundKey(owner, bytes.fromhex(key) if _HEX_DIGEST.fullmatch(key) else _digest(key)))
+    if not keys and len(read.problems) == known:
+        # a file was meant to protect the node: an empty one must not open it
+        read.problem(name, "holds no key", "a file without any", "name:key, or name:sha256 in hex")
+    return keys
 
 
 def _digest(key: str) -> bytes:
@@ -346,11 +379,18 @@ def _flag(text: str) -> bool:
     return word in _TRUE
 
 
+def _whole(low: int, high: int, text: str) -> int:
+    if _WHOLE.fullmatch(text) is None:
+        raise ValueError(text)
+    return _between(int(text), low, high)
+
+
 def _seconds(text: str) -> float:
     match = _DURATION.fullmatch(text.strip('"'))
     if match is None:
         raise ValueError(text)
-    return round(float(match[1]) * _UNITS[match[2] or ""], 6)
+    milliseconds, number, unit = match.groups()
+    return int(milliseconds) / 1000 if milliseconds else round(float(number) * _UNITS[unit], 6)
 
 
 def _is_loopback(host: str) -> bool:

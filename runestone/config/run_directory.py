@@ -9,11 +9,24 @@ from pathlib import Path
 
 
 def admin_socket(environ: Mapping[str, str] = os.environ) -> Path:
-    """``RUNESTONE_ADMIN_SOCKET``, else ``admin.sock`` in the service's, the user's or a temporary run directory."""
-    if path := environ.get("RUNESTONE_ADMIN_SOCKET"):
+    """``RUNESTONE_ADMIN_SOCKET`` (or what ``RUNESTONE_ADMIN_SOCKET_FILE`` holds), else ``admin.sock`` in a run directory.
+
+    The run directory is the service's (``RUNTIME_DIRECTORY``, by systemd), the user's, or one in the directory for temporary files.
+    """
+    if path := environ.get("RUNESTONE_ADMIN_SOCKET", "").strip() or _held(environ.get("RUNESTONE_ADMIN_SOCKET_FILE")):
         return Path(path)
     if directory := environ.get("RUNTIME_DIRECTORY"):
         return Path(directory.split(":")[0]) / "admin.sock"
     if directory := environ.get("XDG_RUNTIME_DIR"):
         return Path(directory) / "runestone" / "admin.sock"
     return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"runestone-{os.getuid()}" / "admin.sock"
+
+
+def _held(file: str | None) -> str | None:
+    """What ``file`` holds. One that cannot be read is told where a node loads its settings; a command looks in the run directory."""
+    if not file:
+        return None
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None

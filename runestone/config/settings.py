@@ -14,27 +14,28 @@ from runestone.resilience.retry import RetryPolicy
 from runestone.resilience.selection import Strategy
 
 Mode = Literal["enhanced", "legacy"]
+ProviderKind = Literal["openai", "anthropic"]
 LogFormat = Literal["auto", "json", "pretty"]
-_positive = validators.gt(0)
+_positive = validators.gt(0.0)
 
 
 @frozen(kw_only=True)
 class ServerSettings:
-    """Where the node listens, and what a client may send."""
+    """Where the node listens, what a client may send, and whether providers stand in for each other (``mode``)."""
 
     host: str = "127.0.0.1"
     port: int = field(default=4003, validator=[validators.ge(0), validators.le(65535)])
     health_port: int = field(default=4004, validator=[validators.ge(0), validators.le(65535)])
     admin_socket: Path
-    drain_timeout_seconds: float = 30.0
-    body_limit_bytes: int = field(default=32 * 1024 * 1024, validator=_positive)
+    drain_timeout_seconds: float = field(default=30.0, validator=validators.ge(0.0))
+    body_limit_bytes: int = field(default=32 * 1024 * 1024, validator=validators.ge(1))
     body_timeout_seconds: float = field(default=30.0, validator=_positive)
     mode: Mode = "enhanced"
 
 
 @frozen(kw_only=True)
 class TimeoutSettings:
-    """How long things may take."""
+    """How long things may take: a client's whole request; in a stream the first content, then a silence; a connection."""
 
     request_deadline_seconds: float = field(default=600.0, validator=_positive)
     first_token_seconds: float = field(default=30.0, validator=_positive)
@@ -44,16 +45,19 @@ class TimeoutSettings:
 
 @frozen(kw_only=True)
 class ProviderSettings:
-    """One provider."""
+    """One provider. ``timeout_seconds`` bounds one attempt: the whole of it, or in a stream what comes before the first content.
+
+    Without ``circuit_breaker`` its breaker, throttle, quarantine and score measure and never refuse.
+    """
 
     name: str
-    kind: Literal["openai", "anthropic"]
+    kind: ProviderKind
     base_url: str
     api_key: Secret | None = None
     timeout_seconds: float = field(default=120.0, validator=_positive)
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = field(factory=RetryPolicy)
     circuit_breaker: bool = True
-    breaker: BreakerPolicy = BreakerPolicy()
+    breaker: BreakerPolicy = field(factory=BreakerPolicy)
     default_model: str
     models: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(factory=dict, repr=False)
@@ -61,7 +65,11 @@ class ProviderSettings:
 
 @frozen(kw_only=True)
 class GroupSettings:
-    """One failover group."""
+    """One failover group.
+
+    ``max_attempts`` providers are tried for one request. One whose score falls below ``health_threshold`` is out, until it is 0.1 above.
+    ``models`` makes models equal: model -> provider name or kind -> the model there. ``weights`` by provider name.
+    """
 
     name: str
     providers: tuple[str, ...]
@@ -106,7 +114,7 @@ class ProviderRefusal:
 
 @frozen(kw_only=True)
 class Settings:
-    """Everything."""
+    """Everything. ``warnings`` are what is odd about it, ``refusals`` the providers that are not started."""
 
     server: ServerSettings
     timeouts: TimeoutSettings = TimeoutSettings()
@@ -114,7 +122,7 @@ class Settings:
     groups: tuple[GroupSettings, ...] = ()
     auth: AuthSettings = AuthSettings()
     logs: LogSettings = LogSettings()
-    max_upstream_calls: int = 4
+    max_upstream_calls: int = field(default=4, validator=validators.ge(1))  # for one client request
     warnings: tuple[str, ...] = ()
     refusals: tuple[ProviderRefusal, ...] = ()
 
