@@ -21,7 +21,7 @@ class KeyRing:
         return bool(self._keys)
 
     def authenticate(self, authorization: bytes | None, api_key: bytes | None) -> InboundKey | None:
-        """The key in ``Authorization: Bearer`` or ``x-api-key``, if it is one of these."""
+        """The key in ``Authorization: Bearer``, else in ``x-api-key``, if it is one of these; both wires may send either."""
         scheme, _, token = (authorization or b"").partition(b" ")
         presented = token.strip() if scheme.lower() == b"bearer" and token else api_key or b""
         digest = hashlib.sha256(presented).digest()

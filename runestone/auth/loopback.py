@@ -11,7 +11,10 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def refusal(headers: Mapping[bytes, bytes]) -> RunestoneError | None:
-    """Why a request to a node without keys is refused: a foreign Host (DNS rebinding), a foreign Origin, or a form's content type."""
+    """Why a request to a node without keys is refused, or ``None``: a foreign Host (DNS rebinding) or Origin, a body other than JSON.
+
+    ``headers`` by lower-case name. A page may send a form, or text without a type, to any address unasked; JSON it may not.
+    """
     host = _hostname("//" + headers.get(b"host", b"localhost").decode("latin-1"))
     if not _is_local(host):
         return NotAllowed(
@@ -20,8 +23,9 @@ def refusal(headers: Mapping[bytes, bytes]) -> RunestoneError | None:
     origin = headers.get(b"origin")
     if origin is not None and not _is_local(_hostname(origin.decode("latin-1"))):
         return NotAllowed("Without inbound keys no foreign Origin is served. Set RUNESTONE_API_KEYS.")
-    kind = headers.get(b"content-type")
-    if kind is not None and kind.split(b";")[0].strip().lower() != b"application/json":
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip() != b"0"
+    if (kind or has_body) and kind != b"application/json":
         return InvalidRequest("Send JSON as Content-Type: application/json.", status=415, code="unsupported_media_type")
     return None
 
