@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import define, field
 
 import runestone
 from runestone.config.settings import Settings
@@ -24,7 +24,7 @@ from runestone.providers.memory import ProviderMemory
 from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.telemetry.metrics import Metrics
-from supervisors import ActorError, ActorRef, Registry, TreeNode, tree
+from supervisors import ActorError, ActorRef, Registry, StartFailed, TreeNode, tree
 
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
 SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
@@ -39,9 +39,9 @@ class NodeError(Exception):
         self.reason = reason
 
 
-@frozen
+@define(slots=True, eq=False, kw_only=True)
 class Node:
-    """One running gateway."""
+    """One running gateway. ``root`` is set once, when the tree is up."""
 
     settings: Settings
     registry: Registry
@@ -52,17 +52,11 @@ class Node:
     allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
     started_at: float = field(factory=time.time)  # epoch seconds
-
-    @property
-    def root(self) -> ActorRef:
-        """The root of the tree."""
-        if (ref := self.registry.lookup(names.ROOT)) is None:
-            raise NodeError("unavailable", "the tree is down")
-        return ref
+    root: ActorRef | None = None
 
     def alive(self) -> bool:
         """Whether the root supervisor is there."""
-        return self.registry.lookup(names.ROOT) is not None
+        return self.root is not None and self.root.alive
 
     # -- what there is to know ---------------------------------------------------------------------------------------
 
@@ -144,6 +138,8 @@ class Node:
 
     def tree(self) -> TreeNode:
         """The supervision tree as data."""
+        if self.root is None:
+            raise NodeError("unavailable", "the tree is starting")
         return tree(self.root)
 
     def detailed(self) -> dict[str, Any]:
@@ -194,7 +190,9 @@ class Node:
         """
         memory = self._memory(name)
         before = memory.incarnation
-        await self._call(names.ROSTER, RestartProvider(name, hard), reach=False)
+        outcome = await self._call(names.ROSTER, RestartProvider(name, hard), reach=False)
+        if isinstance(outcome, StartFailed):
+            raise NodeError("failed", f"{name} did not start: {outcome.reason}")
         return {"provider": name, "incarnation_before": before, "incarnation": memory.incarnation, "hard": hard}
 
     async def reset_breaker(self, name: str) -> dict[str, Any]:
@@ -206,7 +204,9 @@ class Node:
     async def trip_breaker(self, name: str, seconds: float | None = None) -> dict[str, Any]:
         """Force the breaker open until it is reset, or for ``seconds``."""
         self._memory(name)
-        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0
+        ):
             raise NodeError("refused", "seconds must be a number above 0")
         await self._call(names.provider(name), TripBreaker(seconds))
         return self.breaker(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -30,7 +31,7 @@ from runestone.state import Sockets, State
 from runestone.telemetry.actor import Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
-from supervisors import ChildSpec, DynamicSupervisor, Registry, Supervisor, start
+from supervisors import ChildSpec, DynamicSupervisor, LogObserver, Registry, Supervisor, start
 
 _CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clients
 _REQUEST_STOP_SECONDS = 2.0
@@ -78,6 +79,7 @@ class Running:
 
     async def stop(self) -> None:
         """Stop the tree from the bottom."""
+        assert self.node.root is not None
         await self.node.root.stop()
 
 
@@ -98,15 +100,18 @@ class Composition:
 
     async def start(self) -> Running:
         """Start the tree; when this returns, every listener accepts."""
-        root = Supervisor(self._root(), strategy="rest_for_one", registry=self.registry)
-        await start(root, name=names.ROOT, registry=self.registry)
+        root = partial(Supervisor, self._root(), strategy="rest_for_one")
+        observers = (LogObserver(), self.metrics.observe)
+        spec = ChildSpec(id=names.ROOT, start=root, type="supervisor")
+        self.node.root = await start(spec, registry=self.registry, fail_circular_calls=True, observers=observers)
         return Running(self.node)
 
     # -- the tree, from the top ----------------------------------------------------------------------------------------
 
     def _root(self) -> tuple[ChildSpec, ...]:
-        node = self._supervisor(self._children())
+        node = partial(Supervisor, self._children())
         return (
+            self.registry.child_spec(),
             ChildSpec(id="state", start=partial(State, self.memories, self.sockets), name=names.STATE),
             ChildSpec(id="node", start=node, type="supervisor"),
         )
@@ -121,18 +126,18 @@ class Composition:
             ),
             ChildSpec(
                 id="servers",
-                start=partial(DynamicSupervisor, registry=self.registry),
+                start=DynamicSupervisor,
                 type="supervisor",
                 name=names.SERVERS,
                 shutdown=_SERVER_STOP_SECONDS,
             ),
             ChildSpec(
                 id="operations",
-                start=self._supervisor(self._operations()),
+                start=partial(Supervisor, self._operations()),
                 type="supervisor",
             ),
             *((ChildSpec(id="simulated", start=simulation.actor, name="simulated"),) if simulation else ()),
-            ChildSpec(id="fleet", start=self._supervisor(self._fleet(), strategy="rest_for_one"), type="supervisor"),
+            ChildSpec(id="fleet", start=partial(Supervisor, self._fleet(), strategy="rest_for_one"), type="supervisor"),
             ChildSpec(
                 id="failover",
                 start=partial(FailoverRouter, self.settings, self.memories, self.registry, self.bus, self.chance),
@@ -140,7 +145,7 @@ class Composition:
             ),
             ChildSpec(
                 id="requests",
-                start=partial(DynamicSupervisor, registry=self.registry),
+                start=partial(DynamicSupervisor, adopted_shutdown=_REQUEST_STOP_SECONDS),
                 type="supervisor",
                 name=names.REQUESTS,
                 shutdown=_REQUEST_STOP_SECONDS,
@@ -169,7 +174,7 @@ class Composition:
         return (
             ChildSpec(
                 id="providers",
-                start=partial(Supervisor, (), strategy="one_for_one", registry=self.registry),
+                start=partial(Supervisor, ()),
                 type="supervisor",
                 name=names.PROVIDERS,
             ),
@@ -180,14 +185,9 @@ class Composition:
             ),
         )
 
-    def _listener(self, name: str, listener: object, app: Callable[[], ASGIApp]) -> ChildSpec:
+    def _listener(self, name: str, listener: socket.socket, app: Callable[[], ASGIApp]) -> ChildSpec:
         graceful = self.settings.timeouts.request_deadline_seconds
         return ChildSpec(id=name, start=partial(Listener, listener, app, self.registry, graceful), name=name)
-
-    def _supervisor(
-        self, children: tuple[ChildSpec, ...], *, strategy: str = "one_for_one"
-    ) -> Callable[[], Supervisor]:
-        return partial(Supervisor, children, strategy=strategy, registry=self.registry)
 
     def _front(self) -> ASGIApp:
         settings = self.settings

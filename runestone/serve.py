@@ -67,6 +67,7 @@ async def _serve(settings: Settings, *, demo: bool, allow_faults: bool) -> int:
         return EX_UNAVAILABLE
     running = await app.compose(settings, sockets, simulation, allow_faults=allow_faults or demo).start()
     _announce(settings, sockets, demo=demo)
+    assert running.node.root is not None
     ended = asyncio.ensure_future(running.node.root.wait())
     await asyncio.wait({ended, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():

@@ -93,10 +93,6 @@ class Address(SupervisorRequests, ABC):
         else:
             process.mailbox.put(message)
 
-    def forward(self, caller: Caller[R], message: Call[R]) -> bool:
-        """Hand ``caller`` to whoever lives here, which owes the reply from now on. False, and nothing moved, if nobody is there."""
-        return caller.forward(self, message)  # type: ignore[arg-type]
-
     def send(self, info: Info) -> None:
         """Send a message that arrives in ``handle_info``; otherwise as :meth:`cast`."""
         self.cast(info)

@@ -128,7 +128,10 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/breakers/{name}/trip",
         help="force it open",
-        arguments=(PROVIDER, Argument(name="--seconds", help="for so long; without it, until it is reset", type=_seconds)),
+        arguments=(
+            PROVIDER,
+            Argument(name="--seconds", help="for so long; without it, until it is reset", type=_seconds),
+        ),
         render=lambda data: render.facts(data["breaker"]),
     ),
     Command(

@@ -23,4 +23,4 @@ class Http11(H11Protocol):
 
 def install() -> None:
     """Make hypercorn use it."""
-    hypercorn.protocol.H11Protocol = Http11  # type: ignore[misc]
+    hypercorn.protocol.H11Protocol = Http11  # type: ignore[attr-defined] # it does not export it

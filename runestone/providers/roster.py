@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 from loguru import logger
@@ -11,15 +12,32 @@ from loguru import logger
 from runestone.providers import names, subtree
 from runestone.providers.memory import ProviderMemory
 from runestone.telemetry.bus import Bus
-from supervisors import NO_REPLY, ActorError, Call, Caller, GenServer, Info, Registry
+from supervisors import (
+    NO_REPLY,
+    ActorError,
+    ActorRef,
+    Address,
+    Call,
+    Caller,
+    Cast,
+    Done,
+    Down,
+    GenServer,
+    Info,
+    Monitor,
+    Registry,
+    Shutdown,
+    StartFailed,
+)
 
-_FIRST_RETURN_SECONDS = 5.0
-_LAST_RETURN_SECONDS = 300.0
-_LOOK_SECONDS = 1.0
+_FIRST_RETURN_SECONDS: Final = 5.0
+_LAST_RETURN_SECONDS: Final = 300.0
+_STEADY_SECONDS: Final = 60.0  # a provider that has lived for so long returns as quickly as the first time
+_LOOK_SECONDS: Final = 0.1  # between two looks for one that its supervisor is restarting
 
 
 @frozen
-class RestartProvider(Call[None]):
+class RestartProvider(Call[Done | StartFailed]):
     """A clean slate for one provider; ``hard`` replaces its transport too."""
 
     name: str
@@ -27,11 +45,21 @@ class RestartProvider(Call[None]):
 
 
 @frozen
-class LookAround(Info):
-    """Time to look for providers that are down."""
+class Restarted(Cast):
+    """A restart, or an attempt at a return, is over: the next one in the line may begin."""
+
+    name: str
 
 
-class Roster(GenServer[object]):
+@frozen
+class Look(Info):
+    """Time to look for a provider whose supervisor ended, and to bring it back if it is ``due``."""
+
+    name: str
+    due: bool = False
+
+
+class Roster(GenServer[Restarted]):
     """One for the whole node, beside the supervisor ``providers``."""
 
     def __init__(
@@ -43,65 +71,104 @@ class Roster(GenServer[object]):
         connect_timeout_seconds: float,
     ) -> None:
         self._memories = memories
-        self._registry = registry
-        self._specs = {
-            name: subtree.spec(memory, registry, bus, chance, connect_timeout_seconds)
-            for name, memory in memories.items()
-        }
-        self._returns: dict[
-            str, tuple[float, float]
-        ] = {}  # of those that are down: when to try again, and the wait after that
+        self._names = registry
+        self._providers = registry.via(names.PROVIDERS)
+        self._specs = {n: subtree.spec(m, registry, bus, chance, connect_timeout_seconds) for n, m in memories.items()}
+        self._watched: dict[Monitor, str] = {}
+        self._waits: dict[str, float] = {}  # seconds before the next return of one that was down of late
+        self._came: dict[str, float] = {}
+        self._lines: dict[str, deque[tuple[RestartProvider, Caller[Any] | None]]] = {}  # the first of each is under way
 
     async def init(self) -> None:
         """Start a subtree per provider; one that is there already (this actor crashed, they did not) is left alone."""
-        providers = self._registry.lookup(names.PROVIDERS)
-        assert providers is not None
-        there = {child.id for child in await providers.which_children()}
+        there = {child.id for child in await self._providers.which_children()}
         for name, spec in self._specs.items():
             if name not in there:
-                await providers.start_child(spec)
-        self.send_after(_LOOK_SECONDS, LookAround())
+                await self._providers.start_child(spec)
+            self._watch(name)
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
-        """Restart a provider, beside this actor's loop."""
+        """Restart a provider, beside this actor's loop; of several at once each has its turn."""
         assert isinstance(message, RestartProvider)
-        self.spawn(self._restart(message, caller))
+        self._line_up(message, caller)
         return NO_REPLY
 
-    def handle_info(self, message: Info) -> None:
-        """Bring back what is down and due."""
-        if isinstance(message, LookAround):
-            self.send_after(_LOOK_SECONDS, LookAround())
-            now = self.now()
-            for name in self._memories:
-                if self._registry.lookup(names.subtree(name)) is not None:
-                    self._returns.pop(name, None)
-                    continue
-                due, wait = self._returns.setdefault(name, (now + _FIRST_RETURN_SECONDS, _FIRST_RETURN_SECONDS))
-                if now >= due:
-                    wait = min(wait * 2, _LAST_RETURN_SECONDS)
-                    self._returns[name] = now + wait, wait
-                    self.spawn(self._bring_back(name))
-
-    async def _restart(self, message: RestartProvider, caller: Caller[Any]) -> None:
-        tree = self._registry.lookup(names.subtree(message.name))
-        if tree is None:
-            await self._bring_back(message.name)
+    def handle_cast(self, message: Restarted) -> None:
+        """Serve the next in the line."""
+        line = self._lines[message.name]
+        line.popleft()
+        self._watch(message.name)
+        if line:
+            self._begin(*line[0])
         else:
-            children = (subtree.TRANSPORT, subtree.ACTOR) if message.hard else (subtree.ACTOR,)
-            for child in reversed(children):
-                await tree.terminate_child(child)
-            self._memories[message.name].forget()
-            for child in children:
-                await tree.restart_child(child)
-        caller.reply(None)
+            del self._lines[message.name]
 
-    async def _bring_back(self, name: str) -> None:
-        providers = self._registry.lookup(names.PROVIDERS)
-        if providers is None:
-            return
-        self._memories[name].forget()
+    def handle_info(self, message: Info) -> None:
+        """A provider's supervisor has ended: one that gave up is brought back later, another one its own supervisor restarts."""
+        match message:
+            case Down(monitor, _, reason) if (name := self._watched.pop(monitor, None)) is not None:
+                gave_up = isinstance(reason, Shutdown)
+                self.send_after(self._patience(name) if gave_up else _LOOK_SECONDS, Look(name, due=gave_up))
+            case Look(name, due) if name not in self._lines and not self._watch(name):
+                if due:
+                    self._line_up(RestartProvider(name), None)
+                else:
+                    self.send_after(_LOOK_SECONDS, Look(name))
+
+    # -- one provider --------------------------------------------------------------------------------------------------
+
+    def _watch(self, name: str) -> bool:
+        """Whether its subtree is there, and watched from now on."""
+        ref = self._names.lookup(names.subtree(name))
+        if ref is None:
+            return False
+        if name not in self._watched.values():
+            self._watched[self.monitor(ref)] = name
+            self._came[name] = self.now()
+        return True
+
+    def _patience(self, name: str) -> float:
+        """Seconds until it may come back: doubling, unless it has been there for a while."""
+        steady = self.now() - self._came.get(name, 0.0) > _STEADY_SECONDS
+        wait = _FIRST_RETURN_SECONDS if steady else self._waits.get(name, _FIRST_RETURN_SECONDS)
+        self._waits[name] = min(wait * 2, _LAST_RETURN_SECONDS)
+        return wait
+
+    def _line_up(self, message: RestartProvider, caller: Caller[Any] | None) -> None:
+        line = self._lines.setdefault(message.name, deque())
+        line.append((message, caller))
+        if len(line) == 1:
+            self._begin(message, caller)
+
+    def _begin(self, message: RestartProvider, caller: Caller[Any] | None) -> None:
+        self.spawn(self._restart(message, caller, self.ref), name=f"restart:{message.name}")
+
+    async def _restart(self, message: RestartProvider, caller: Caller[Any] | None, roster: Address) -> None:
         try:
-            await providers.restart_child(name)
-        except ActorError as error:
-            logger.warning("provider {} stays down: {}", name, error)
+            outcome = await self._renew(message)
+        except ActorError as error:  # `providers` itself is being restarted, and this actor after it
+            logger.warning("provider {} could not be restarted: {}", message.name, error)
+            if caller is not None:
+                caller.fail(error)
+        else:
+            if caller is not None:
+                caller.reply(outcome)
+            if isinstance(outcome, StartFailed):
+                logger.warning("provider {} stays down: {}", message.name, outcome.reason)
+                roster.send(Look(message.name))
+        roster.cast(Restarted(message.name))
+
+    async def _renew(self, message: RestartProvider) -> Done | StartFailed:
+        memory, tree = self._memories[message.name], self._names.lookup(names.subtree(message.name))
+        if tree is None:
+            memory.forget()
+            outcome = await self._providers.restart_child(message.name)
+            return outcome if isinstance(outcome, StartFailed) else Done()
+        children = (subtree.TRANSPORT, subtree.ACTOR) if message.hard else (subtree.ACTOR,)
+        for child in reversed(children):
+            await tree.terminate_child(child)
+        memory.forget()
+        for child in children:
+            if not isinstance(outcome := await tree.restart_child(child), ActorRef):
+                return outcome if isinstance(outcome, StartFailed) else Done()
+        return Done()

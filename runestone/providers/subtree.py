@@ -23,9 +23,11 @@ class TransportKeeper(GenServer[object]):
         self._memory = memory
         self._transport = Transport(connect_timeout_seconds=connect_timeout_seconds)
 
-    def init(self) -> None:
-        """From now on, leases are given out with this transport."""
-        self._memory.transport = self._transport
+    async def init(self) -> None:
+        """From now on, leases are given out with this transport; one that a crash has left behind ends with its last stream."""
+        left, self._memory.transport = self._memory.transport, self._transport
+        if left is not None:
+            await left.aclose()
 
     async def terminate(self, reason: object) -> None:
         """Give out no more; what is in use ends by itself."""
@@ -55,7 +57,7 @@ def spec(
     )
     return ChildSpec(
         id=memory.name,
-        start=partial(Supervisor, children, strategy="one_for_one", registry=registry),
+        start=partial(Supervisor, children),
         restart="transient",
         type="supervisor",
         name=names.subtree(memory.name),

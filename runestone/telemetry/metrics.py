@@ -22,6 +22,8 @@ from runestone.telemetry.events import (
     Retry,
 )
 from runestone.telemetry.series import EscapingFormatter, Family
+from supervisors import Event as TreeEvent
+from supervisors import RestartingEvent
 
 _SECONDS: Final = tuple(0.01 * 2**n for n in range(14))  # OpenTelemetry's: 0.01 to 81.92
 _STATES: Final = ("closed", "open", "half_open")
@@ -51,8 +53,7 @@ class Metrics:
         self.retries = counter(registry, "runestone_retries_total", "Calls of the same provider again.")
         self.failovers = counter(registry, "runestone_failovers_total", "Calls of another provider.")
         self.exhausted = counter(registry, "runestone_failover_exhausted_total", "Requests that nobody would take.")
-        self.restarts = gauge(registry, "runestone_actor_restarts_total", "Restarts of processes of the tree.")
-        self.mailbox = gauge(registry, "runestone_actor_mailbox_depth", "Messages that wait.")
+        self.restarts = counter(registry, "runestone_actor_restarts_total", "Restarts of processes of the tree.")
         self.process = gauge(registry, "process_resident_memory_bytes", "Resident memory.")
         self.cpu = gauge(registry, "process_cpu_seconds_total", "User and system time.")
         self.descriptors = gauge(registry, "process_open_fds", "Open file descriptors.")
@@ -92,6 +93,11 @@ class Metrics:
                 self.transitions.at(provider=provider, to=after).inc()
                 for state in _STATES:
                     self.breaker.at(provider=provider, state=state).set(state == after)
+
+    def observe(self, event: TreeEvent) -> None:
+        """Count what happens in the tree."""
+        if isinstance(event, RestartingEvent):
+            self.restarts.at(actor=f"{event.supervisor.path}/{event.id}").inc()
 
     def _request(self, event: RequestFinished) -> None:
         stream = "true" if event.stream else "false"
