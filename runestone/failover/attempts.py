@@ -20,9 +20,8 @@ from runestone.providers.codecs import codec_for
 from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Tried, Unroutable, Wait
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import Failover, Retry
-from supervisors import ActorError, Via
+from supervisors import ActorExited, Via
 
-_ADMIT_SECONDS = 5.0
 _RESTARTED_SECONDS = 0.05  # between two tries to reach a failover actor that is being restarted
 _RESTARTED_TRIES = 20
 
@@ -72,11 +71,14 @@ class Attempts:
                         self._failed(lease, error.failure)
 
     async def _ask(self) -> Admission:
-        """One admission. An actor that dies with it has taken no decision, so it is asked again: the next incarnation answers."""
+        """One admission. An actor that dies with it has taken no decision, so it is asked again: the next incarnation answers.
+
+        It has no deadline of its own: the request's bounds it, and a suspended actor makes requests wait, not fail.
+        """
         for left in range(_RESTARTED_TRIES, -1, -1):
             try:
-                return await self._failover.call(self._admit, timeout=_ADMIT_SECONDS)
-            except ActorError:
+                return await self._failover.call(self._admit, timeout=None)
+            except ActorExited:
                 if not left:
                     raise
             await asyncio.sleep(_RESTARTED_SECONDS)

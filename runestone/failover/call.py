@@ -15,7 +15,7 @@ from runestone.domain.failure import Failure, FailureKind, UpstreamError
 from runestone.domain.outcome import Outcome
 from runestone.failover.idle import IdleWatch
 from runestone.providers.codecs import Codec, StreamDecoder
-from runestone.providers.codecs.answer import Piece, Unsupported
+from runestone.providers.codecs.answer import Piece, Unsupported, UpstreamRequest
 from runestone.providers.messages import Lease
 from runestone.providers.transport import UpstreamStream
 from runestone.telemetry.bus import Bus
@@ -134,7 +134,7 @@ class UpstreamCall:
         if isinstance(sent, Unsupported):
             self._fail(Failure(kind="unsupported", message=sent.message, param=sent.field))
         self.dropped = sent.dropped
-        return httpx.Request("POST", _url(settings.base_url, sent.path), headers=list(sent.headers), content=sent.body)
+        return _ready(_url(settings.base_url, sent.path), sent)
 
     async def _commit(self, response: httpx.Response) -> None:
         if response.status_code != 200:
@@ -235,6 +235,15 @@ class UpstreamCall:
     def _fail(self, failure: Failure) -> NoReturn:
         self._note(failure)
         raise UpstreamError(failure) from None
+
+
+def _ready(url: httpx.URL, sent: UpstreamRequest) -> httpx.Request:
+    """``sent`` with the two headers that httpx would add: given a stream, it looks for none, which costs it a tenth of the time."""
+    headers = [(b"host", url.netloc), *((k.encode(), v.encode("latin-1")) for k, v in sent.headers)]
+    headers.append((b"content-length", b"%d" % len(sent.body)))
+    request = httpx.Request("POST", url, headers=headers, stream=httpx.ByteStream(sent.body))
+    request.read()
+    return request
 
 
 @lru_cache(maxsize=256)
