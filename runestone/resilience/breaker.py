@@ -174,10 +174,8 @@ class Breaker:
         match self.state:
             case Closed() | Disabled():
                 return self._settle_closed(outcome, now, chance)
-            case HalfOpen() if (
-                outcome == "failure"
-            ):  # also of a probe that was good at its commit point and broke later
-                return self._open(now, chance)
+            case HalfOpen() if outcome == "failure":
+                return self._open(now, chance)  # also after a good commit point, and after its deadline
             case HalfOpen(good, probes) if permit.id in probes:
                 return self._settle_probe(HalfOpen(good + (outcome == "success"), probes), permit)
             case _:

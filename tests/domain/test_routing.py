@@ -19,7 +19,7 @@ SPARE = Member(name="openai-spare", kind="openai", default_model="gpt-4o")
 EQUALS = {
     "gpt-4o": {"anthropic": "claude-opus-4-5", "openai-spare": "gpt-4o-2024"},
     "fast": {"openai-default": "gpt-4o-nano"},
-    "claude-haiku": {"openai": "gpt-4o-mini"},
+    "claude-haiku": {"openai": "gpt-4o-mini", "openai-spare": "gpt-4o"},
 }
 DIRECTORY = Directory(
     members={m.name: m for m in (OPENAI, ANTHROPIC, LOCAL, SPARE)},
@@ -85,7 +85,7 @@ def test_a_names_family_is_the_vendors_whose_naming_it_follows(model: str, kind:
         (
             "mapped",
             "claude-haiku",
-            "anthropic-default=claude-haiku openai-default=gpt-4o-mini openai-spare=gpt-4o-mini",
+            "anthropic-default=claude-haiku openai-default=gpt-4o-mini openai-spare=gpt-4o",
             "",
         ),
         # listed models add to a family and never subtract

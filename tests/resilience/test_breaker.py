@@ -267,6 +267,15 @@ def test_a_straggler_from_before_the_opening_changes_nothing(outcome: Outcome) -
         assert state.settle(straggler, outcome, 70.0) == state
 
 
+def test_every_change_of_state_begins_a_generation() -> None:
+    closed = Breaker.new(POLICY)
+    half_open, _ = probe(opened(), 1, 60.0)
+    states = [closed, opened(), half_open, call(half_open, "failure", 60.0, lease_id=2), half_open.reset()]
+    states += [closed.trip(0.0), closed.trip(0.0).auto(), closed.disable(), closed.disable().auto()]
+
+    assert [state.generation for state in states] == [0, 1, 2, 3, 3, 1, 2, 1, 2]
+
+
 def test_probes_of_an_earlier_half_open_time_change_nothing_in_the_next() -> None:
     breaker, old = probe(opened(), 1, 60.0)
     breaker = call(breaker, "failure", 60.0, lease_id=2)

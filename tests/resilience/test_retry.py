@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -86,6 +87,14 @@ def test_a_policy_that_no_back_off_has_cannot_exist(impossible: dict[str, Any]) 
 )
 def test_what_an_upstream_says_about_when_to_come_back(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_seconds(headers, NOW) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_date_without_a_zone_is_gmt_wherever_the_gateway_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert retry_after_seconds({"retry-after": "Wed, 25 Nov 2026 12:00:30"}, NOW) == 30.0
+    time.tzset()
 
 
 @given(st.text(), st.text())

@@ -47,6 +47,7 @@ def test_a_success_starts_the_doubling_again() -> None:
 
 def test_a_success_from_before_the_429_does_not_end_its_time() -> None:
     assert Throttle().hit(0.0, 30.0).succeed().retry_after(1.0) == 29.0
+    assert Throttle().hit(0.0, None).succeed().retry_after(0.5) == 0.5
 
 
 def test_a_success_without_a_429_changes_nothing() -> None:
