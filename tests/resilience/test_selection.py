@@ -156,3 +156,9 @@ def test_a_loop_of_load_balanced_choices_keeps_calls_in_flight_close_to_the_weig
 def test_nobody_and_one_are_ranked_too(strategy: Strategy) -> None:
     assert rank(strategy, [], 3, lambda: 0.0) == []
     assert order(strategy, plain("a"), 3, lambda: 0.0) == "a"
+
+
+def test_candidates_without_any_weight_are_asked_all_the_same() -> None:
+    candidates = [Candidate(name=n, weight=0.0) for n in "ab"]
+
+    assert sorted(order("load_balanced", candidates, 0, lambda: 0.9)) == ["a", "b"]
