@@ -62,6 +62,11 @@ class Plan:
     tier1: tuple[Choice, ...]
     tier2: tuple[Choice, ...] = ()
     pinned: bool = False
+    turn: tuple[str, ...] = field(init=False)  # who takes turns: requests with the same candidates share a rotation
+
+    @turn.default
+    def _turn(self) -> tuple[str, ...]:
+        return (self.group, *(choice.provider for choice in self.tier1))
 
 
 @frozen(kw_only=True)

@@ -69,7 +69,7 @@ class FailoverRouter(GenServer[Declined]):
         self._groups = {group.name: group for group in settings.groups}
         self._rules = {group.name: _rules(group, settings) for group in settings.groups}
         self._stats = {group.name: GroupStats() for group in settings.groups}
-        self._cursors: Counter[str] = Counter()
+        self._cursors: Counter[tuple[str, ...]] = Counter()  # requests so far, by those who take turns
         self._budget = RetryBudget()
         self._poor: set[str] = set()
         self._plans: OrderedDict[tuple[str, str | None], Plan] = OrderedDict()
@@ -124,7 +124,7 @@ class FailoverRouter(GenServer[Declined]):
         now, stats, rules = self.now(), self._stats[plan.group], self._rules[plan.group]
         if admit.calls == 0:
             stats.requests += 1
-            self._cursors[plan.group] += 1
+            self._cursors[plan.turn] += 1
             self._budget = self._budget.deposit(now)
         elif (len(admit.tried) > 1 or admit.waited) and not self._withdraw(now):
             self._exhausted(Exhausted(group=plan.group, reason="budget"), caller)
@@ -192,13 +192,14 @@ class FailoverRouter(GenServer[Declined]):
 
     def _scene(self, plan: Plan, now: float) -> Scene:
         group = self._groups[plan.group]
-        names_ = {choice.provider for choice in (*plan.tier1, *plan.tier2)}
-        candidates = {n: self._candidate(self._memories[n], group, now) for n in names_ if n in self._memories}
+        models = {choice.provider: choice.model for choice in (*plan.tier1, *plan.tier2)}
+        candidates = {n: self._candidate(self._memories[n], group, now) for n in models if n in self._memories}
 
         def usable(name: str) -> bool:
-            return plan.pinned or self._good_enough(group, candidates[name])
+            good = self._good_enough(group, candidates[name])
+            return plan.pinned or (good and self._memories[name].usable(models[name], now))
 
-        return Scene(candidates=candidates, usable=usable, cursor=self._cursors[plan.group] - 1, chance=self._chance)
+        return Scene(candidates=candidates, usable=usable, cursor=self._cursors[plan.turn] - 1, chance=self._chance)
 
     def _candidate(self, memory: ProviderMemory, group: GroupSettings, now: float) -> Candidate:
         in_flight = len(memory.leases)
@@ -249,7 +250,10 @@ _NO_RETRY = RetryPolicy(max_attempts=1)
 
 def _rules(group: GroupSettings, settings: Settings) -> Rules:
     return Rules(
-        strategy=group.strategy, max_attempts=group.max_attempts, max_upstream_calls=settings.max_upstream_calls
+        strategy=group.strategy,
+        max_attempts=group.max_attempts,
+        max_upstream_calls=settings.max_upstream_calls,
+        legacy=settings.server.mode == "legacy",
     )
 
 

@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from runestone.config.settings import ProviderSettings
 from runestone.domain.failure import Failure
 from runestone.domain.routing import family
+from runestone.providers.messages import RefusalReason
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker, Permit
 from runestone.resilience.health import Health
@@ -20,7 +21,7 @@ from runestone.resilience.throttle import Throttle
 from supervisors import Process
 
 
-@frozen(kw_only=True)
+@define(slots=True, eq=False, kw_only=True)
 class LeaseRecord:
     """One lease that is out. ``owner`` is the process of the request; its end gives the lease back."""
 
@@ -69,6 +70,29 @@ class ProviderMemory:
     def score(self, now: float) -> float:
         """The health score, 0 to 1."""
         return self.health.score(now, self.breaker.name(now))
+
+    def refusal(self, model: str, now: float) -> tuple[RefusalReason, float | None] | None:
+        """Why it would not be asked for ``model`` now, and for how long; ``None`` if it would, or if only its breaker is against it.
+
+        The breaker comes last, and apart: a refused request must not eat its probe.
+        """
+        if self.transport is None:
+            return "down", 1.0
+        if self.draining:
+            return "draining", None
+        if not self.settings.circuit_breaker:
+            return None
+        if (wait := self.throttle.retry_after(now)) is not None:
+            return "throttled", wait
+        if (wait := self.quarantine.retry_after(model, now)) is not None:
+            return "quarantined", wait
+        return None
+
+    def usable(self, model: str, now: float) -> bool:
+        """Whether it would be asked for ``model`` now, the score aside."""
+        if self.refusal(model, now) is not None:
+            return False
+        return not self.settings.circuit_breaker or self.breaker.refusal(now) is None
 
     def serves(self, model: str) -> bool:
         """Whether ``model`` is one of its own names, not one that was only passed on."""

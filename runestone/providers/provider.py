@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
-from attrs import evolve, frozen
+from attrs import frozen
+from loguru import logger
 
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
 from runestone.providers.memory import Ending, LeaseRecord, ProviderMemory
-from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, RefusalReason, Refused, Release
-from runestone.resilience.breaker import BreakerRefusal, Permit
+from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, Refused, Release
+from runestone.resilience.breaker import Permit
 from runestone.resilience.throttle import Throttle
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import BreakerChanged, ProviderThrottled
@@ -122,39 +123,25 @@ class Provider(GenServer[FirstContent | Release]):
 
     def _admit(self, acquire: Acquire, caller: Caller[Any]) -> None:
         memory, now = self._memory, self.now()
-        measures_only = not memory.settings.circuit_breaker
-        memory.next_lease += 1
         lease_id = memory.next_lease
-        refusal = self._refusal(acquire.choice.model, now)
+        memory.next_lease += 1
+        refusal = memory.refusal(acquire.choice.model, now)
         permit: Permit | None = None
         if refusal is None:
             before = memory.breaker
             memory.breaker, answer = before.admit(lease_id, now)
-            if isinstance(answer, BreakerRefusal):
-                refusal = "breaker_open", answer.retry_after_seconds
-            else:
+            if isinstance(answer, Permit):
                 permit = answer
+            elif memory.settings.circuit_breaker:  # else it only measures
+                refusal = "breaker_open", answer.retry_after_seconds
             if memory.breaker is not before:
                 self._announce()
-        if refusal is not None and (not measures_only or refusal[0] in ("draining", "down")):
+        if refusal is not None:
             reason, retry_after = refusal
             refused = Refused(provider=memory.name, reason=reason, retry_after_seconds=retry_after)
             self._failover.cast(Declined(caller, acquire, refused))
             return
         self._grant(acquire, caller, lease_id, permit, now)
-
-    def _refusal(self, model: str, now: float) -> tuple[RefusalReason, float | None] | None:
-        """Everything but the breaker, which comes last: a refused request must not eat its probe."""
-        memory = self._memory
-        if memory.transport is None:
-            return "down", 1.0
-        if memory.draining:
-            return "draining", None
-        if (wait := memory.throttle.retry_after(now)) is not None:
-            return "throttled", wait
-        if (wait := memory.quarantine.retry_after(model, now)) is not None:
-            return "quarantined", wait
-        return None
 
     def _grant(self, acquire: Acquire, caller: Caller[Any], lease_id: int, permit: Permit | None, now: float) -> None:
         memory = self._memory
@@ -191,7 +178,7 @@ class Provider(GenServer[FirstContent | Release]):
             return
         now = self.now()
         self._memory.health = self._memory.health.observe_first_token(seconds, now)
-        self._memory.leases[lease_id] = evolve(record, judged=True)
+        record.judged = True
         self._settle(record, "success", now)
 
     def _released(self, lease_id: int, outcome: Outcome, failure: Failure | None, model: str) -> None:
@@ -230,6 +217,9 @@ class Provider(GenServer[FirstContent | Release]):
                 self._bus.emit(ProviderThrottled(provider=memory.name, seconds=memory.throttle.retry_after(now) or 0.0))
             case "credentials" | "quota_exceeded":
                 memory.quarantine = memory.quarantine.add(now, None, failure.kind, _QUARANTINE_SECONDS)
+                logger.error(
+                    "alert: {} is quarantined for {:g} s: {}", memory.name, _QUARANTINE_SECONDS, failure.message
+                )
             case "forbidden" | "not_found" if memory.serves(model):
                 memory.quarantine = memory.quarantine.add(now, model, failure.kind, _MODEL_QUARANTINE_SECONDS)
 
