@@ -13,7 +13,7 @@ from attrs import evolve
 
 from runestone.config.settings import TimeoutSettings
 from runestone.domain.chat import ChatRequest
-from runestone.domain.errors import NoProviderAvailable, RunestoneError, UpstreamFailed
+from runestone.domain.errors import InvalidRequest, NoProviderAvailable, RunestoneError, UpstreamFailed
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.failover.call import UpstreamCall
 from runestone.providers.codecs import codec_for
@@ -120,10 +120,18 @@ class Attempts:
         self._admit = evolve(self._admit, plan=lease.plan, tried=(*tried, now), calls=self.calls, waited=False)
 
     def _give_up(self, exhausted: Exhausted) -> RunestoneError:
-        if self._admit.tried:
-            served = [t for t in self._admit.tried if t.failure.kind != "unsupported"]
+        """The last failure, if anybody was called; else why nobody would take the request."""
+        served = [t for t in self._admit.tried if t.failure.kind != "unsupported"]
+        refused1 = [r for r in exhausted.refusals if r.tier == 1]
+        if served or (self._admit.tried and not refused1):
             last = (served or self._admit.tried)[-1]
-            return UpstreamFailed(last.failure, same_wire=last.kind == self._chat.wire)
+            error = UpstreamFailed(last.failure, same_wire=last.kind == self._chat.wire)
+            if error.status in (429, 503) and error.retry_after_seconds is None:
+                error.retry_after_seconds = exhausted.retry_after_seconds
+            return error
+        if refused1 and all(r.reason == "not_found" for r in refused1):
+            message = f"No provider of the group {exhausted.group!r} knows this model. Ask for another one, or again in a minute."
+            return InvalidRequest(message, status=404, code="model_not_found", param="model")
         throttled = exhausted.refusals and all(r.reason == "throttled" for r in exhausted.refusals)
         unserved = ", ".join(f"{r.provider} ({r.reason.replace('_', ' ')})" for r in exhausted.refusals)
         return NoProviderAvailable(

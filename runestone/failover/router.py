@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from runestone.config.settings import GroupSettings, Settings
 from runestone.domain.errors import RunestoneError
@@ -18,7 +18,17 @@ from runestone.domain.routing import Directory, Group, Member, Plan
 from runestone.failover.plan import Rules, Scene, after_refusals, retry_wait, turns
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
-from runestone.providers.messages import Acquire, Admission, Admit, Declined, Exhausted, Refused, Turn, Unroutable, Wait
+from runestone.providers.messages import (
+    Acquire,
+    Admission,
+    Admit,
+    Declined,
+    Exhausted,
+    Refused,
+    Round,
+    Unroutable,
+    Wait,
+)
 from runestone.resilience.retry import RetryPolicy
 from runestone.resilience.retry_budget import RetryBudget
 from runestone.resilience.selection import Candidate
@@ -94,11 +104,9 @@ class FailoverRouter(GenServer[Declined]):
     def handle_cast(self, message: Declined) -> None:
         """A candidate refused: the next one's turn."""
         acquire, refused = message.acquire, message.refused
-        self._stats[acquire.plan.group].refusals[f"{refused.provider}:{refused.reason}"] += 1
-        self._count(acquire.admit, acquire.plan, refused.provider, by=-1, panic=acquire.panic)
-        self._next(
-            acquire.admit, acquire.plan, acquire.rest, (*acquire.refusals, refused), acquire.wait, message.caller
-        )
+        self._stats[acquire.round.plan.group].refusals[f"{refused.provider}:{refused.reason}"] += 1
+        self._count(acquire, by=-1)
+        self._next(acquire.round.refused(refused), message.caller)
 
     # -- routing -----------------------------------------------------------------------------------------------------
 
@@ -122,48 +130,34 @@ class FailoverRouter(GenServer[Declined]):
             caller.reply(Unroutable(plan))
             return
         now, stats, rules = self.now(), self._stats[plan.group], self._rules[plan.group]
-        if admit.calls == 0:
+        if not admit.tried:
             stats.requests += 1
             self._cursors[plan.turn] += 1
             self._budget = self._budget.deposit(now)
-        elif (len(admit.tried) > 1 or admit.waited) and not self._withdraw(now):
-            self._exhausted(Exhausted(group=plan.group, reason="budget"), caller)
-            return
         wait = retry_wait(admit, self._retry_policy(admit), rules, now=now, chance=self._chance())
         order = turns(admit, plan, rules, self._scene(plan, now), wait)
-        self._next(admit, plan, order, (), wait, caller)
+        beyond_the_first = len(admit.tried) > 1 or admit.waited
+        if order and beyond_the_first and not self._withdraw(now):
+            self._exhausted(Exhausted(group=plan.group, reason="budget"), caller)
+        else:
+            self._next(Round(admit=admit, plan=plan, left=order, wait=wait), caller)
 
-    def _next(
-        self,
-        admit: Admit,
-        plan: Plan,
-        order: tuple[Turn, ...],
-        refusals: tuple[Refused, ...],
-        wait: float | None,
-        caller: Caller[Admission],
-    ) -> None:
-        if not order:
-            answer = after_refusals(admit, plan, refusals, wait)
-            if isinstance(answer, Wait):
-                caller.reply(answer)
-            else:
-                self._exhausted(answer, caller)
-            return
-        (choice, tier, panic), *rest = order
-        self._count(admit, plan, choice.provider, by=1, panic=panic)
-        acquire = Acquire(
-            admit=admit,
-            plan=plan,
-            choice=choice,
-            tier=tier,
-            panic=panic,
-            rest=tuple(rest),
-            refusals=refusals,
-            wait=wait,
-        )
-        if not self._vias[choice.provider].forward(caller, acquire):
-            refused = Refused(provider=choice.provider, reason="down", retry_after_seconds=1.0)
-            self._next(admit, plan, tuple(rest), (*refusals, refused), wait, caller)
+    def _next(self, round_: Round, caller: Caller[Admission]) -> None:
+        while round_.left:
+            (choice, tier, panic), *left = round_.left
+            round_ = evolve(round_, left=tuple(left))
+            acquire = Acquire(round=round_, choice=choice, tier=tier, panic=panic)
+            if self._vias[choice.provider].forward(caller, acquire):
+                self._count(acquire, by=1)
+                return
+            round_ = round_.refused(
+                Refused(provider=choice.provider, tier=tier, reason="down", retry_after_seconds=1.0)
+            )
+        answer = after_refusals(round_.admit, round_.plan, round_.refusals, round_.wait)
+        if isinstance(answer, Wait):
+            caller.reply(answer)
+        else:
+            self._exhausted(answer, caller)
 
     def _exhausted(self, answer: Exhausted, caller: Caller[Admission]) -> None:
         self._stats[answer.group].exhausted += 1
@@ -174,15 +168,16 @@ class FailoverRouter(GenServer[Declined]):
         self._budget, granted = self._budget.withdraw(now)
         return granted
 
-    def _count(self, admit: Admit, plan: Plan, provider: str, *, by: Literal[1, -1], panic: bool) -> None:
+    def _count(self, acquire: Acquire, *, by: Literal[1, -1]) -> None:
         """Count an admission when it is forwarded, and take it back when the candidate refuses."""
-        stats = self._stats[plan.group]
+        provider, tried = acquire.choice.provider, acquire.round.admit.tried
+        stats = self._stats[acquire.round.plan.group]
         stats.attempts += by
         stats.share[provider] += by
-        stats.panics += by if panic else 0
-        if admit.tried and admit.tried[-1].choice.provider == provider:
+        stats.panics += by if acquire.panic else 0
+        if tried and tried[-1].choice.provider == provider:
             stats.retries += by
-        elif admit.tried:
+        elif tried:
             stats.failovers += by
 
     def _retry_policy(self, admit: Admit) -> RetryPolicy:
@@ -206,7 +201,7 @@ class FailoverRouter(GenServer[Declined]):
         return Candidate(
             name=memory.name,
             weight=group.weights.get(memory.name, 1.0),
-            score=memory.score(now),
+            score=memory.score(now) if memory.settings.circuit_breaker else 1.0,
             expected_load=memory.health.expected_load(in_flight, now),
             first_token_seconds=memory.health.first_token_seconds,
             price=None,
@@ -216,8 +211,9 @@ class FailoverRouter(GenServer[Declined]):
     def _good_enough(self, group: GroupSettings, candidate: Candidate) -> bool:
         """Out below the threshold, back in at 0.1 above it, so that one answer does not flip it."""
         key = f"{group.name}/{candidate.name}"
-        if not self._memories[candidate.name].settings.circuit_breaker:
-            return True
+        memory = self._memories[candidate.name]
+        if not memory.settings.circuit_breaker or memory.breaker.name(self.now()) == "half_open":
+            return True  # a breaker that lets probes through must get some, or it would never close
         out = key in self._poor
         limit = min(group.health_threshold + 0.1, 1.0) if out else group.health_threshold
         if candidate.score >= limit:

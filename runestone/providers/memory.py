@@ -85,7 +85,7 @@ class ProviderMemory:
         if (wait := self.throttle.retry_after(now)) is not None:
             return "throttled", wait
         if (wait := self.quarantine.retry_after(model, now)) is not None:
-            return "quarantined", wait
+            return ("not_found" if self.quarantine.reason(model, now) == "not_found" else "quarantined"), wait
         return None
 
     def usable(self, model: str, now: float) -> bool:

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from runestone.providers.transport import Transport
 
 Turn = tuple[Choice, Literal[1, 2], bool]  # a candidate, its tier, and whether it serves only for want of a better one
-RefusalReason = Literal["down", "draining", "throttled", "quarantined", "breaker_open"]
+RefusalReason = Literal["down", "draining", "throttled", "quarantined", "not_found", "breaker_open"]
 
 
 @frozen(kw_only=True)
 class Refused:
-    """A provider that would not take a request, and for how long."""
+    """A provider that would not take a request, and for how long. ``not_found``: it has said of late that it does not know the model."""
 
     provider: str
+    tier: Literal[1, 2]
     reason: RefusalReason
     retry_after_seconds: float | None = None
 
@@ -125,24 +126,39 @@ class Admit(Call["Admission"]):
 
 
 @frozen(kw_only=True)
-class Acquire(Call["Admission"]):
-    """An :class:`Admit`, forwarded to the candidate of its turn; ``rest`` are those after it.
+class Round:
+    """An :class:`Admit` on its way from candidate to candidate: who is still to be asked, and who would not.
 
     ``wait`` is what failover has decided for the case that all refuse.
     """
 
     admit: Admit
     plan: Plan
-    choice: Choice
-    tier: Literal[1, 2]
-    panic: bool
-    rest: tuple[Turn, ...] = ()
+    left: tuple[Turn, ...]
     refusals: tuple[Refused, ...] = ()
     wait: float | None = None
 
+    def refused(self, refused: Refused) -> Round:
+        """The round after one more refusal. Where the model is not known in tier 1, tier 2 would answer another question."""
+        left = self.left
+        if refused.reason == "not_found" and refused.tier == 1:
+            left = tuple(turn for turn in left if turn[1] == 1)
+        refusals = (*self.refusals, refused)
+        return Round(admit=self.admit, plan=self.plan, left=left, refusals=refusals, wait=self.wait)
+
+
+@frozen(kw_only=True)
+class Acquire(Call["Admission"]):
+    """A round, forwarded to the candidate of its turn; those after it are in ``round.left``."""
+
+    round: Round
+    choice: Choice
+    tier: Literal[1, 2]
+    panic: bool
+
     def abandon(self, reply: Admission) -> None:
         """As for the admission that it carries."""
-        self.admit.abandon(reply)
+        self.round.admit.abandon(reply)
 
 
 @frozen

@@ -138,7 +138,7 @@ class Provider(GenServer[FirstContent | Release]):
                 self._announce()
         if refusal is not None:
             reason, retry_after = refusal
-            refused = Refused(provider=memory.name, reason=reason, retry_after_seconds=retry_after)
+            refused = Refused(provider=memory.name, tier=acquire.tier, reason=reason, retry_after_seconds=retry_after)
             self._failover.cast(Declined(caller, acquire, refused))
             return
         self._grant(acquire, caller, lease_id, permit, now)
@@ -155,7 +155,7 @@ class Provider(GenServer[FirstContent | Release]):
                 id=lease_id,
                 incarnation=memory.incarnation,
                 choice=acquire.choice,
-                plan=acquire.plan,
+                plan=acquire.round.plan,
                 settings=memory.settings,
                 transport=memory.transport,
                 provider=self._via,
@@ -178,8 +178,9 @@ class Provider(GenServer[FirstContent | Release]):
             return
         now = self.now()
         self._memory.health = self._memory.health.observe_first_token(seconds, now)
-        record.judged = True
-        self._settle(record, "success", now)
+        if record.permit is not None and record.permit.probe:  # a probe is judged now, other calls by their end
+            record.judged = True
+            self._settle(record, "success", now)
 
     def _released(self, lease_id: int, outcome: Outcome, failure: Failure | None, model: str) -> None:
         memory, now = self._memory, self.now()

@@ -36,6 +36,14 @@ class Quarantine:
         until = max((self.entries[k][0] for k in (None, model) if k in self.entries), default=now)
         return until - now if until > now else None
 
+    def reason(self, model: str, now: float) -> str | None:
+        """Why ``model`` is out; a provider that is out as a whole goes first."""
+        for scope in (None, model):
+            until, why = self.entries.get(scope, (now, ""))
+            if until > now:
+                return why
+        return None
+
     def clear(self) -> Quarantine:
         """Nothing is out."""
         return Quarantine()
