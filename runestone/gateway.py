@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
 
 from attrs import define, field, frozen
 
@@ -32,17 +32,19 @@ class Phase:
         """Client requests that are being served."""
         return len(self._deadlines)
 
-    @asynccontextmanager
-    async def request(self, deadline: float) -> AsyncIterator[asyncio.Timeout]:
+    def request(self, deadline: float) -> InFlight:
         """One request in flight, until ``deadline`` (loop time); a drain that has waited long enough brings that forward."""
-        async with asyncio.timeout_at(deadline) as timeout:
-            self._deadlines.add(timeout)
-            try:
-                yield timeout
-            finally:
-                self._deadlines.discard(timeout)
-                if not self._deadlines:
-                    self._idle.set()
+        return InFlight(self, deadline)
+
+    def began(self, deadline: asyncio.Timeout) -> None:
+        """One more is in flight."""
+        self._deadlines.add(deadline)
+
+    def ended(self, deadline: asyncio.Timeout) -> None:
+        """One less."""
+        self._deadlines.discard(deadline)
+        if not self._deadlines:
+            self._idle.set()
 
     async def idle(self, seconds: float) -> bool:
         """Whether nothing is in flight, after ``seconds`` at the most."""
@@ -67,6 +69,27 @@ class Phase:
         return DeadlineExceeded(
             "The request's deadline has passed; no provider answered in time. Try a smaller request, or again later."
         )
+
+
+class InFlight:
+    """The time of one request: ``asyncio.timeout``, known to the phase while it runs."""
+
+    __slots__ = ("_phase", "_timeout")
+
+    def __init__(self, phase: Phase, deadline: float) -> None:
+        self._phase = phase
+        self._timeout = asyncio.timeout_at(deadline)
+
+    async def __aenter__(self) -> asyncio.Timeout:
+        await self._timeout.__aenter__()
+        self._phase.began(self._timeout)
+        return self._timeout
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._phase.ended(self._timeout)
+        await self._timeout.__aexit__(kind, error, trace)
 
 
 @frozen

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import frozen
 from loguru import logger
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runestone.auth import loopback
 from runestone.auth.keys import KeyRing
@@ -36,13 +38,15 @@ class Front:
     gateway: Gateway
     keys: KeyRing
     bus: Bus
+    hot: Mapping[str, ASGIApp]  # whole paths, found without the router
     router: Router
 
     @classmethod
     def over(cls, gateway: Gateway, keys: KeyRing, server: ServerSettings, bus: Bus) -> Front:
         """The app over ``gateway``."""
-        routes = [Route("/v1/chat/completions", ChatCompletions(gateway, server))]
-        return cls(gateway, keys, bus, Router(routes, redirect_slashes=False, default=not_found))
+        hot: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway, server)}
+        routes = [Route(path, app) for path, app in hot.items()]
+        return cls(gateway, keys, bus, hot, Router(routes, redirect_slashes=False, default=not_found))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request, or the server's own life cycle."""
@@ -56,7 +60,8 @@ class Front:
         scope["runestone.exchange"] = exchange
         try:
             self._check(exchange)
-            await self.router(scope, receive, exchange.send)
+            route = self.hot.get(scope["path"], self.router)
+            await route(scope, receive, exchange.send)
         except ClientGone:
             exchange.outcome = "client_gone"
         except RunestoneError as error:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from functools import partial
 
 from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from starlette.types import ASGIApp
 
 from runestone.http import http11
+from runestone.http.http11 import ServerConfig
 from runestone.providers import names
 from supervisors import ChildSpec, GenServer, Registry, Task
 
@@ -28,9 +28,9 @@ _KEEP_ALIVE_SECONDS = 75.0
 http11.install()
 
 
-def config(listener: socket.socket, graceful_seconds: float) -> Config:
+def config(listener: socket.socket, graceful_seconds: float) -> ServerConfig:
     """Hypercorn's settings for serving a copy of ``listener``."""
-    settings = Config()
+    settings = ServerConfig()
     settings.bind = [f"fd://{listener.detach()}"]
     settings.accesslog = None
     settings.errorlog = logging.getLogger("hypercorn.error")
@@ -61,7 +61,11 @@ class Listener(GenServer[object]):
         over = asyncio.Event()
         self.process.on_exit(lambda _process, _reason: over.set())
         settings = config(self._listener.dup(), self._graceful_seconds)
-        serving = partial(serve, self._app(), settings, shutdown_trigger=over.wait)  # type: ignore[arg-type]
-        await self._servers.start_child(
-            ChildSpec(id=f"{self.name}", start=partial(Task, serving), restart="temporary", shutdown=1.0)
-        )
+
+        async def until_over() -> None:
+            await over.wait()
+            settings.close_idle()
+
+        serving = partial(serve, self._app(), settings, shutdown_trigger=until_over)  # type: ignore[arg-type]
+        spec = ChildSpec(id=f"{self.name}", start=partial(Task, serving), restart="temporary", shutdown=1.0)
+        await self._servers.start_child(spec)

@@ -190,7 +190,14 @@ class Breaker:
         too_bad = failed and (failures >= self.policy.failure_threshold or window.bad(self.policy))
         if too_bad and isinstance(self.state, Closed):
             return evolve(self, consecutive_failures=failures)._open(now, chance)  # noqa: SLF001 - its own class
-        return evolve(self, consecutive_failures=failures, window=window)
+        return Breaker(  # every field by name: twice as quick as evolve, on the way of each request
+            policy=self.policy,
+            state=self.state,
+            generation=self.generation,
+            consecutive_failures=failures,
+            reopenings=self.reopenings,
+            window=window,
+        )
 
     def _settle_probe(self, state: HalfOpen, permit: Permit) -> Breaker:
         if state.good >= min(2, self.policy.half_open_limit):

@@ -39,7 +39,16 @@ class Health:
         if outcome == "neutral":
             return self
         w = _fading(now - self.at)
-        return evolve(self, at=max(now, self.at), good=self.good * w + (outcome == "success"), all=self.all * w + 1.0)
+        return Health(  # every field by name: twice as quick as evolve, on the way of each request
+            at=max(now, self.at),
+            good=self.good * w + (outcome == "success"),
+            all=self.all * w + 1.0,
+            first_token_seconds=self.first_token_seconds,
+            first_token_at=self.first_token_at,
+            baseline_seconds=self.baseline_seconds,
+            headroom=self.headroom,
+            headroom_at=self.headroom_at,
+        )
 
     def observe_first_token(self, seconds: float, now: float) -> Health:
         """A first token came after ``seconds``. Up at once, down slowly (Finagle's ``PeakEwma``); the baseline follows over ten minutes."""
@@ -48,11 +57,15 @@ class Health:
         w = _fading(gap)
         peak = seconds if old is None or seconds > old else old * w + seconds * (1 - w)
         v = math.exp(-max(gap, 1.0) / _BASELINE_TAU_SECONDS)
-        return evolve(
-            self,
+        return Health(
+            at=self.at,
+            good=self.good,
+            all=self.all,
             first_token_seconds=peak,
             first_token_at=now,
             baseline_seconds=seconds if base is None else base * v + seconds * (1 - v),
+            headroom=self.headroom,
+            headroom_at=self.headroom_at,
         )
 
     def observe_headroom(self, ratio: float, now: float) -> Health:

@@ -8,7 +8,28 @@ from typing import Any
 
 from attrs import frozen
 
-_WORDS = ["this", "is", "a", "simulated", "answer", "with", "some", "plausible", "words", "in", "it", "and", "nothing", "of", "it", "was", "thought", "by", "a", "model"]
+_WORDS = [
+    "this",
+    "is",
+    "a",
+    "simulated",
+    "answer",
+    "with",
+    "some",
+    "plausible",
+    "words",
+    "in",
+    "it",
+    "and",
+    "nothing",
+    "of",
+    "it",
+    "was",
+    "thought",
+    "by",
+    "a",
+    "model",
+]
 _STATUS_TYPES = {
     400: ("invalid_request_error", "invalid_request"),
     401: ("invalid_request_error", "invalid_api_key"),

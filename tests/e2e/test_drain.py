@@ -75,6 +75,16 @@ def test_a_stream_that_outlasts_the_drain_is_told_in_band_and_gets_no_done(
     assert node.process.wait(15) == 0
 
 
+def test_idle_connections_do_not_hold_up_the_end(node: Gateway) -> None:
+    with httpx.Client(trust_env=False) as client:
+        assert client.post(f"{node.base_url}/chat/completions", json={**HELLO, "stream": False}).status_code == 200
+        assert client.get(f"{node.health_url}/health").status_code == 200
+
+        node.process.send_signal(signal.SIGTERM)
+
+        assert node.process.wait(5) == 0
+
+
 def test_a_second_signal_ends_the_drain_at_once(node: Gateway, primary: Upstream) -> None:
     primary.fault("pace=0.1 tokens=300")
 

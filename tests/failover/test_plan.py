@@ -245,7 +245,10 @@ def test_after_a_429_without_a_time_the_wait_outlasts_the_throttle(chance: float
 
 # -- when all have refused -------------------------------------------------------------------------------------------------
 
-REFUSED = (Refused(tier=1, provider="a", reason="throttled", retry_after_seconds=3.0), Refused(provider="b", tier=1, reason="draining"))
+REFUSED = (
+    Refused(tier=1, provider="a", reason="throttled", retry_after_seconds=3.0),
+    Refused(provider="b", tier=1, reason="draining"),
+)
 
 
 def test_when_all_refuse_a_request_that_nobody_has_tried_it_is_over_with_their_reasons() -> None:

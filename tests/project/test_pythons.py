@@ -18,7 +18,9 @@ def works(version: str) -> bool:
     command = shutil.which(f"python{version}")
     if command is None:
         return False
-    asked = subprocess.run([command, "-c", "import sys; print(sys.implementation.name)"], capture_output=True, text=True)
+    asked = subprocess.run(
+        [command, "-c", "import sys; print(sys.implementation.name)"], capture_output=True, text=True
+    )
     return asked.returncode == 0 and asked.stdout.strip() == "cpython"
 
 

@@ -1,0 +1,143 @@
+"""hypercorn with its cures, over real sockets: who waits for a request, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypercorn.asyncio import serve
+from starlette.responses import PlainTextResponse
+
+from runestone.http import http11
+from runestone.http.http11 import ServerConfig
+from runestone.http.server import config
+from runestone.http.sockets import bind_tcp
+
+pytestmark = pytest.mark.anyio
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        for event in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{event}.complete"})
+        return
+    await PlainTextResponse("hello")(scope, receive, send)
+
+
+@asynccontextmanager
+async def server(keep_alive_seconds: float) -> AsyncIterator[tuple[int, ServerConfig, asyncio.Task[None]]]:
+    with bind_tcp("127.0.0.1", 0) as listener:
+        settings = config(listener.dup(), 5.0)
+        settings.keep_alive_timeout = keep_alive_seconds
+        over = asyncio.Event()
+
+        async def until_over() -> None:
+            await over.wait()
+            settings.close_idle()
+
+        task = asyncio.create_task(serve(hello, settings, shutdown_trigger=until_over))  # type: ignore[arg-type]
+        yield listener.getsockname()[1], settings, task
+        over.set()
+        async with asyncio.timeout(5):
+            await task
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async with asyncio.timeout(5):
+        return await asyncio.open_connection("127.0.0.1", port)
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(5):
+        return await reader.readuntil(b"hello")
+
+
+@pytest.mark.parametrize("requests", [0, 1, 3])
+async def test_a_connection_that_waits_too_long_is_closed(requests: int) -> None:
+    async with server(0.2) as (port, _, _task):
+        reader, writer = await connect(port)
+        for _ in range(requests):
+            writer.write(GET)
+            await answer(reader)
+
+        async with asyncio.timeout(5):
+            rest = await reader.read()
+
+        assert rest == b""
+        writer.close()
+
+
+async def test_requests_in_time_keep_a_connection_open() -> None:
+    async with server(0.5) as (port, settings, _):
+        reader, writer = await connect(port)
+        for _ in range(4):
+            writer.write(GET)
+            assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.2)
+
+        assert len(settings.idle) == 1
+        writer.close()
+
+
+async def test_a_connection_that_its_client_closes_is_forgotten() -> None:
+    async with server(60) as (port, settings, _):
+        first = await connect(port)
+        first[1].write(GET)
+        await answer(first[0])
+        with_one = len(asyncio.all_tasks())
+
+        for _ in range(20):
+            reader, writer = await connect(port)
+            writer.write(GET)
+            await answer(reader)
+            writer.close()
+            await writer.wait_closed()
+
+        async with asyncio.timeout(5):
+            while len(asyncio.all_tasks()) > with_one:
+                await asyncio.sleep(0.01)
+        assert len(settings.idle) == 1
+        first[1].close()
+        async with asyncio.timeout(5):
+            while settings.idle:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_ends_closes_what_waits() -> None:
+    async with server(60) as (port, _, _task):
+        reader, writer = await connect(port)
+        writer.write(GET)
+        await answer(reader)
+
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_requests_in_one_packet_are_all_answered() -> None:
+    async with server(60) as (port, _, _task):
+        reader, writer = await connect(port)
+
+        writer.write(GET * 3)
+
+        for _ in range(3):
+            assert b"200" in await answer(reader)
+        writer.close()
+
+
+def test_hypercorn_takes_the_class_where_it_is_put() -> None:
+    import hypercorn.protocol
+
+    http11.install()
+
+    assert hypercorn.protocol.H11Protocol is http11.Http11
