@@ -24,6 +24,7 @@ from runestone.providers.memory import ProviderMemory
 from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.process import resident_bytes
 from supervisors import ActorError, ActorRef, Registry, StartFailed, TreeNode, tree
 
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
@@ -148,7 +149,7 @@ class Node:
             **self.status(),
             "python": platform.python_version(),
             "platform": sys.platform,
-            "memory_bytes": _resident_bytes(),
+            "memory_bytes": resident_bytes(),
             "tasks": len(asyncio.all_tasks()),
             "tree": tree_as_data(self.tree()),
             "provider_health": self.providers(),
@@ -259,21 +260,11 @@ class Node:
         now = self._now()
         if self.registry.lookup(names.provider(memory.name)) is None:
             return "down"
-        if memory.draining:
-            return "draining"
+        if (refusal := memory.refusal(memory.settings.default_model, now)) is not None:
+            return refusal[0]
         if not memory.settings.circuit_breaker:
             return "up"
-        if memory.quarantine.retry_after(memory.settings.default_model, now) is not None:
-            return "quarantined"
-        if memory.throttle.retry_after(now) is not None:
-            return "throttled"
-        match memory.breaker.name(now):
-            case "open":
-                return "open"
-            case "half_open":
-                return "recovering"
-            case _:
-                return "up"
+        return {"closed": "up", "open": "open", "half_open": "recovering"}[memory.breaker.name(now)]
 
     def _standing(self, name: str) -> dict[str, Any]:
         memory = self.memories[name]
@@ -306,11 +297,3 @@ def _ending(ending: Any) -> dict[str, Any] | None:
         return None
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
     return {"at": at, "what": ending.what}
-
-
-def _resident_bytes() -> int | None:
-    try:
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None

@@ -200,7 +200,8 @@ def compose(
 ) -> Composition:
     """Make what the tree is made of; nothing runs yet."""
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in settings.providers}
-    registry, metrics, phase = Registry(), Metrics(), Phase()
+    registry, phase = Registry(), Phase()
+    metrics = Metrics(lambda: phase.in_flight)
     node = Node(
         settings=settings,
         registry=registry,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import resource
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from aioprometheus import Registry
@@ -21,6 +19,7 @@ from runestone.telemetry.events import (
     RequestFinished,
     Retry,
 )
+from runestone.telemetry.process import cpu_seconds, open_descriptors, resident_bytes
 from runestone.telemetry.series import EscapingFormatter, Family
 from supervisors import Event as TreeEvent
 from supervisors import RestartingEvent
@@ -30,9 +29,10 @@ _STATES: Final = ("closed", "open", "half_open")
 
 
 class Metrics:
-    """All metrics of one node, in a registry of their own."""
+    """All metrics of one node, in a registry of their own; ``in_flight`` tells how many requests are."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_flight: Callable[[], int] = int) -> None:
+        self._in_flight = in_flight
         registry = self._registry = Registry()
         counter, gauge, histogram = Family.counter, Family.gauge, Family.histogram
         self.build = gauge(registry, "runestone_build_info", "The version that runs.")
@@ -134,11 +134,8 @@ class Metrics:
         return {name: family.values() for name, family in families.items()}
 
     def _look_at_the_process(self) -> None:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        self.cpu.at().set(usage.ru_utime + usage.ru_stime)
-        try:
-            with open("/proc/self/statm", encoding="ascii") as statm:
-                self.process.at().set(int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-            self.descriptors.at().set(len(os.listdir("/proc/self/fd")))
-        except OSError:
-            self.process.at().set(usage.ru_maxrss * 1024)
+        self.in_flight.at().set(self._in_flight())
+        self.cpu.at().set(cpu_seconds())
+        self.process.at().set(resident_bytes())
+        if (count := open_descriptors()) is not None:
+            self.descriptors.at().set(count)

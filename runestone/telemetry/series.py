@@ -21,7 +21,7 @@ class EscapingFormatter(TextFormatter):  # type: ignore[misc] # aioprometheus sh
     """The text format, with label values escaped: the library writes them as they come."""
 
     def _format_line(self, name: str, labels: Any, value: Any, const_labels: Any) -> str:
-        merged = self._unify_labels(labels, const_labels, True)
+        merged = self._unify_labels(labels, const_labels, ordered=True)
         body = ",".join(f'{key}="{str(v).translate(_ESCAPES)}"' for key, v in merged.items())
         return f"{name}{{{body}}} {value}" if body else f"{name} {value}"
 
@@ -44,6 +44,11 @@ class BoundCounter:
         """Set a gauge."""
         self._store[self._key] = float(value)  # the text format knows no True
 
+    @property
+    def value(self) -> float:
+        """What has been counted, or was set last."""
+        return float(self._store[self._key])
+
 
 class Buckets:
     """One series of a histogram. It has the attributes that aioprometheus renders."""
@@ -61,6 +66,11 @@ class Buckets:
         self._counts[bisect.bisect_left(self._bounds, value)] += 1
         self.sum += value
         self.observations += 1
+
+    @property
+    def value(self) -> float:
+        """How many observations there were."""
+        return self.observations
 
     @property
     def buckets(self) -> dict[float, int]:
@@ -111,10 +121,7 @@ class Family:
 
     def values(self) -> dict[str, float]:
         """All series as plain numbers, by their labels (histograms: their counts)."""
-        return {
-            ",".join(map(str, key)): (s.observations if isinstance(s, Buckets) else s._store[s._key])
-            for key, s in self._bound.items()
-        }
+        return {",".join(map(str, key)): s.value for key, s in self._bound.items()}
 
 
 class _Void:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -102,6 +103,16 @@ def test_failovers_breakers_and_tokens_are_counted(serve: Callable[..., Gateway]
     assert total(node, "runestone_circuit_breaker_state", provider="openai-default", state="open") == 1
     assert total(node, "runestone_circuit_breaker_transitions_total", provider="openai-default", to="open") == 1
     assert total(node, "runestone_tokens_total", type="output") > 0
+
+
+def test_requests_in_flight_are_counted(node: Gateway, primary: Upstream) -> None:
+    primary.fault("stall")
+    with httpx.Client(trust_env=False) as client, suppress(httpx.ReadTimeout):
+        client.post(f"{node.base_url}/chat/completions", json=WHOLE, timeout=0.5)
+        raise AssertionError("it stalls")
+
+    eventually(lambda: total(node, "runestone_request_in_flight") == 0, "it has left")
+    assert total(node, "runestone_requests_total", outcome="client_gone") == 1
 
 
 def test_names_from_requests_make_no_series(node: Gateway) -> None:
