@@ -17,7 +17,7 @@ SERIES_CAP: Final = 2000  # of one metric
 Labels = Mapping[str, str]
 
 
-class EscapingFormatter(TextFormatter):  # type: ignore[misc] # aioprometheus ships no types
+class EscapingFormatter(TextFormatter):
     """The text format, with label values escaped: the library writes them as they come."""
 
     def _format_line(self, name: str, labels: Any, value: Any, const_labels: Any) -> str:
@@ -32,7 +32,7 @@ class BoundCounter:
     __slots__ = ("_key", "_store")
 
     def __init__(self, collector: Collector, labels: Labels) -> None:
-        self._key = collector.values.__keytransform__(dict(labels))
+        self._key = collector.values.__keytransform__(dict(labels))  # type: ignore[no-untyped-call] # nor has it
         self._store = collector.values.store
         self._store.setdefault(self._key, 0)
 
