@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from aioprometheus import Registry
+from aioprometheus.collectors import Registry
 
 import runestone
 from runestone.telemetry.events import (

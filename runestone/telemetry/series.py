@@ -7,8 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aioprometheus import Counter, Gauge, Histogram, Registry
-from aioprometheus.collectors import Collector
+from aioprometheus.collectors import Collector, Counter, Gauge, Histogram, Registry
 from aioprometheus.formats.text import TextFormatter
 
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
