@@ -40,7 +40,7 @@ class Adoption:
             raise TypeError(f"{supervisor.path} is no dynamic supervisor")
         self._adopter = adopter
         adopter.adopted_count += 1
-        process = self._process = Process(supervisor.system, self._name, parent=supervisor)
+        process = self._process = Process(supervisor.system, self._name, parent=supervisor, name=self._name)
         process.task = asyncio.current_task()
         children[process] = adopter.adopted_shutdown
         self._token = enter(process)

@@ -57,6 +57,22 @@ class StopRequest:
     def __init__(self, reason: ExitReason) -> None:
         self.reason = reason
 
+    def fail(self, reason: ExitReason) -> None:
+        """The process has ended before it read this."""
+
+
+class Doomed:
+    """A system message: whatever swallowed the cancellation, it must not go on to the next message."""
+
+    __slots__ = ()
+
+    def run(self, _: object) -> None:
+        """End."""
+        raise asyncio.CancelledError
+
+    def fail(self, reason: ExitReason) -> None:
+        """The process has ended before it read this."""
+
 
 class Monitor:
     """One watch of one process by an actor, which gets one :class:`Down` for it unless the monitor is dropped before."""
@@ -104,7 +120,7 @@ class Process:
     __slots__ = (
         "__weakref__",
         "_label",
-        "_parent",
+        "parent",
         "_releases",
         "_timer",
         "_tries",
@@ -152,7 +168,7 @@ class Process:
         self.system = system
         self.pid = next(system.pids)
         self._label = label
-        self._parent = parent
+        self.parent = parent
         self.name = name
         self.incarnation = incarnation
         self.task: asyncio.Task[None] | None = None
@@ -199,7 +215,7 @@ class Process:
     @property
     def path(self) -> str:
         """Its place in the tree, from the root: ``root/fleet/openai``."""
-        return self.label if self._parent is None else f"{self._parent.path}/{self.label}"
+        return self.label if self.parent is None else f"{self.parent.path}/{self.label}"
 
     @property
     def label(self) -> str:
@@ -253,8 +269,10 @@ class Process:
                 reason = await main()
             except BaseException as error:
                 reason = self._ended_by(error)
-                if isinstance(error, GeneratorExit) or interrupt_in(reason) is not None:
-                    self._abandon_children()
+                if isinstance(error, GeneratorExit):  # the task is thrown away, with its loop
+                    self.reason = self.reason or reason
+                    raise
+                if interrupt_in(reason) is not None:
                     raise
             else:
                 reason = self.doomed or reason
@@ -264,7 +282,7 @@ class Process:
 
     def _ended_by(self, error: BaseException) -> ExitReason:
         reason = reason_of(error)
-        if interrupt_in(reason) is not None:
+        if interrupt_in(reason) is not None or isinstance(error, GeneratorExit):
             return reason
         if isinstance(reason, Killed):
             return self.doomed or reason
@@ -333,8 +351,8 @@ class Process:
             self.task = None
         for release in self._releases or ():
             release(self)
-        if self._parent is not None and self._parent.children is not None:
-            self._parent.children.pop(self, None)
+        if self.parent is not None and self.parent.children is not None:
+            self.parent.children.pop(self, None)
         self._let_go()
         callers, self.callers = self.callers, {}
         for caller in callers:
@@ -367,8 +385,11 @@ class Process:
         for monitor in self.watching or ():
             monitor.process.monitors.pop(monitor, None)
         self.timers = self.watching = self.calling = self.attends = None
+        self._abandon_children()  # of one that could not wait for them: adopted, given up, or interrupted
         if self.mailbox is not None:
-            self.mailbox.close()
+            for request in self.mailbox.system:
+                request.fail(self.reason)
+            self.mailbox.close(Doomed())
 
     def _tell(self, callback: OnExit, reason: ExitReason) -> None:
         try:
@@ -495,6 +516,8 @@ class Process:
 
     def _cancel(self) -> None:
         self._tries = 0
+        if self.mailbox is not None:
+            self.mailbox.system.insert(0, Doomed())
         self._step()
 
     def _step(self) -> None:
@@ -516,7 +539,6 @@ class Process:
     def _give_up(self) -> None:
         self.zombie = True
         self.system.zombies[self] = None
-        self._abandon_children()
         self.exited(self.doomed or Killed())
 
 

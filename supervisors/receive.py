@@ -8,7 +8,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from supervisors.caller import Caller, Envelope
-from supervisors.errors import BadReturn
+from supervisors.errors import ActorExited, BadReturn
 from supervisors.exit import Crashed, ExitReason, Normal
 from supervisors.mailbox import Kept, Mailbox
 from supervisors.messages import Down, Info, TimedOut
@@ -41,6 +41,13 @@ class SystemRequest:
             self.result.set_result(self.function(server))
         except Exception as error:  # noqa: BLE001 - it is the asker's mistake, not the actor's
             self.result.set_exception(error)
+            self.result.exception()  # nobody need be waiting
+
+    def fail(self, reason: ExitReason) -> None:
+        """The process has ended before it read this."""
+        if not self.result.done():
+            self.result.set_exception(ActorExited(reason))
+            self.result.exception()  # nobody need be waiting
 
 
 class Server:

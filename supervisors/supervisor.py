@@ -61,7 +61,7 @@ class Due(Info):
 class ChildKeeper(GenServer[Any]):
     """What static and dynamic supervisors have in common."""
 
-    trap_exit = True  # as in OTP: a signal from a stranger does not end a supervisor
+    trap_exit = True  # as in OTP: an exit signal of a stranger is nothing to a supervisor
 
     _context: Context
 
@@ -157,7 +157,7 @@ def count(children: Sequence[Child], adopted: int = 0) -> ChildCounts:
     supervisors = sum(child.spec.type == "supervisor" for child in children)
     return ChildCounts(
         specs=len(children),
-        active=sum(child.process is not None for child in children) + adopted,
+        active=sum(child.process is not None and child.process.alive for child in children) + adopted,
         supervisors=supervisors,
         workers=len(children) - supervisors + adopted,
     )

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import heapq
+import itertools
 import random
 import selectors
 from collections import deque
+from collections.abc import Callable
+from contextvars import Context
 from types import TracebackType
 from typing import Any
 
@@ -43,6 +47,15 @@ class _JumpingSelector(selectors.SelectSelector):
         return ready
 
 
+class _Timer(asyncio.TimerHandle):
+    __slots__ = ("order",)
+
+    order: int
+
+    def __lt__(self, other: Any) -> bool:
+        return (self.when(), self.order) < (other.when(), other.order)
+
+
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer as soon as nothing else is to do: an hour of sleep takes no time.
 
@@ -57,6 +70,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, *, seed: int | None = None) -> None:
         self._jumping = _JumpingSelector()
+        self._orders = itertools.count()
         self._chance = None if seed is None else random.Random(seed)
         super().__init__(self._jumping)
 
@@ -64,7 +78,23 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Seconds since the loop was made, as its timers see them."""
         return self._jumping.elapsed
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As ever, except that timers of the same moment fire in the order in which they were set.
+
+        In real life no two are of the same moment, so nothing else would be true to it.
+        """
+        scheduled: list[asyncio.TimerHandle] | None = getattr(self, "_scheduled", None)
+        if scheduled is None:
+            return super().call_at(when, callback, *args, context=context)
+        timer = _Timer(when, callback, args, self, context)
+        timer.order = next(self._orders)
+        heapq.heappush(scheduled, timer)
+        timer._scheduled = True  # type: ignore[attr-defined]  # noqa: SLF001 - as BaseEventLoop does
+        return timer
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         """As ever; from now on a wait may be for a thread, so it takes real time before it counts as a deadlock."""
         self._jumping.threads = True
         return super().run_in_executor(executor, func, *args)
