@@ -30,7 +30,8 @@ from supervisors.introspection import (
     tree,
 )
 from supervisors.messages import Call, Cast, Down, Exit, Info, TimedOut
-from supervisors.process import Monitor, Process, current_process
+from supervisors.monitor import Monitor
+from supervisors.process import Process, current_process
 from supervisors.ref import ActorRef, Address, Via
 from supervisors.registry import Entry, Registered, Registry, Unregistered
 from supervisors.restart import Backoff
@@ -53,7 +54,7 @@ from supervisors.root import start
 from supervisors.supervisor import Supervisor
 from supervisors.task_supervisor import TaskHandle, TaskSupervisor
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in plain order, which a reader can check
     "ActorError",
     "ActorExited",
     "ActorRef",

@@ -35,7 +35,7 @@ class Adoption:
         if supervisor is None or supervisor.reason is not None or supervisor.stopping or supervisor.ending:
             raise NoProcess
         children = supervisor.children
-        adopter = supervisor.behaviour
+        adopter: object = supervisor.behaviour
         if children is None or not isinstance(adopter, Adopter):
             raise TypeError(f"{supervisor.path} is no dynamic supervisor")
         self._adopter = adopter

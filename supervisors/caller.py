@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from supervisors.errors import ActorExited, CallTimeout, MailboxFull
@@ -114,10 +113,9 @@ class Caller(Generic[R]):
         """Hand a reply that nobody sees back to the message."""
         try:
             self._message.abandon(value)
-        except Exception:
-            # A mistake in it must neither crash the actor nor hide a cancellation.
-            kind = type(self._message).__name__
-            logging.getLogger("supervisors").exception("abandon() of %s failed", kind)
+        except Exception as error:  # noqa: BLE001 - a mistake in it must neither crash the actor nor hide a cancellation
+            message = f"abandon() of {type(self._message).__name__} failed"
+            self._future.get_loop().call_exception_handler({"message": message, "exception": error})
 
 
 class Envelope:

@@ -9,6 +9,7 @@ from supervisors.adoption import Adopter
 from supervisors.child import Child
 from supervisors.child_spec import ChildSpec
 from supervisors.exit import ExitReason, interrupt_in
+from supervisors.keeper import ChildKeeper, Due, TryAgain, count, start_failure
 from supervisors.messages import Call, ChildExit, Info
 from supervisors.process import Process
 from supervisors.ref import ActorRef
@@ -24,7 +25,6 @@ from supervisors.requests import (
 from supervisors.restart import Intensity, restarts
 from supervisors.results import AlreadyStarted, Done, Ignored, MaxChildren, NotFound, StartFailed
 from supervisors.returns import NO_REPLY, Stop
-from supervisors.supervisor import ChildKeeper, Due, TryAgain, count, start_failure
 
 
 class DynamicSupervisor(ChildKeeper, Adopter):

@@ -48,8 +48,8 @@ class Mailbox:
         "policy",
         "suspended",
         "system",
-        "thread",
         "taken",
+        "thread",
         "waiter",
     )
 

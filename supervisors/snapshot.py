@@ -10,7 +10,7 @@ from attrs import frozen
 
 from supervisors.dynamic_supervisor import DynamicSupervisor
 from supervisors.gen_server import Task
-from supervisors.supervisor import ChildKeeper
+from supervisors.keeper import ChildKeeper
 
 if TYPE_CHECKING:
     from supervisors.child import Child

@@ -29,7 +29,7 @@ class TaskHandle(Generic[T]):
     * ``process`` - where it runs; monitor it, or read its ``reason``.
     """
 
-    __slots__ = ("future", "_linked", "process")
+    __slots__ = ("_linked", "future", "process")
 
     process: Process
 
