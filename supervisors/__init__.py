@@ -15,12 +15,23 @@ from supervisors.errors import (
     StartError,
 )
 from supervisors.events import CrashReport, Event, Exited, GaveUp, LogObserver, Started
-from supervisors.events import Restarting as RestartingEvent
 from supervisors.exit import Crashed, ExitReason, Killed, NoProc, Normal, Shutdown, is_abnormal
 from supervisors.gen_server import GenServer, Task, Timer
-from supervisors.introspection import TreeNode, dead_letters, tree
+from supervisors.introspection import (
+    TreeNode,
+    dead_letters,
+    get_state,
+    get_status,
+    replace_state,
+    resume,
+    statistics,
+    suspend,
+    trace,
+    tree,
+)
 from supervisors.messages import Call, Cast, Down, Exit, Info, TimedOut
-from supervisors.process import Monitor, Process, current_process
+from supervisors.monitor import Monitor
+from supervisors.process import Process, current_process
 from supervisors.ref import ActorRef, Address, Via
 from supervisors.registry import Entry, Registered, Registry, Unregistered
 from supervisors.restart import Backoff
@@ -41,3 +52,84 @@ from supervisors.results import (
 from supervisors.returns import NO_REPLY, Continue, Ignore, Reply, Stop, Timeout
 from supervisors.root import start
 from supervisors.supervisor import Supervisor
+from supervisors.task_supervisor import TaskHandle, TaskSupervisor
+
+__all__ = [  # noqa: RUF022 - in plain order, which a reader can check
+    "ActorError",
+    "ActorExited",
+    "ActorRef",
+    "Address",
+    "AlreadyPresent",
+    "AlreadyRegistered",
+    "AlreadyStarted",
+    "Backoff",
+    "BadReturn",
+    "Call",
+    "CallTimeout",
+    "Caller",
+    "Cast",
+    "ChildCounts",
+    "ChildInfo",
+    "ChildSpec",
+    "CircularCall",
+    "Continue",
+    "CrashReport",
+    "Crashed",
+    "Done",
+    "Down",
+    "DynamicSupervisor",
+    "Entry",
+    "Event",
+    "Exit",
+    "ExitReason",
+    "Exited",
+    "FailedToStartChild",
+    "GaveUp",
+    "GenServer",
+    "Ignore",
+    "Ignored",
+    "Info",
+    "Killed",
+    "LogObserver",
+    "MailboxFull",
+    "MaxChildren",
+    "Monitor",
+    "NO_REPLY",
+    "NoProc",
+    "NoProcess",
+    "Normal",
+    "NotFound",
+    "Process",
+    "Registered",
+    "Registry",
+    "Reply",
+    "Restarting",
+    "Running",
+    "Shutdown",
+    "StartError",
+    "StartFailed",
+    "Started",
+    "Stop",
+    "Supervisor",
+    "Task",
+    "TaskHandle",
+    "TaskSupervisor",
+    "TimedOut",
+    "Timeout",
+    "Timer",
+    "TreeNode",
+    "Unregistered",
+    "Via",
+    "current_process",
+    "dead_letters",
+    "get_state",
+    "get_status",
+    "is_abnormal",
+    "replace_state",
+    "resume",
+    "start",
+    "statistics",
+    "suspend",
+    "trace",
+    "tree",
+]

@@ -35,12 +35,12 @@ class Adoption:
         if supervisor is None or supervisor.reason is not None or supervisor.stopping or supervisor.ending:
             raise NoProcess
         children = supervisor.children
-        adopter = supervisor.behaviour
+        adopter: object = supervisor.behaviour
         if children is None or not isinstance(adopter, Adopter):
             raise TypeError(f"{supervisor.path} is no dynamic supervisor")
         self._adopter = adopter
         adopter.adopted_count += 1
-        process = self._process = Process(supervisor.system, self._name, parent=supervisor)
+        process = self._process = Process(supervisor.system, self._name, parent=supervisor, name=self._name)
         process.task = asyncio.current_task()
         children[process] = adopter.adopted_shutdown
         self._token = enter(process)

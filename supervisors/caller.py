@@ -114,8 +114,8 @@ class Caller(Generic[R]):
         try:
             self._message.abandon(value)
         except Exception as error:  # noqa: BLE001 - a mistake in it must neither crash the actor nor hide a cancellation
-            loop = self._future.get_loop()
-            loop.call_exception_handler({"message": "abandon() of a call failed", "exception": error})
+            message = f"abandon() of {type(self._message).__name__} failed"
+            self._future.get_loop().call_exception_handler({"message": message, "exception": error})
 
 
 class Envelope:

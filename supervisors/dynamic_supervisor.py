@@ -9,6 +9,7 @@ from supervisors.adoption import Adopter
 from supervisors.child import Child
 from supervisors.child_spec import ChildSpec
 from supervisors.exit import ExitReason, interrupt_in
+from supervisors.keeper import ChildKeeper, Due, TryAgain, count, start_failure
 from supervisors.messages import Call, ChildExit, Info
 from supervisors.process import Process
 from supervisors.ref import ActorRef
@@ -24,7 +25,6 @@ from supervisors.requests import (
 from supervisors.restart import Intensity, restarts
 from supervisors.results import AlreadyStarted, Done, Ignored, MaxChildren, NotFound, StartFailed
 from supervisors.returns import NO_REPLY, Stop
-from supervisors.supervisor import ChildKeeper, Due, TryAgain, count, start_failure
 
 
 class DynamicSupervisor(ChildKeeper, Adopter):
@@ -135,7 +135,7 @@ class DynamicSupervisor(ChildKeeper, Adopter):
             if process is not None:
                 self._by_process.pop(process, None)
             await child.stop(self.process)
-            self._children.pop(child, None)
+            self._forget(child)
         elif process is not None:
             process.shutdown(self.adopted_shutdown)
             await process.wait()
@@ -161,14 +161,13 @@ class DynamicSupervisor(ChildKeeper, Adopter):
             return Stop(reason)
         if restarts(child.spec.restart, reason):
             return await self._restart(child)
-        child.state = "stopped"
-        del self._children[child]
+        self._forget(child)
         return None
 
     async def _restart(self, child: Child) -> Stop | None:
         child.state = "restarting"
         if not self._intensity.add(self.now()):
-            del self._children[child]
+            self._forget(child)
             return self._give_up(child, self._intensity)
         delay = self._delay(child)
         if delay > 0:
@@ -187,4 +186,8 @@ class DynamicSupervisor(ChildKeeper, Adopter):
             child.state = "restarting"
             self._post(TryAgain(child))
         else:
-            del self._children[child]
+            self._forget(child)
+
+    def _forget(self, child: Child) -> None:
+        child.state = "stopped"
+        self._children.pop(child, None)

@@ -126,7 +126,10 @@ def crash_report(
 
 
 class LogObserver:
-    """Writes events to a standard logger: crashes and giving up as errors, restarts as warnings, the rest for debugging."""
+    """Writes events to a standard logger: crashes and giving up as errors, restarts as warnings, the rest for debugging.
+
+    Reasons are written out at once: a log record that is kept must not keep a dead actor, which the reason's traceback refers to.
+    """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._logger = logging.getLogger("supervisors") if logger is None else logger
@@ -138,7 +141,7 @@ class LogObserver:
             case CrashReport():
                 log.error(
                     "%s crashed: %s; last message %s; state %s; %d reports left out\n%s",
-                    *(event.process.path, event.reason, event.last_message, dict(event.state), event.suppressed),
+                    *(event.process.path, str(event.reason), event.last_message, dict(event.state), event.suppressed),
                     event.stack,
                 )
             case GaveUp():
@@ -146,8 +149,10 @@ class LogObserver:
                 log.error("%s gives up: %s; limit is %d in %g s", event.supervisor.path, event.id, *limits)
             case Restarting():
                 path = event.supervisor.path
-                log.warning("%s/%s restarts after %s", path, event.id, event.reason)
+                log.warning("%s/%s restarts after %s", path, event.id, str(event.reason))
             case Exited(process, reason):
-                log.log(logging.INFO if is_abnormal(reason) else logging.DEBUG, "%s ended: %s", process.path, reason)
+                log.log(
+                    logging.INFO if is_abnormal(reason) else logging.DEBUG, "%s ended: %s", process.path, str(reason)
+                )
             case Started(process):
                 log.debug("%s started", process.path)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from supervisors.exit import Crashed, ExitReason, NoProc, Normal
 from supervisors.mailbox import Policy
 from supervisors.messages import Call, Info
-from supervisors.process import Monitor, Process
+from supervisors.monitor import Monitor
+from supervisors.process import Process
 from supervisors.receive import Server, TaskServer
 from supervisors.ref import ActorRef, Address
 
@@ -66,7 +67,7 @@ class GenServer(Generic[CastT]):
     def init(self) -> Any:
         """Prepare. The starter waits until this returns; an exception is a failed start, and ``terminate`` does not run."""
 
-    def handle_call(self, message: Call[Any], caller: Any) -> Any:
+    def handle_call(self, message: Call[Any], caller: Any) -> Any:  # noqa: ARG002 - for those that override it
         """Answer a call by returning the reply, or :data:`~supervisors.NO_REPLY` and answer by ``caller`` later."""
         raise TypeError(f"{type(self).__name__} handles no calls: {type(message).__name__}")
 
@@ -165,7 +166,7 @@ class GenServer(Generic[CastT]):
         what takes time and stays able to listen: the task reports by a message.
         """
         me = self.process
-        process = Process(me.system, name or coroutine.__name__, parent=me, name=name)
+        process = Process(me.system, name or getattr(coroutine, "__name__", "task"), parent=me, name=name)
 
         async def main() -> ExitReason:
             await coroutine

@@ -1,148 +1,237 @@
-"""The tree as data, and a look into one actor (OTP's ``sys``).
+"""A look into a running tree (OTP's ``sys``).
 
-:func:`tree` reads plain fields and never waits, not even during a slow start or stop. The others ask the actor itself, in the lane of
-system messages: they are served between two ordinary messages, also of a suspended actor.
+:func:`tree` and :func:`dead_letters` read plain fields and never wait. The others ask the actor itself, in the lane of system messages:
+they are served between two ordinary messages, also by a suspended actor, and before whatever else is queued.
+
+Each takes ``timeout``, seconds until :class:`~supervisors.CallTimeout`, and raises :class:`~supervisors.NoProcess` or
+:class:`~supervisors.ActorExited` as a call does. A process without a mailbox (a :class:`~supervisors.Task`) has nothing to look into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from typing import Any, TypeVar
 
 from attrs import frozen
 
-from supervisors.dynamic_supervisor import DynamicSupervisor
-from supervisors.gen_server import Task
-from supervisors.supervisor import ChildKeeper
+from supervisors.errors import CallTimeout, NoProcess
+from supervisors.events import bounded_repr
+from supervisors.receive import Server, SystemRequest
+from supervisors.ref import Address
+from supervisors.snapshot import TreeNode, dead_letters, tree
 
-if TYPE_CHECKING:
-    from supervisors.child import Child
-    from supervisors.exit import ExitReason
-    from supervisors.process import Process
-    from supervisors.ref import ActorRef
+__all__ = [
+    "Statistics",
+    "Trace",
+    "TraceEvent",
+    "TreeNode",
+    "dead_letters",
+    "get_state",
+    "get_status",
+    "replace_state",
+    "resume",
+    "statistics",
+    "suspend",
+    "trace",
+    "tree",
+]
 
-_ADOPTED_SHOWN = 100
-Kind = Literal["supervisor", "worker", "task"]
+T = TypeVar("T")
 
 
 @frozen(kw_only=True)
-class TreeNode:
-    """One process, or the place of one.
+class Statistics:
+    """What an actor has done since it started: ``messages`` taken from its mailbox; ``high_water``, the most that ever waited."""
 
-    * ``kind`` - ``"supervisor"``, ``"worker"`` (an actor) or ``"task"`` (no mailbox: a :class:`~supervisors.Task`, spawned, adopted).
-    * ``state`` - ``"starting"``, ``"running"``, ``"restarting"``, ``"stopping"``, ``"stopped"``, or ``"unkillable"``: killed, given up,
-      and still running.
-    * ``mailbox`` - ``depth``, ``high_water``, ``drops`` and ``age_seconds`` (how long the oldest message has waited, at least).
-    * ``status`` - what ``status()`` of the behaviour returns.
+    uptime_seconds: float
+    messages: int
+    depth: int
+    high_water: int
+    drops: int
+
+
+@frozen(kw_only=True)
+class TraceEvent:
+    """One message as it is handled: when (loop time), as what (``call``, ``cast``, ``info``), and its ``repr``, cut to a bound."""
+
+    at: float
+    kind: str
+    message: str
+
+
+async def get_state(ref: Address, *, timeout: float | None = 5.0) -> dict[str, Any]:
+    """The attributes of the actor's behaviour, as a copy that is not deep."""
+    return await _ask(ref, _state, timeout)
+
+
+async def replace_state(
+    ref: Address, function: Callable[[dict[str, Any]], Mapping[str, Any]], *, timeout: float | None = 5.0
+) -> dict[str, Any]:
+    """Give the behaviour the attributes that ``function`` makes of the present ones, and return them.
+
+    It runs inside the actor. If it raises, the exception is raised here and the actor keeps its state.
     """
 
-    id: str
-    path: str
-    kind: Kind
-    name: str | None
-    state: str
-    incarnation: int
-    restarts: int
-    strategy: str | None
-    mailbox: dict[str, float]
-    last_exit: str | None
-    status: dict[str, object]
-    children: tuple[TreeNode, ...]
+    def replace(server: Server) -> dict[str, Any]:
+        state = dict(function(_state(server)))
+        attributes = vars(server.behaviour)
+        for name in attributes.keys() - state.keys() - {"process"}:
+            del attributes[name]
+        attributes.update(state)
+        return _state(server)
+
+    return await _ask(ref, replace, timeout)
 
 
-def tree(root: ActorRef) -> TreeNode:
-    """The tree under ``root`` at this moment. A dynamic supervisor shows at most 100 of its adopted tasks; its status counts them."""
-    process = root.process
-    state = "stopped" if process.reason is not None else "stopping" if process.stopping else "running"
-    return _node(process.path.rpartition("/")[2], process, state=state, last_exit=process.reason)
+async def get_status(ref: Address, *, timeout: float | None = 5.0) -> dict[str, Any]:
+    """Who it is, whether it is ``"running"`` or ``"suspended"``, its mailbox and its own ``status()``."""
+
+    def status(server: Server) -> dict[str, Any]:
+        process, box = server.process, server.mailbox
+        return {
+            "path": process.path,
+            "name": process.name,
+            "incarnation": process.incarnation,
+            "behaviour": type(server.behaviour).__name__,
+            "state": "suspended" if box.suspended else "running",
+            "mailbox": {"depth": box.depth, "high_water": box.high_water, "drops": box.drops, "limit": box.limit},
+            "status": dict(server.behaviour.status()),
+        }
+
+    return await _ask(ref, status, timeout)
 
 
-def dead_letters(root: ActorRef) -> Mapping[str, int]:
-    """Messages that reached nobody, by cause: ``noproc``, ``late_reply``, ``mailbox_full``. A view that goes on counting."""
-    return MappingProxyType(root.process.system.dead_letters)
+async def suspend(ref: Address, *, timeout: float | None = 5.0) -> None:
+    """Let ordinary messages queue until :func:`resume`.
+
+    Its supervisor can still stop it, and system messages are still served. A suspended supervisor handles no exits, and catches up.
+    """
+    await _ask(ref, lambda server: _set_suspended(server, to=True), timeout)
 
 
-def _node(
-    id_: str, process: Process, *, state: str = "running", restarts: int = 0, last_exit: ExitReason | None = None
-) -> TreeNode:
-    return TreeNode(
-        id=id_,
-        path=process.path,
-        kind=_kind(process),
-        name=process.name,
-        state=state,
-        incarnation=process.incarnation,
-        restarts=restarts,
-        strategy=getattr(process.behaviour, "strategy", None),
-        mailbox=_mailbox(process),
-        last_exit=None if last_exit is None else str(last_exit),
-        status=_status(process) if process.reason is None else {},
-        children=_children(process) if process.reason is None else _zombies(process.path, process),
-    )
+async def resume(ref: Address, *, timeout: float | None = 5.0) -> None:
+    """Undo :func:`suspend`, however often that was called."""
+    await _ask(ref, lambda server: _set_suspended(server, to=False), timeout)
 
 
-def _kind(process: Process) -> Kind:
-    if isinstance(process.behaviour, ChildKeeper):
-        return "supervisor"
-    return "task" if process.behaviour is None or isinstance(process.behaviour, Task) else "worker"
+async def statistics(ref: Address, *, timeout: float | None = 5.0) -> Statistics:
+    """What it has done since it started."""
+
+    def count(server: Server) -> Statistics:
+        box = server.mailbox
+        return Statistics(
+            uptime_seconds=box.loop.time() - server.since,
+            messages=box.taken,
+            depth=box.depth,
+            high_water=box.high_water,
+            drops=box.drops,
+        )
+
+    return await _ask(ref, count, timeout)
 
 
-def _mailbox(process: Process) -> dict[str, float]:
-    box = process.mailbox
-    if box is None:
-        return {}
-    return {"depth": box.depth, "high_water": box.high_water, "drops": box.drops, "age_seconds": box.age()}
+def trace(ref: Address, *, max_events: int = 100, seconds: float = 5.0) -> Trace:
+    """Follow the messages that an actor handles, from now on, until there were ``max_events`` or ``seconds`` have passed.
+
+    async for event in trace(ref, max_events=10): print(event)
+    events = await trace(ref, seconds=1.0)
+    """
+    return Trace(ref, max_events, seconds)
 
 
-def _status(process: Process) -> dict[str, object]:
-    if process.behaviour is None:
-        return {}
+class Trace:
+    """What :func:`trace` returns. It ends by itself, so a forgotten one costs nothing for long."""
+
+    def __init__(self, ref: Address, max_events: int, seconds: float) -> None:
+        self._ref = ref
+        self._left = max_events
+        self._events: deque[TraceEvent] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._request(lambda server: _add_tracer(server, self._note))
+        self._timer = self._loop.call_later(seconds, self.close)
+        process = ref.resolve()
+        if process is None:
+            self.close()
+        else:
+            process.on_exit(lambda *_: self.close())
+
+    def close(self) -> None:
+        """Follow no longer."""
+        if self._left >= 0:
+            self._left = -1
+            self._timer.cancel()
+            self._request(lambda server: _remove_tracer(server, self._note))
+            self._wake()
+
+    def __aiter__(self) -> AsyncIterator[TraceEvent]:
+        return self
+
+    async def __anext__(self) -> TraceEvent:
+        while not self._events:
+            if self._left < 0:
+                raise StopAsyncIteration
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return self._events.popleft()
+
+    def __await__(self) -> Generator[Any, None, list[TraceEvent]]:
+        return self._collect().__await__()
+
+    async def _collect(self) -> list[TraceEvent]:
+        return [event async for event in self]
+
+    def _note(self, kind: str, message: Any) -> None:
+        if self._left > 0:
+            self._left -= 1
+            self._events.append(TraceEvent(at=self._loop.time(), kind=kind, message=bounded_repr(message)))
+            self._wake()
+        if self._left == 0:
+            self.close()
+
+    def _request(self, function: Callable[[Server], None]) -> None:
+        process = self._ref.resolve()
+        if process is not None and process.reason is None and process.mailbox is not None:
+            process.mailbox.put_system(SystemRequest(function, self._loop.create_future()))
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+async def _ask(ref: Address, function: Callable[[Server], T], timeout: float | None) -> T:
+    process = ref.resolve()
+    if process is None or process.reason is not None or process.mailbox is None:
+        raise NoProcess
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+    process.mailbox.put_system(SystemRequest(function, result))
+    timer = None if timeout is None else loop.call_later(timeout, _expire, result)
     try:
-        return dict(process.behaviour.status())
-    except Exception as error:  # noqa: BLE001 - one that cannot describe itself must not hide the tree
-        return {"error": f"{type(error).__name__}: {error}"}
+        return await result
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
-def _children(process: Process) -> tuple[TreeNode, ...]:
-    behaviour = process.behaviour
-    nodes: list[TreeNode] = []
-    shown: set[Process] = set()
-    if isinstance(behaviour, ChildKeeper):
-        for child in behaviour.children():
-            nodes.append(_child(process, child))
-            if child.process is not None:
-                shown.add(child.process)
-    others = [p for p in process.children or () if p not in shown]
-    limit = _ADOPTED_SHOWN if isinstance(behaviour, DynamicSupervisor) else len(others)
-    nodes += [_node(p.label, p, state="stopping" if p.stopping else "running") for p in others[:limit]]
-    return (*nodes, *_zombies(process.path, process))
+def _expire(result: asyncio.Future[Any]) -> None:
+    if not result.done():
+        result.set_exception(CallTimeout())
 
 
-def _child(parent: Process, child: Child) -> TreeNode:
-    process = child.process
-    if process is not None:
-        state = "stopping" if process.stopping and child.state == "running" else child.state
-        return _node(child.id, process, state=state, restarts=child.restarts, last_exit=child.last_exit)
-    return TreeNode(
-        id=child.id,
-        path=f"{parent.path}/{child.id}",
-        kind="supervisor" if child.spec.type == "supervisor" else "worker",
-        name=child.spec.name,
-        state=child.state,
-        incarnation=child.lives,
-        restarts=child.restarts,
-        strategy=None,
-        mailbox={},
-        last_exit=None if child.last_exit is None else str(child.last_exit),
-        status={},
-        children=(),
-    )
+def _state(server: Server) -> dict[str, Any]:
+    return {name: value for name, value in vars(server.behaviour).items() if name != "process"}
 
 
-def _zombies(path: str, process: Process) -> tuple[TreeNode, ...]:
-    return tuple(
-        _node(zombie.label, zombie, state="unkillable", last_exit=zombie.reason)
-        for zombie in process.system.zombies
-        if zombie.path == f"{path}/{zombie.label}"
-    )
+def _set_suspended(server: Server, *, to: bool) -> None:
+    server.mailbox.suspended = to
+
+
+def _add_tracer(server: Server, tracer: Callable[[str, Any], None]) -> None:
+    server.tracers = (*server.tracers, tracer)
+
+
+def _remove_tracer(server: Server, tracer: Callable[[str, Any], None]) -> None:
+    server.tracers = tuple(one for one in server.tracers if one != tracer)

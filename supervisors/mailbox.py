@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Literal
 
 from supervisors.errors import MailboxFull
@@ -48,6 +49,7 @@ class Mailbox:
         "suspended",
         "system",
         "taken",
+        "thread",
         "waiter",
     )
 
@@ -57,6 +59,7 @@ class Mailbox:
         self.limit = limit
         self.policy: Policy = policy
         self.loop = loop
+        self.thread = get_ident()
         self.messages: deque[Any] = deque()
         self.system: list[Any] = []  # a deque would cost each idle actor half a kilobyte
         self.blocked: dict[Any, tuple[Any, asyncio.Future[None] | None]] | None = None
@@ -107,6 +110,7 @@ class Mailbox:
 
     def put_system(self, message: Any) -> None:
         """Queue ``message`` before all others."""
+        self._check_thread()
         self.system.append(message)
         self.wake()
 
@@ -131,15 +135,22 @@ class Mailbox:
         self.messages.clear()  # in place: the reader holds the very deque
         self.messages.extend(left)
 
+    def _check_thread(self) -> None:
+        if get_ident() != self.thread:
+            raise RuntimeError(
+                "an actor is reached from its own loop only; from elsewhere by loop.call_soon_threadsafe"
+            )
+
     def _append(self, message: Any) -> None:
-        messages = self.messages
+        messages, waiter = self.messages, self.waiter
+        if waiter is not None and get_ident() != self.thread:
+            self._check_thread()  # to wake the reader from another thread would lose it for good
         messages.append(message)
         depth = len(messages)
         self.high_water = max(self.high_water, depth)
         if self._mark <= self.taken:
             self._mark = self.taken + depth
             self._marked_at = self._clock()
-        waiter = self.waiter
         if waiter is not None:
             self.waiter = None
             if not waiter.done():
@@ -181,8 +192,8 @@ class Mailbox:
         if self.blocked:
             self.blocked.pop(sender, None)
 
-    def close(self) -> None:
-        """Empty it for good: nobody will handle what is in it."""
+    def close(self, last: Any) -> None:
+        """Empty it for good: nobody will handle what is in it. ``last`` is for a reader that goes on all the same."""
         blocked, self.blocked = self.blocked or {}, None
         for message, admitted in blocked.values():
             self._lost(message, "noproc")
@@ -192,5 +203,5 @@ class Mailbox:
             if type(message) is not Kept:
                 self._lost(message, "noproc")
         self.messages.clear()
-        self.system.clear()
+        self.system[:] = [last]
         self.kept = 0

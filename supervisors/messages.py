@@ -20,7 +20,8 @@ from attrs import frozen
 
 if TYPE_CHECKING:
     from supervisors.exit import ExitReason
-    from supervisors.process import Monitor, Process
+    from supervisors.monitor import Monitor
+    from supervisors.process import Process
 
 R = TypeVar("R")
 

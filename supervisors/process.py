@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from supervisors.caller import Caller, lost
 from supervisors.child_spec import ShutdownPolicy
 from supervisors.events import Exited, Started, crash_report
-from supervisors.exit import Crashed, ExitReason, Killed, NoProc, Normal, Shutdown, interrupt_in, reason_of
-from supervisors.messages import Down, Exit
+from supervisors.exit import Crashed, ExitReason, Killed, Normal, Shutdown, interrupt_in, reason_of
+from supervisors.messages import Exit
+from supervisors.monitor import Monitor
 from supervisors.results import Ignored, StartFailed
+from supervisors.signals import Doomed, StopRequest
 
 if TYPE_CHECKING:
     from supervisors.gen_server import GenServer
@@ -30,7 +32,7 @@ _CANCELS = 10  # one that swallows so many cancellations is given up
 _CANCEL_SECONDS = 0.2  # between two of them
 _ORPHAN_SECONDS = 5.0  # for a child whose parent is killed, whatever its own policy allows
 
-OnExit = Callable[["Process", ExitReason], None]
+OnExit = Callable[["Process", ExitReason], object]
 Main = Callable[[], Coroutine[Any, Any, ExitReason]]
 
 
@@ -49,48 +51,6 @@ def leave(token: Token[Process | None]) -> None:
     _current.reset(token)
 
 
-class StopRequest:
-    """A system message: stop with ``reason``, after ``terminate``."""
-
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: ExitReason) -> None:
-        self.reason = reason
-
-
-class Monitor:
-    """One watch of one process by an actor, which gets one :class:`Down` for it unless the monitor is dropped before."""
-
-    __slots__ = ("dropped", "process", "watcher")
-
-    def __init__(self, process: Process, watcher: Process) -> None:
-        self.process = process
-        self.watcher = watcher
-        self.dropped = False
-        if process.reason is not None:
-            self.fire(NoProc())
-            return
-        process.monitors[self] = None
-        if watcher.watching is None:
-            watcher.watching = {}
-        watcher.watching[self] = None
-
-    def fire(self, reason: ExitReason) -> None:
-        """The process has ended. The message waits in turn, behind what the process had sent before it ended."""
-        watcher = self.watcher
-        if watcher.watching is not None:
-            watcher.watching.pop(self, None)
-        if watcher.reason is None and watcher.mailbox is not None:
-            watcher.mailbox.put_unbounded(Down(self, self.process, reason))
-
-    def drop(self) -> None:
-        """Tell nothing from now on, not even what is queued already."""
-        self.dropped = True
-        self.process.monitors.pop(self, None)
-        if self.watcher.watching is not None:
-            self.watcher.watching.pop(self, None)
-
-
 class Process:
     """A task with an exit record that is set exactly once.
 
@@ -104,7 +64,6 @@ class Process:
     __slots__ = (
         "__weakref__",
         "_label",
-        "_parent",
         "_releases",
         "_timer",
         "_tries",
@@ -126,6 +85,7 @@ class Process:
         "monitors",
         "name",
         "on_exits",
+        "parent",
         "pid",
         "reason",
         "reported",
@@ -152,7 +112,7 @@ class Process:
         self.system = system
         self.pid = next(system.pids)
         self._label = label
-        self._parent = parent
+        self.parent = parent
         self.name = name
         self.incarnation = incarnation
         self.task: asyncio.Task[None] | None = None
@@ -199,7 +159,7 @@ class Process:
     @property
     def path(self) -> str:
         """Its place in the tree, from the root: ``root/fleet/openai``."""
-        return self.label if self._parent is None else f"{self._parent.path}/{self.label}"
+        return self.label if self.parent is None else f"{self.parent.path}/{self.label}"
 
     @property
     def label(self) -> str:
@@ -219,7 +179,8 @@ class Process:
     async def launch(self, main: Main, context: Context, timeout: float | None) -> Ignored | StartFailed | None:
         """Run it, and return once it has said that it :meth:`begin`s, or has ended without."""
         loop = asyncio.get_running_loop()
-        starting = self.starting = loop.create_future()
+        starting: asyncio.Future[Ignored | StartFailed | None] = loop.create_future()
+        self.starting = starting
         self.run(main, context)
         timer = None if timeout is None else loop.call_later(timeout, self._start_timed_out, timeout)
         try:
@@ -253,8 +214,10 @@ class Process:
                 reason = await main()
             except BaseException as error:
                 reason = self._ended_by(error)
-                if isinstance(error, GeneratorExit) or interrupt_in(reason) is not None:
-                    self._abandon_children()
+                if isinstance(error, GeneratorExit):  # the task is thrown away, with its loop
+                    self.reason = self.reason or reason
+                    raise
+                if interrupt_in(reason) is not None:
                     raise
             else:
                 reason = self.doomed or reason
@@ -264,7 +227,7 @@ class Process:
 
     def _ended_by(self, error: BaseException) -> ExitReason:
         reason = reason_of(error)
-        if interrupt_in(reason) is not None:
+        if interrupt_in(reason) is not None or isinstance(error, GeneratorExit):
             return reason
         if isinstance(reason, Killed):
             return self.doomed or reason
@@ -333,9 +296,9 @@ class Process:
             self.task = None
         for release in self._releases or ():
             release(self)
-        if self._parent is not None and self._parent.children is not None:
-            self._parent.children.pop(self, None)
-        self._let_go()
+        if self.parent is not None and self.parent.children is not None:
+            self.parent.children.pop(self, None)
+        self._let_go(reason)
         callers, self.callers = self.callers, {}
         for caller in callers:
             caller.target_exited(reason)
@@ -344,21 +307,24 @@ class Process:
             self._tell(callback, reason)
         if self.starting is not None and not self.starting.done():
             self.starting.set_result(Ignored() if self.ignored else StartFailed(reason))
-        for other in self.links or ():
+        self._tell_watchers(reason)
+        if self.announced and self.system.observers:
+            self.system.emit(Exited(self, reason))
+
+    def _tell_watchers(self, reason: ExitReason) -> None:
+        links, self.links = self.links or (), None
+        for other in links:
             if other.links is not None:
                 other.links.pop(self, None)
             other.signal(self, reason)
-        monitors, self.monitors, self.links = self.monitors, {}, None
+        monitors, self.monitors = self.monitors, {}
         for monitor in monitors:
             monitor.fire(reason)
         waiters, self.waiters = self.waiters or (), None
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        if self.announced and self.system.observers:
-            self.system.emit(Exited(self, reason))
+            _release(waiter)
 
-    def _let_go(self) -> None:
+    def _let_go(self, reason: ExitReason) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -367,8 +333,11 @@ class Process:
         for monitor in self.watching or ():
             monitor.process.monitors.pop(monitor, None)
         self.timers = self.watching = self.calling = self.attends = None
+        self._abandon_children()  # of one that could not wait for them: adopted, given up, or interrupted
         if self.mailbox is not None:
-            self.mailbox.close()
+            for request in self.mailbox.system:
+                request.fail(reason)
+            self.mailbox.close(Doomed())
 
     def _tell(self, callback: OnExit, reason: ExitReason) -> None:
         try:
@@ -495,6 +464,8 @@ class Process:
 
     def _cancel(self) -> None:
         self._tries = 0
+        if self.mailbox is not None:
+            self.mailbox.system.insert(0, Doomed())
         self._step()
 
     def _step(self) -> None:
@@ -516,7 +487,6 @@ class Process:
     def _give_up(self) -> None:
         self.zombie = True
         self.system.zombies[self] = None
-        self._abandon_children()
         self.exited(self.doomed or Killed())
 
 

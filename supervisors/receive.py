@@ -8,12 +8,13 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from supervisors.caller import Caller, Envelope
-from supervisors.errors import BadReturn
+from supervisors.errors import ActorExited, BadReturn
 from supervisors.exit import Crashed, ExitReason, Normal
 from supervisors.mailbox import Kept, Mailbox
 from supervisors.messages import Down, Info, TimedOut
-from supervisors.process import Process, StopRequest
+from supervisors.process import Process
 from supervisors.returns import NO_REPLY, Continue, Ignore, NoReply, Reply, Stop, Timeout
+from supervisors.signals import StopRequest
 
 if TYPE_CHECKING:
     from supervisors.gen_server import GenServer
@@ -41,6 +42,13 @@ class SystemRequest:
             self.result.set_result(self.function(server))
         except Exception as error:  # noqa: BLE001 - it is the asker's mistake, not the actor's
             self.result.set_exception(error)
+            self.result.exception()  # nobody need be waiting
+
+    def fail(self, reason: ExitReason) -> None:
+        """The process has ended before it read this."""
+        if not self.result.done():
+            self.result.set_exception(ActorExited(reason))
+            self.result.exception()  # nobody need be waiting
 
 
 class Server:
@@ -125,16 +133,15 @@ class Server:
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
-    async def _receive(self) -> ExitReason:  # noqa: C901, PLR0912 - the hot path of every actor: one flat loop
+    async def _receive(self) -> ExitReason:  # noqa: C901, PLR0912, PLR0915 - the hot path of every actor: one flat loop
         mailbox, behaviour = self.mailbox, self.behaviour
         system, messages, create_future = mailbox.system, mailbox.messages, mailbox.loop.create_future
         skip_stale = behaviour.skip_stale
         turn = 0
         while True:
             if system:
-                if (request := system.pop(0)).__class__ is StopRequest:
-                    return self._stopped(request)
-                request.run(self)
+                if (stop := self._serve(system.pop(0))) is not None:
+                    return stop.reason
                 continue
             if not messages or mailbox.suspended:
                 if not self._timed_out or mailbox.suspended:
@@ -178,7 +185,8 @@ class Server:
                     mailbox.kept -= 1
                     message = message.message
                     if type(message) is StopRequest:
-                        return self._stopped(message)
+                        self.process.stopping = True
+                        return message.reason
                     if type(message) is Down and message.monitor.dropped:
                         continue
                 self._message = message
@@ -215,7 +223,16 @@ class Server:
 
     async def _react(self, callback: str, result: Any) -> Stop | None:
         """Do what a callback returned; a :class:`Stop` is for the loop."""
+        steps = 0
         while type(result) is Continue:
+            steps += 1
+            if (
+                steps % _TURN == 0
+            ):  # a chain of them is work in pieces, and must neither starve others nor be unstoppable
+                await asyncio.sleep(0)
+                while self.mailbox.system:
+                    if (stop := self._serve(self.mailbox.system.pop(0))) is not None:
+                        return stop
             callback = "handle_continue"
             result = self.behaviour.handle_continue(result.term)
             if type(result) is CoroutineType:
@@ -229,10 +246,13 @@ class Server:
             return result
         raise BadReturn(callback, result)
 
-    def _stopped(self, request: StopRequest) -> ExitReason:
-        self._message = None
-        self.process.stopping = True
-        return request.reason
+    def _serve(self, request: Any) -> Stop | None:
+        """Serve a system message; a :class:`Stop` is for the loop."""
+        if type(request) is StopRequest:
+            self.process.stopping = True
+            return Stop(request.reason)
+        request.run(self)
+        return None
 
     def _skip(self, caller: Caller[Any]) -> None:
         self.mailbox.drops += 1

@@ -13,8 +13,9 @@ from supervisors.errors import ActorExited, CallTimeout, CircularCall, NoProcess
 from supervisors.exit import ExitReason, NoProc, Normal
 from supervisors.mailbox import Mailbox
 from supervisors.messages import Call, Info
-from supervisors.process import Process, StopRequest, current_process
+from supervisors.process import Process, current_process
 from supervisors.requests import SupervisorRequests
+from supervisors.signals import StopRequest
 
 if TYPE_CHECKING:
     from supervisors.registry import Registry
