@@ -67,7 +67,7 @@ class GenServer(Generic[CastT]):
     def init(self) -> Any:
         """Prepare. The starter waits until this returns; an exception is a failed start, and ``terminate`` does not run."""
 
-    def handle_call(self, message: Call[Any], caller: Any) -> Any:  # noqa: ARG002 - for those that override it
+    def handle_call(self, message: Call[Any], caller: Any) -> Any:
         """Answer a call by returning the reply, or :data:`~supervisors.NO_REPLY` and answer by ``caller`` later."""
         raise TypeError(f"{type(self).__name__} handles no calls: {type(message).__name__}")
 

@@ -51,7 +51,7 @@ class ChildKeeper(GenServer[Any]):
         """Stop all of them, in the order of this kind of supervisor. May be called again when it was cut short."""
         raise NotImplementedError
 
-    async def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002 - whatever ends it, children are shut down
+    async def terminate(self, reason: ExitReason) -> None:
         """Stop the children."""
         await self.stop_children()
 

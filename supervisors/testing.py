@@ -167,15 +167,26 @@ class leak_check:  # noqa: N801 - used as a function
 
     def __enter__(self) -> None:
         self._tasks = _tasks()
-        self._processes = {process for process in _objects()[0] if _lives(process)}
+        self._processes: set[Process] = set()
+        self._froze = gc.get_freeze_count() == 0
+        if (
+            self._froze
+        ):  # the outermost: what is there already is not looked at, so that the look is as quick as the block is small
+            gc.freeze()
+        else:
+            self._processes.update(process for process in _objects()[0] if _lives(process))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None and self._left():
-            gc.collect()  # what nobody refers to is no leak
-            if left := self._left():
-                raise AssertionError("left behind: " + "; ".join(left))
+        try:
+            if error is None and self._left():
+                gc.collect()  # what nobody refers to is no leak
+                if left := self._left():
+                    raise AssertionError("left behind: " + "; ".join(left))
+        finally:
+            if self._froze:
+                gc.unfreeze()
 
     async def __aenter__(self) -> None:
         self.__enter__()

@@ -22,7 +22,7 @@ from runestone.telemetry.events import (
 from runestone.telemetry.process import cpu_seconds, open_descriptors, resident_bytes
 from runestone.telemetry.series import EscapingFormatter, Family
 from supervisors import Event as TreeEvent
-from supervisors import RestartingEvent
+from supervisors.events import Restarting as RestartingEvent
 
 _SECONDS: Final = tuple(0.01 * 2**n for n in range(14))  # OpenTelemetry's: 0.01 to 81.92
 _STATES: Final = ("closed", "open", "half_open")

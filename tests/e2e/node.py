@@ -140,7 +140,7 @@ class Gateway:
 
     def descriptors(self) -> int:
         """Open file descriptors of the process."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         """Signal it and wait for its end."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import hypercorn.protocol
 import pytest
 from hypercorn.asyncio import serve
 from starlette.responses import PlainTextResponse
@@ -45,7 +46,7 @@ async def server(keep_alive_seconds: float) -> AsyncIterator[tuple[int, ServerCo
             await over.wait()
             settings.close_idle()
 
-        task = asyncio.create_task(serve(hello, settings, shutdown_trigger=until_over))  # type: ignore[arg-type]
+        task = asyncio.create_task(serve(hello, settings, shutdown_trigger=until_over))
         yield listener.getsockname()[1], settings, task
         over.set()
         async with asyncio.timeout(5):
@@ -136,8 +137,6 @@ async def test_requests_in_one_packet_are_all_answered() -> None:
 
 
 def test_hypercorn_takes_the_class_where_it_is_put() -> None:
-    import hypercorn.protocol
-
     http11.install()
 
-    assert hypercorn.protocol.H11Protocol is http11.Http11
+    assert vars(hypercorn.protocol)["H11Protocol"] is http11.Http11

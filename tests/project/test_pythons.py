@@ -19,7 +19,7 @@ def works(version: str) -> bool:
     if command is None:
         return False
     asked = subprocess.run(
-        [command, "-c", "import sys; print(sys.implementation.name)"], capture_output=True, text=True
+        [command, "-c", "import sys; print(sys.implementation.name)"], capture_output=True, text=True, check=False
     )
     return asked.returncode == 0 and asked.stdout.strip() == "cpython"
 

@@ -179,8 +179,8 @@ def test_no_key_and_no_url_survives_in_a_message(message: str) -> None:
     failure = CODEC.failure(500, {}, orjson.dumps({"error": {"message": message}}), now_epoch=0)
     for secret in ("sk-proj", "abcdef123456", "http", "key=secret"):
         assert secret not in failure.message
-    for secret in (b"sk-proj", b"abcdef123456"):
-        assert secret not in (failure.body or b"")
+    for key in (b"sk-proj", b"abcdef123456"):
+        assert key not in (failure.body or b"")
 
 
 def test_headers_pass_by_name_and_by_value() -> None:

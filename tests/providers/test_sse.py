@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -115,7 +116,7 @@ def test_the_limit_falls_at_the_same_event_in_any_split(data: bytes, limit: int,
     cuts = sorted(draw.draw(st.lists(st.integers(min_value=0, max_value=len(data)), max_size=5)))
     bounds = [0, *cuts, len(data)]
     whole, too_large = events([data], limit)
-    split, split_too_large = events((data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)), limit)
+    split, split_too_large = events((data[a:b] for a, b in pairwise(bounds)), limit)
     assert split == whole
     assert split_too_large == too_large
 
