@@ -31,8 +31,14 @@ def failure_of(error: Exception) -> Failure:
             kind, message = "invalid_answer", "the answer is not HTTP"
         case aiohttp.InvalidURL():
             message = "the base URL is no address"
+        case aiohttp.ClientConnectorError(
+            os_error=ConnectionResetError(errno=None)
+        ):  # the loop's own, once it was connected
+            kind, message = "tls", "the connection was lost in the TLS handshake"
         case aiohttp.ClientConnectorError():
             message = f"the connection failed: {_reason(error)}"
+        case _:
+            pass
     return Failure(kind=kind, message=message)
 
 

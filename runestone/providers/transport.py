@@ -152,7 +152,7 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             protocol = connection.protocol
             if protocol is None or protocol.transport is None:
-                raise aiohttp.ServerDisconnectedError
+                raise aiohttp.ServerDisconnectedError  # noqa: TRY301 - the same end as that of a connection that closes later
             protocol.set_response_params(
                 read_until_eof=True,
                 auto_decompress=False,

@@ -23,7 +23,7 @@ _RECORDED: Final = 1000
 _READ: Final = 65536
 _BACKLOG: Final = 4096
 _HIDDEN: Final = frozenset({"authorization", "x-api-key"})
-_WIRES: Final = {"/v1/chat/completions": OpenAI, "/v1/messages": Anthropic}
+_WIRES: Final[dict[str, type[OpenAI | Anthropic]]] = {"/v1/chat/completions": OpenAI, "/v1/messages": Anthropic}
 
 
 class _Gone(Exception):
@@ -181,8 +181,8 @@ class _Connection:
         if path.startswith("/_simulated"):
             await self._control(request.method, path, body)
         elif path == "/v1/models":
-            data = [{"id": "gpt-4o-mini", "object": "model", "created": 1_760_000_000, "owned_by": "simulated"}]
-            await self._json(200, {"object": "list", "data": data})
+            model = {"id": "gpt-4o-mini", "object": "model", "created": 1_760_000_000, "owned_by": "simulated"}
+            await self._json(200, {"object": "list", "data": [model]})
         elif path in _WIRES and request.method == b"POST":
             headers = {k.decode(): _shown(k.decode(), v.decode("latin-1")) for k, v in request.headers}
             try:

@@ -137,6 +137,8 @@ class AnthropicStream:
                 block = self._blocks.get(_index(event))
                 if block is not None:
                     block.signature += str(delta.get("signature") or "")
+            case _:
+                pass
 
     def _block_stop(self, event: Mapping[str, Any]) -> None:
         block = self._blocks.pop(_index(event), None)

@@ -55,9 +55,9 @@ class OpenAIStream:
             return self._after()
         block = self._blocks.feed(data)
         if not block:
-            piece = Piece(b"", False, self._finished)
+            piece = Piece(finished=self._finished)
         elif self._content and not self._finished and len(block) < EVENT_BYTES and _needs_no_look(block):
-            piece = Piece(block, True)
+            piece = Piece(block, content=True)
         else:
             piece = self._look(block)
         if self._blocks.overflow and not self._over:
@@ -68,7 +68,7 @@ class OpenAIStream:
         """An event without its blank line is discarded, as the standard says."""
         if self._over:
             return self._after()
-        piece = Piece(b"", False, self._finished)
+        piece = Piece(finished=self._finished)
         if self._finished:
             piece.data = DONE
             self._end(piece)
@@ -77,7 +77,7 @@ class OpenAIStream:
         return piece
 
     def _look(self, block: bytes) -> Piece:
-        piece = Piece(b"", False, self._finished)
+        piece = Piece(finished=self._finished)
         out: list[bytes] = []
         for text in block.split(b"\n\n"):
             if not text:
@@ -144,7 +144,7 @@ class OpenAIStream:
 
     def _after(self) -> Piece:
         failure = self._over if isinstance(self._over, Failure) else None
-        return Piece(b"", False, self._finished, failure is None, failure)
+        return Piece(finished=self._finished, ended=failure is None, failure=failure)
 
 
 _TOO_LARGE: Final = Failure(kind="too_large", message="an event of the stream is larger than a megabyte")
