@@ -13,7 +13,6 @@ from supervisors.child_spec import ChildSpec
 from supervisors.errors import AlreadyRegistered
 from supervisors.exit import Crashed, ExitReason
 from supervisors.gen_server import GenServer
-from supervisors.messages import ChildExit
 from supervisors.process import Process
 from supervisors.receive import Server, TaskServer
 from supervisors.ref import ActorRef
@@ -91,9 +90,7 @@ class Child:
             parent.attends = None
         if outcome is not None:
             return outcome
-        mailbox = parent.mailbox
-        assert mailbox is not None
-        process.on_exit(lambda ended, why: mailbox.put_unbounded(ChildExit(ended, why)))
+        process.report_exit()
         return ActorRef(process)
 
     async def stop(self, parent: Process) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from threading import get_ident
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from supervisors.errors import MailboxFull
+
+if TYPE_CHECKING:
+    from supervisors.process import Process
 
 Cause = Literal["noproc", "late_reply", "mailbox_full"]
 Policy = Literal["reject", "drop_new", "drop_old", "block"]
@@ -30,14 +32,14 @@ class Mailbox:
     * ``messages`` are handled in their turn. Those that came by :meth:`put_unbounded` are :class:`Kept` and do not count.
     * ``blocked`` are messages of senders that wait for room, under the policy ``block``.
 
-    What it drops, and what is left in it at the end, goes to ``lost`` with the cause.
+    What it drops, and what is left in it at the end, goes to ``lose`` of its owner, with the cause.
     """
 
     __slots__ = (
         "_clock",
-        "_lost",
         "_mark",
         "_marked_at",
+        "_owner",
         "blocked",
         "drops",
         "high_water",
@@ -53,9 +55,7 @@ class Mailbox:
         "waiter",
     )
 
-    def __init__(
-        self, limit: int, policy: Policy, loop: asyncio.AbstractEventLoop, lost: Callable[[Any, Cause], None]
-    ) -> None:
+    def __init__(self, limit: int, policy: Policy, loop: asyncio.AbstractEventLoop, owner: Process) -> None:
         self.limit = limit
         self.policy: Policy = policy
         self.loop = loop
@@ -69,7 +69,7 @@ class Mailbox:
         self.taken = 0
         self.drops = 0
         self.high_water = 0
-        self._lost = lost
+        self._owner = owner
         self._clock = loop.time
         self._mark = 0  # the number, counted from the first message, of the one whose age is known; 0: none
         self._marked_at = 0.0
@@ -126,15 +126,6 @@ class Mailbox:
         """For how long the oldest message has waited, at least."""
         return self._clock() - self._marked_at if self.messages and self._mark > self.taken else 0.0
 
-    def flush(self, unwanted: Callable[[Any], bool]) -> None:
-        """Take out what is :class:`Kept` and ``unwanted``."""
-        left = [m for m in self.messages if not (type(m) is Kept and unwanted(m.message))]
-        gone = len(self.messages) - len(left)
-        self.kept -= gone
-        self.taken += gone
-        self.messages.clear()  # in place: the reader holds the very deque
-        self.messages.extend(left)
-
     def _check_thread(self) -> None:
         if get_ident() != self.thread:
             raise RuntimeError(
@@ -158,7 +149,7 @@ class Mailbox:
 
     def _drop(self, message: Any) -> None:
         self.drops += 1
-        self._lost(message, "mailbox_full")
+        self._owner.lose(message, "mailbox_full")
 
     def _drop_old(self) -> None:
         for index, message in enumerate(self.messages):
@@ -196,12 +187,12 @@ class Mailbox:
         """Empty it for good: nobody will handle what is in it. ``last`` is for a reader that goes on all the same."""
         blocked, self.blocked = self.blocked or {}, None
         for message, admitted in blocked.values():
-            self._lost(message, "noproc")
+            self._owner.lose(message, "noproc")
             if admitted is not None and not admitted.done():
                 admitted.set_result(None)
         for message in self.messages:
             if type(message) is not Kept:
-                self._lost(message, "noproc")
+                self._owner.lose(message, "noproc")
         self.messages.clear()
         self.system[:] = [last]
         self.kept = 0

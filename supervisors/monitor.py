@@ -23,6 +23,8 @@ class Monitor:
         if process.reason is not None:
             self.fire(NoProc())
             return
+        if process.monitors is None:
+            process.monitors = {}
         process.monitors[self] = None
         if watcher.watching is None:
             watcher.watching = {}
@@ -39,6 +41,11 @@ class Monitor:
     def drop(self) -> None:
         """Tell nothing from now on, not even what is queued already."""
         self.dropped = True
-        self.process.monitors.pop(self, None)
+        self.leave()
         if self.watcher.watching is not None:
             self.watcher.watching.pop(self, None)
+
+    def leave(self) -> None:
+        """The process knows it no more."""
+        if self.process.monitors is not None:
+            self.process.monitors.pop(self, None)

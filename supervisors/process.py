@@ -17,7 +17,7 @@ from supervisors.caller import Caller, lost
 from supervisors.child_spec import ShutdownPolicy
 from supervisors.events import Exited, Started, crash_report
 from supervisors.exit import Crashed, ExitReason, Killed, Normal, Shutdown, interrupt_in, reason_of
-from supervisors.messages import Exit
+from supervisors.messages import ChildExit, Exit
 from supervisors.monitor import Monitor
 from supervisors.results import Ignored, StartFailed
 from supervisors.signals import Doomed, StopRequest
@@ -61,44 +61,40 @@ class Process:
     * ``zombie`` - it was killed, swallowed every cancellation and still runs. The tree goes on without it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_label",
-        "_releases",
-        "_timer",
-        "_tries",
-        "announced",
-        "attends",
-        "behaviour",
-        "callers",
-        "calling",
-        "children",
-        "closing",
-        "doomed",
-        "ending",
-        "ignored",
-        "incarnation",
-        "interrupt",
-        "killed",
-        "links",
-        "mailbox",
-        "monitors",
-        "name",
-        "on_exits",
-        "parent",
-        "pid",
-        "reason",
-        "reported",
-        "started",
-        "starting",
-        "stopping",
-        "system",
-        "task",
-        "timers",
-        "waiters",
-        "watching",
-        "zombie",
-    )
+    # Most processes need few of these, and one is made for each request: so they are defaults of the class, set when they differ.
+
+    task: asyncio.Task[None] | None = None
+    reason: ExitReason | None = None
+    behaviour: GenServer[Any] | None = None
+    mailbox: Mailbox | None = None
+    zombie: bool = False
+    # How it starts.
+    starting: asyncio.Future[Ignored | StartFailed | None] | None = None
+    started: bool = False
+    ignored: bool = False
+    announced: bool = False  # the observers know of it
+    reports_exit: bool = False  # its parent is a supervisor that waits for its exit
+    # How it is about to end.
+    doomed: ExitReason | None = None  # the reason it must end with
+    killed: bool = False  # by a kill, which nothing may hold up
+    interrupt: BaseException | None = None  # a crash from elsewhere, as if its handler had raised
+    stopping: bool = False  # asked to stop
+    ending: bool = False  # terminate runs, or has run
+    closing: bool = False  # its own code is over
+    reported: BaseException | None = None  # the crash that observers were told of
+    # Who depends on it, and on whom it does.
+    children: dict[Process, ShutdownPolicy] | None = None  # what it has started or adopted, and how that is stopped
+    monitors: dict[Monitor, None] | None = None
+    watching: dict[Monitor, None] | None = None
+    links: dict[Process, None] | None = None
+    timers: set[asyncio.TimerHandle] | None = None
+    calling: Caller[Any] | None = None  # kept where circular calls are looked for
+    attends: Process | None = None  # the child that a supervisor starts or stops
+    _on_exits: list[OnExit] | None = None
+    _releases: list[Callable[[Process], None]] | None = None
+    _waiters: dict[asyncio.Future[None], None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _tries: int = 0
 
     def __init__(
         self,
@@ -115,38 +111,7 @@ class Process:
         self.parent = parent
         self.name = name
         self.incarnation = incarnation
-        self.task: asyncio.Task[None] | None = None
-        self.reason: ExitReason | None = None
-        self.behaviour: GenServer[Any] | None = None
-        self.mailbox: Mailbox | None = None
-        self.zombie = False
-        # How it is about to end.
-        self.doomed: ExitReason | None = None  # the reason it must end with
-        self.killed = False  # by a kill, which nothing may hold up
-        self.interrupt: BaseException | None = None  # a crash from elsewhere, as if its handler had raised
-        self.stopping = False  # asked to stop
-        self.ending = False  # terminate runs, or has run
-        self.closing = False  # its own code is over
-        self.reported: BaseException | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._tries = 0
-        # How it starts.
-        self.starting: asyncio.Future[Ignored | StartFailed | None] | None = None
-        self.started = False
-        self.ignored = False
-        self.announced = False
-        # Who depends on it, and on whom it does. Made when first needed: most processes have few of these.
-        self.monitors: dict[Monitor, None] = {}
         self.callers: dict[Caller[Any], None] = {}
-        self._releases: list[Callable[[Process], None]] | None = None
-        self.on_exits: list[OnExit] | None = None
-        self.waiters: dict[asyncio.Future[None], None] | None = None
-        self.watching: dict[Monitor, None] | None = None
-        self.links: dict[Process, None] | None = None
-        self.children: dict[Process, ShutdownPolicy] | None = None
-        self.timers: set[asyncio.TimerHandle] | None = None
-        self.calling: Caller[Any] | None = None
-        self.attends: Process | None = None
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.path}#{self.incarnation} {'alive' if self.reason is None else self.reason}>"
@@ -186,6 +151,8 @@ class Process:
         try:
             return await starting
         finally:
+            if self.started:
+                self.starting = None
             if timer is not None:
                 timer.cancel()
 
@@ -287,29 +254,62 @@ class Process:
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
-    def exited(self, reason: ExitReason) -> None:
+    def exited(self, reason: ExitReason) -> None:  # noqa: C901 - one list, in its order; cheap where nothing is to do
         """Set the exit record and settle everything that depends on it. Only the first call counts."""
         if self.reason is not None:
             return
         self.reason = reason
         if not self.zombie:
             self.task = None
-        for release in self._releases or ():
-            release(self)
-        if self.parent is not None and self.parent.children is not None:
-            self.parent.children.pop(self, None)
+        if self._releases is not None:
+            for release in self._releases:
+                release(self)
+        parent = self.parent
+        if parent is not None and parent.children is not None:
+            parent.children.pop(self, None)
         self._let_go(reason)
+        if self.callers:
+            self._fail_callers(reason)
+        if self._on_exits is not None:
+            self._run_callbacks(reason)
+        if self.starting is not None and not self.starting.done():
+            self.starting.set_result(Ignored() if self.ignored else StartFailed(reason))
+        if self.reports_exit:
+            self._post_exit(reason)
+        if self.links is not None or self.monitors is not None or self._waiters is not None:
+            self._tell_watchers(reason)
+        if self.announced and self.system.observers:
+            self.system.emit(Exited(self, reason))
+
+    def _let_go(self, reason: ExitReason) -> None:
+        """End what it holds itself."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.timers is not None:
+            for timer in self.timers:
+                timer.cancel()
+            self.timers = None
+        if self.watching is not None:
+            for monitor in self.watching:
+                monitor.leave()
+            self.watching = None
+        if self.children:
+            self._abandon_children()  # of one that could not wait for them: adopted, given up, or interrupted
+        if self.mailbox is not None:
+            for request in self.mailbox.system:
+                request.fail(reason)
+            self.mailbox.close(Doomed())
+
+    def _fail_callers(self, reason: ExitReason) -> None:
         callers, self.callers = self.callers, {}
         for caller in callers:
             caller.target_exited(reason)
-        callbacks, self.on_exits = self.on_exits or (), None
+
+    def _run_callbacks(self, reason: ExitReason) -> None:
+        callbacks, self._on_exits = self._on_exits or (), None
         for callback in callbacks:
             self._tell(callback, reason)
-        if self.starting is not None and not self.starting.done():
-            self.starting.set_result(Ignored() if self.ignored else StartFailed(reason))
-        self._tell_watchers(reason)
-        if self.announced and self.system.observers:
-            self.system.emit(Exited(self, reason))
 
     def _tell_watchers(self, reason: ExitReason) -> None:
         links, self.links = self.links or (), None
@@ -317,27 +317,12 @@ class Process:
             if other.links is not None:
                 other.links.pop(self, None)
             other.signal(self, reason)
-        monitors, self.monitors = self.monitors, {}
+        monitors, self.monitors = self.monitors or (), None
         for monitor in monitors:
             monitor.fire(reason)
-        waiters, self.waiters = self.waiters or (), None
+        waiters, self._waiters = self._waiters or (), None
         for waiter in waiters:
             _release(waiter)
-
-    def _let_go(self, reason: ExitReason) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for timer in self.timers or ():
-            timer.cancel()
-        for monitor in self.watching or ():
-            monitor.process.monitors.pop(monitor, None)
-        self.timers = self.watching = self.calling = self.attends = None
-        self._abandon_children()  # of one that could not wait for them: adopted, given up, or interrupted
-        if self.mailbox is not None:
-            for request in self.mailbox.system:
-                request.fail(reason)
-            self.mailbox.close(Doomed())
 
     def _tell(self, callback: OnExit, reason: ExitReason) -> None:
         try:
@@ -356,14 +341,25 @@ class Process:
             self._releases = []
         self._releases.append(release)
 
+    def report_exit(self) -> None:
+        """Post a :class:`ChildExit` to its parent when it ends; at once if it has."""
+        self.reports_exit = True
+        if self.reason is not None:
+            self._post_exit(self.reason)
+
+    def _post_exit(self, reason: ExitReason) -> None:
+        parent = self.parent
+        if parent is not None and parent.reason is None and parent.mailbox is not None:
+            parent.mailbox.put_unbounded(ChildExit(self, reason))
+
     def on_exit(self, callback: OnExit) -> None:
         """Call ``callback(process, reason)`` when it ends (at once if it has), before links and monitors are told."""
         if self.reason is not None:
             self._tell(callback, self.reason)
-        elif self.on_exits is None:
-            self.on_exits = [callback]
+        elif self._on_exits is None:
+            self._on_exits = [callback]
         else:
-            self.on_exits.append(callback)
+            self._on_exits.append(callback)
 
     async def wait(self) -> ExitReason:
         """Return its exit reason once it has ended."""
@@ -381,15 +377,15 @@ class Process:
             return
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        if self.waiters is None:
-            self.waiters = {}
-        self.waiters[waiter] = None
+        if self._waiters is None:
+            self._waiters = {}
+        self._waiters[waiter] = None
         timer = None if seconds is None else loop.call_later(seconds, _release, waiter)
         try:
             await waiter
         finally:
-            if self.waiters is not None:
-                self.waiters.pop(waiter, None)
+            if self._waiters is not None:
+                self._waiters.pop(waiter, None)
             if timer is not None:
                 timer.cancel()
 

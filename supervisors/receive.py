@@ -60,7 +60,7 @@ class Server:
         self.process = process
         self.behaviour = behaviour
         loop = asyncio.get_running_loop()
-        self.mailbox = Mailbox(behaviour.mailbox_limit, behaviour.mailbox_policy, loop, process.lose)
+        self.mailbox = Mailbox(behaviour.mailbox_limit, behaviour.mailbox_policy, loop, process)
         self.since = loop.time()
         self.tracers: tuple[Tracer, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
@@ -135,7 +135,7 @@ class Server:
 
     async def _receive(self) -> ExitReason:  # noqa: C901, PLR0912, PLR0915 - the hot path of every actor: one flat loop
         mailbox, behaviour = self.mailbox, self.behaviour
-        system, messages, create_future = mailbox.system, mailbox.messages, mailbox.loop.create_future
+        system, messages, loop = mailbox.system, mailbox.messages, mailbox.loop
         skip_stale = behaviour.skip_stale
         turn = 0
         while True:
@@ -147,7 +147,7 @@ class Server:
                 if not self._timed_out or mailbox.suspended:
                     self._message = None
                     turn = 0
-                    waiter = mailbox.waiter = create_future()
+                    waiter = mailbox.waiter = loop.create_future()
                     await waiter
                     continue
                 message: Any = TimedOut()

@@ -13,7 +13,6 @@ from supervisors.dynamic_supervisor import DynamicSupervisor
 from supervisors.errors import ActorExited, NoProcess, StartError
 from supervisors.exit import Crashed, ExitReason, Shutdown
 from supervisors.gen_server import Task
-from supervisors.messages import ChildExit
 from supervisors.process import Process, current_process
 from supervisors.ref import Address
 from supervisors.results import MaxChildren
@@ -158,10 +157,8 @@ class TaskSupervisor(DynamicSupervisor):
         self._by_process[process] = child
         assert me.children is not None
         me.children[process] = _SHUTDOWN_SECONDS
-        mailbox = me.mailbox
-        assert mailbox is not None
         process.on_exit(handle.ended)
-        process.on_exit(lambda ended, reason: mailbox.put_unbounded(ChildExit(ended, reason)))
+        process.report_exit()
         process.run(child.spec.start().server(process).run)
 
 

@@ -201,7 +201,7 @@ class leak_check:  # noqa: N801 - used as a function
         processes, registries = _objects()
         left = [repr(process) for process in processes if _lives(process) and process not in self._processes]
         left += [repr(task) for task in _tasks() - self._tasks]
-        left += [f"monitor of {p!r}" for p in processes for m in p.monitors if m.watcher.reason is not None]
+        left += [f"monitor of {p!r}" for p in processes for m in p.monitors or () if m.watcher.reason is not None]
         left += [f"name {n!r}" for registry in registries for n, ref in registry.names().items() if not ref.alive]
         return left
 
