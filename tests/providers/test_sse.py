@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runestone.providers.sse import Event, Events, parse
+from runestone.providers.sse import EVENT_BYTES, Blocks, Event, Events, parse
 
 CORPUS = {
     "lf": b"data: a\n\ndata: b\n\n",
@@ -32,6 +31,12 @@ CORPUS = {
     "unknown fields": b"foo: bar\nfoo\ndata: a\n\n",
     "blank lines": b"\n\n\n\ndata: a\n\n\n\n\ndata: b\n\n",
     "unterminated": b"data: a\n\ndata: b\n",
+    "an error's dialects": b'data: {"error":{}}\n\nevent: error\ndata: {"type":"error","error":{}}\n\n',
+    "done twice, and more": b"data: [DONE]\n\ndata: [DONE]\n\ndata: x\n\n",
+    "a bom in the middle": b"data: a\n\n\xef\xbb\xbfdata: b\n\n",
+    "half a bom": b"\xef\xbbdata: a\n\ndata: b\n\n",
+    "spaces in blank lines": b"data: a\n \ndata: b\n\n",
+    "keys in capitals": b"Data: a\n\nDATA: b\n\n data: c\n\n",
     "nul": b"data: a\x00b\n\n",
     "invalid utf-8": b"data: \xff\xfe\n\n",
 }
@@ -134,17 +139,97 @@ def test_a_line_without_end_is_noticed_before_it_is_kept_for_long() -> None:
     assert fed == 1100
 
 
+class Counted(Blocks):
+    """Counts the bytes that are copied to look for an event's end."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.work = 0
+
+    def _cut(self, data: bytes) -> bytes:
+        self.work += len(data) + sum(map(len, self._parts))
+        return super()._cut(data)
+
+    def _keep(self, data: bytes) -> bytes:
+        self.work += len(data)
+        return super()._keep(data)
+
+
 @pytest.mark.parametrize(
     ("piece", "count"),
-    [(b"a", 1_000_000), (b"\n", 1_000_000), (b"\na", 500_000), (b"data: x\n\n", 200_000), (b"a" * 10_000, 1_000)],
-    ids=["bytes without end", "blank lines", "lines without end", "events", "one line of 10 MB"],
+    [
+        (b"a", 200_000),
+        (b"\n", 1_000_000),
+        (b"\r\n", 100_000),
+        (b"\na", 100_000),
+        (b"a\n", 100_000),
+        (b"data: x\n\n", 50_000),
+        (b"a\n\na", 50_000),
+        (b"a" * 10_000, 1_000),
+    ],
+    ids=[
+        "bytes without end",
+        "a million blank lines",
+        "crlf",
+        "starts of lines",
+        "ends of lines",
+        "events",
+        "halves of events",
+        "one line of 10 MB",
+    ],
 )
-def test_time_is_linear(piece: bytes, count: int) -> None:
-    parser = Events(limit=100_000_000)
-    start = time.process_time()
+def test_every_byte_is_touched_a_bounded_number_of_times(piece: bytes, count: int) -> None:
+    blocks = Counted(limit=100_000_000)
+
     for _ in range(count):
-        parser.feed(piece)
-    assert time.process_time() - start < 5  # quadratic would be minutes
+        blocks.feed(piece)
+
+    assert blocks.work <= 4 * len(piece) * count
+
+
+@pytest.mark.parametrize("size", [1, 9, 4096])
+def test_what_is_kept_between_reads_never_outgrows_the_limit_and_one_read(size: int) -> None:
+    parser = Events(limit=10_000)
+    kept = 0
+
+    while not parser.overflow:
+        parser.feed(b"x" * size)
+        kept = max(kept, parser._blocks._size)
+
+    assert kept <= 10_000 + size
+
+
+def test_a_line_of_ten_megabytes_is_refused_in_one_read_and_in_many() -> None:
+    line = b"data: " + b"x" * 10_000_000 + b"\n\n"
+
+    assert events([line], EVENT_BYTES) == ([], True)
+    assert events((line[i : i + 65536] for i in range(0, len(line), 65536)), EVENT_BYTES) == ([], True)
+
+
+def test_a_million_empty_events_are_none() -> None:
+    assert events([b"\n\n" * 1_000_000]) == ([], False)
+
+
+def test_many_events_in_one_read_may_be_larger_than_the_limit_of_one() -> None:
+    found, too_large = events([b"data: x\n\n" * 1000], limit=100)
+
+    assert (len(found), too_large) == (1000, False)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"", b"ping", b"error"]), st.binary(max_size=20))))
+def test_what_was_written_as_events_is_read_back(written: list[tuple[bytes, bytes]]) -> None:
+    wanted = [Event(name, data.replace(b"\r", b"\n")) for name, data in written]
+
+    stream = b"".join(
+        (b"event: " + e.name + b"\n" if e.name else b"")
+        + b"".join(b"data: " + line + b"\n" for line in e.data.split(b"\n"))
+        + b"\n"
+        for e in wanted
+    )
+
+    assert events([stream]) == (wanted, False)
 
 
 def test_a_block_of_comments_is_no_event() -> None:
