@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runestone.domain.chat import ChatRequest, Usage
@@ -88,15 +90,15 @@ STREAMS = {
 }
 
 
-def decoder(n: int | None = None) -> StreamDecoder:
+def decoder(n: object = None) -> StreamDecoder:
     body = {"model": "m", "n": n}
     chat = ChatRequest(request_id="r", wire="openai", model="m", stream=True, body=body, raw=b"{}")
     return codec_for("openai").stream(chat, created=1)
 
 
-def run(pieces: Iterable[bytes]) -> tuple[Piece, Usage | None]:
+def run(pieces: Iterable[bytes], n: object = None) -> tuple[Piece, Usage | None]:
     """All pieces as one, up to the end of the stream."""
-    stream = decoder()
+    stream = decoder(n)
     total = Piece()
     for data in pieces:
         piece = stream.feed(data)
@@ -108,6 +110,7 @@ def run(pieces: Iterable[bytes]) -> tuple[Piece, Usage | None]:
 
 
 def add(total: Piece, piece: Piece) -> None:
+    assert piece.finished or not total.finished
     total.data += piece.data
     total.content |= piece.content
     total.finished, total.ended, total.failure = piece.finished, piece.ended, piece.failure
@@ -136,7 +139,7 @@ def test_any_split_gives_the_same_answer(name: str, draw: st.DataObject) -> None
 )
 def test_a_whole_stream_passes_as_it_came_with_the_standard_line_ends(name: str) -> None:
     answer, usage = run([STREAMS[name]])
-    assert answer == Piece(WHOLE, True, True, True)
+    assert answer == Piece(WHOLE, content=True, finished=True, ended=True)
     assert usage == Usage(input_tokens=3, output_tokens=2)
 
 
@@ -236,6 +239,29 @@ def test_with_several_choices_the_last_one_finishes_the_stream() -> None:
     assert stream.feed(chunk(finish="stop", index=1)).finished
 
 
+@pytest.mark.parametrize("end", [DONE, b""], ids=["done", "closed"])
+def test_a_choice_that_has_not_finished_makes_the_stream_a_truncation(end: bytes) -> None:
+    answer, _ = run([text("a") + chunk({"content": "b"}, index=1) + STOP + end], n=2)
+    assert answer.failure is not None
+    assert answer.failure.kind == "truncated"
+
+
+def test_a_server_that_gives_one_choice_where_two_were_asked_for_ends_its_stream_with_done() -> None:
+    answer, _ = run([text("a") + text("b") + STOP + DONE], n=2)
+    assert answer == Piece(text("a") + text("b") + STOP + DONE, content=True, finished=True, ended=True)
+
+
+def test_without_done_nobody_knows_whether_the_other_choice_would_have_come() -> None:
+    answer, _ = run([text("a") + STOP], n=2)
+    assert answer.failure is not None
+    assert answer.failure.kind == "truncated"
+
+
+@pytest.mark.parametrize("n", [None, 0, -1, 1, True, "2", 2.0, [], {}])
+def test_an_odd_n_counts_as_one(n: object) -> None:
+    assert run([WHOLE], n)[0].ended
+
+
 def test_nothing_is_looked_at_after_the_end() -> None:
     stream = decoder()
     stream.feed(text("a") + STOP + DONE)
@@ -263,3 +289,124 @@ def test_an_event_of_more_than_a_megabyte_is_refused(first: bytes, size: int) ->
 def test_many_events_in_one_read_may_be_larger_than_the_limit_of_one() -> None:
     data = text("a") + text("x" * 1000) * 2000
     assert decoder().feed(data).data == data
+
+
+def test_after_the_first_content_what_looks_like_an_event_is_passed_on_unread() -> None:
+    odd = b"data: {not json, but nobody reads it}\n\n"
+    assert run([text("a") + odd + STOP + DONE])[0].data == text("a") + odd + STOP + DONE
+
+
+def test_a_failure_comes_with_what_was_whole_before_it_and_with_the_usage_so_far() -> None:
+    counted = chunk({"content": "a"}, usage={"prompt_tokens": 1, "completion_tokens": 1})
+    answer, usage = run([counted + ERROR + text("b")])
+    assert answer.data == counted
+    assert usage == Usage(input_tokens=1, output_tokens=1)
+
+
+def test_the_last_usage_counts() -> None:
+    first = chunk({"content": "a"}, usage={"prompt_tokens": 1, "completion_tokens": 1})
+    assert run([first + text("b") + STOP + USAGE + DONE])[1] == Usage(input_tokens=3, output_tokens=2)
+
+
+# -- against a decoder that reads everything ---------------------------------------------------------------------------
+
+CONTENT = ("content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning", "audio")
+
+
+def naive(data: bytes, n: int) -> tuple[bytes, bool, bool, bool, str | None, tuple[int, int] | None]:
+    """The whole stream, event by event, with nothing taken for granted."""
+    out, content, usage = b"", False, None
+    finished, seen = set[int](), set[int]()
+    for block in re.split(rb"\n\n", data)[:-1]:
+        lines = [line.partition(b":") for line in block.split(b"\n")]
+        body = b"\n".join(value.removeprefix(b" ") for key, _, value in lines if key == b"data")
+        named_error = any(key == b"event" and value.strip() == b"error" for key, _, value in lines)
+        if not body or body.startswith(b":"):
+            continue
+        whole = len(finished) >= n
+        if body == b"[DONE]":
+            if whole or (seen and seen <= finished):
+                return out + DONE, content, True, True, None, usage
+            return out, content, whole, False, "truncated", usage
+        event = json.loads(body)
+        if event.get("error") is not None or named_error:
+            return out, content, whole, False, "error_event", usage
+        if isinstance(event.get("usage"), dict):
+            usage = event["usage"].get("prompt_tokens", 0), event["usage"].get("completion_tokens", 0)
+        for choice in event.get("choices", []):
+            seen.add(choice["index"])
+            content = content or any(choice["delta"].get(name) for name in CONTENT)
+            if choice["finish_reason"] is not None:
+                finished.add(choice["index"])
+        out += b"data: " + body.replace(b"\n", b" ") + b"\n\n"
+    if len(finished) >= n:
+        return out + DONE, content, True, True, None, usage
+    return out, content, False, False, "truncated", usage
+
+
+TRAPS = st.sampled_from(
+    [
+        *("", "error", '"error":', '{"error": {"message": "m"}}', '"finish_reason":"stop"', "finish_reason", "usage"),
+        *('"usage": {}', "[DONE]", "data: [DONE]\n\n", "}\n\ndata: {", "\u2028", "\x85", "\\", "null"),
+        *('\\"finish_reason\\": 1',),
+    ]
+)
+WORDS = st.one_of(TRAPS, st.text(max_size=12))
+DELTAS = st.one_of(
+    st.builds(
+        lambda name, value: {name: value},
+        st.sampled_from(["content", "content", "refusal", "reasoning_content"]),
+        WORDS,
+    ),
+    st.builds(lambda t: {"tool_calls": [{"index": 0, "function": {"arguments": t}}]}, WORDS),
+    st.builds(lambda name, t: {name: t}, TRAPS, WORDS),
+    st.sampled_from([{}, {"role": "assistant", "content": ""}, {"content": None}, {"content": "error"}]),
+)
+COUNTS = st.integers(min_value=0, max_value=9)
+USAGES = st.builds(lambda a, b: {"prompt_tokens": a, "completion_tokens": b}, COUNTS, COUNTS)
+
+
+@st.composite
+def chunks(draw: st.DrawFn) -> bytes:
+    """One event as some server writes it."""
+    choice = {"index": draw(st.integers(0, 1)), "delta": draw(DELTAS)}
+    choice["finish_reason"] = draw(st.sampled_from([None] * 24 + ["stop", "null"]))
+    value: dict[str, Any] = {"id": draw(WORDS), "choices": [dict(draw(st.permutations(sorted(choice.items()))))]}
+    if draw(st.integers(0, 5)) == 0:
+        value["choices"] = draw(st.sampled_from([[], value["choices"] * 2]))
+    if draw(st.integers(0, 3)) == 0:
+        value["usage"] = draw(st.one_of(st.none(), USAGES))
+    if draw(st.integers(0, 9)) == 0:
+        value["error"] = draw(st.sampled_from([None, None, None, {"message": "m"}, "m", {}]))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" , ", " :\t")]))
+    text_ = json.dumps(value, ensure_ascii=draw(st.booleans()), separators=separators)
+    indented = json.dumps(value, indent=1).replace("\n", "\ndata: ")
+    return draw(
+        st.sampled_from(
+            [f"data: {text_}\n\n"] * 4
+            + [
+                *[f"data:{text_}\n\n"] * 2,
+                f"id: 1\ndata: {text_}\n\n",
+                f"event: x\ndata: {text_}\n\n",
+                f": c\ndata: {text_}\n\n",
+            ]
+            + [f"data: {indented}\n\n", f"event: error\ndata: {text_}\n\n"]
+        )
+    ).encode()
+
+
+OTHERS = st.sampled_from([b": c\n\n", b"data: : c\n\n", b"\n\n", b"data:\n\n", DONE, STOP, STOP + DONE])
+EVENTS = st.one_of(*[chunks()] * 9, OTHERS)
+
+
+@settings(max_examples=300)
+@given(st.lists(EVENTS, max_size=10), st.sampled_from([1, 1, 1, 2]), st.data())
+def test_the_fast_path_gives_what_a_decoder_gives_that_reads_every_event(
+    sent: list[bytes], n: int, draw: st.DataObject
+) -> None:
+    data = text("a") + b"".join(sent)
+    cuts = sorted({len(text("a")), *draw.draw(st.lists(st.integers(0, len(data)), max_size=6))})
+    answer, usage = run((data[a:b] for a, b in pairwise([0, *cuts, len(data)])), n)
+    kind = None if answer.failure is None else answer.failure.kind
+    counts = None if usage is None else (usage.input_tokens, usage.output_tokens)
+    assert (answer.data, answer.content, answer.finished, answer.ended, kind, counts) == naive(data, n)

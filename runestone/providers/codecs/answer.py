@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import define, field, frozen
 
@@ -28,6 +28,9 @@ class Unsupported:
 
     field: str
     message: str
+
+
+TOO_DEEP: Final = Unsupported(field="messages", message="The request is nested too deeply.")  # to be written again
 
 
 @frozen(kw_only=True)

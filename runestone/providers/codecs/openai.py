@@ -10,7 +10,7 @@ import orjson
 from runestone.domain.chat import ChatRequest
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.domain.secret import Secret
-from runestone.providers.codecs.answer import Completion, StreamDecoder, UpstreamRequest
+from runestone.providers.codecs.answer import TOO_DEEP, Completion, StreamDecoder, Unsupported, UpstreamRequest
 from runestone.providers.codecs.errors import failure_of_answer, failure_of_event
 from runestone.providers.codecs.openai_stream import OpenAIStream
 from runestone.providers.codecs.openai_usage import usage_of
@@ -23,7 +23,7 @@ class OpenAICodec:
 
     def request(
         self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
-    ) -> UpstreamRequest:
+    ) -> UpstreamRequest | Unsupported:
         """The client's own body, byte for byte unless the model has another name upstream."""
         headers = {
             "content-type": "application/json",
@@ -36,7 +36,10 @@ class OpenAICodec:
                 headers[name] = chat.headers[name]
         for name, value in extra_headers.items():
             headers[name.lower()] = value
-        body = chat.raw if model == chat.model else orjson.dumps({**chat.body, "model": model})
+        try:
+            body = chat.raw if model == chat.model else orjson.dumps({**chat.body, "model": model})
+        except orjson.JSONEncodeError:
+            return TOO_DEEP
         return UpstreamRequest(path="/chat/completions", headers=tuple(headers.items()), body=body)
 
     def completion(self, chat: ChatRequest, body: bytes, *, created: int) -> Completion:
@@ -64,7 +67,7 @@ class OpenAICodec:
         """A decoder that passes events on."""
         del created
         choices = chat.body.get("n")
-        return OpenAIStream(choices=choices if isinstance(choices, int) and choices > 1 else 1)
+        return OpenAIStream(choices=max(choices, 1) if isinstance(choices, int) else 1)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, *, now_epoch: float) -> Failure:
         """The table of the wire."""

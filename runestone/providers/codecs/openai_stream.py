@@ -36,15 +36,20 @@ _CONTENT: Final = (
 
 
 class OpenAIStream:
-    """The state of one stream. ``choices`` is the request's ``n``: the stream is whole when each of them has finished."""
+    """The state of one stream. ``choices`` is the request's ``n``: the stream is whole when each of them has finished.
 
-    __slots__ = ("_blocks", "_choices", "_content", "_finished", "_finished_choices", "_over", "usage")
+    A server may give fewer than were asked for. Then its ``[DONE]`` ends the stream, if all that came have finished; to know them,
+    every event of several choices is looked at.
+    """
+
+    __slots__ = ("_blocks", "_choices", "_content", "_finished", "_finished_choices", "_over", "_seen_choices", "usage")
 
     def __init__(self, *, choices: int = 1) -> None:
         self.usage: Usage | None = None
         self._blocks = Blocks()
         self._choices = choices
         self._finished_choices: set[int] = set()
+        self._seen_choices: set[int] = set()
         self._content = False
         self._finished = False
         self._over: Failure | bool = False  # how it ended
@@ -56,13 +61,17 @@ class OpenAIStream:
         block = self._blocks.feed(data)
         if not block:
             piece = Piece(finished=self._finished)
-        elif self._content and not self._finished and len(block) < EVENT_BYTES and _needs_no_look(block):
+        elif self._may_pass and len(block) < EVENT_BYTES and _needs_no_look(block):
             piece = Piece(block, content=True)
         else:
             piece = self._look(block)
         if self._blocks.overflow and not self._over:
             self._fail(piece, _TOO_LARGE)
         return piece
+
+    @property
+    def _may_pass(self) -> bool:
+        return self._content and not self._finished and self._choices == 1
 
     def eof(self) -> Piece:
         """An event without its blank line is discarded, as the standard says."""
@@ -84,7 +93,7 @@ class OpenAIStream:
                 continue
             if len(text) >= EVENT_BYTES:
                 self._fail(piece, _TOO_LARGE)
-            elif self._content and not self._finished and _needs_no_look(whole := text + b"\n\n"):
+            elif self._may_pass and _needs_no_look(whole := text + b"\n\n"):
                 out.append(whole)
                 piece.content = True
             else:
@@ -124,13 +133,16 @@ class OpenAIStream:
             delta = choice.get("delta")
             if isinstance(delta, dict) and any(delta.get(name) for name in _CONTENT):
                 self._content = piece.content = True
+            index = choice.get("index")
+            index = index if isinstance(index, int) else 0
+            self._seen_choices.add(index)
             if choice.get("finish_reason") is not None:
-                index = choice.get("index")
-                self._finished_choices.add(index if isinstance(index, int) else 0)
+                self._finished_choices.add(index)
                 self._finished = piece.finished = len(self._finished_choices) >= self._choices
 
     def _done(self, piece: Piece, out: list[bytes]) -> None:
-        if self._finished:
+        if self._finished or (self._seen_choices and self._seen_choices <= self._finished_choices):
+            self._finished = piece.finished = True
             out.append(DONE)
             self._end(piece)
         else:
