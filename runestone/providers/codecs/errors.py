@@ -16,13 +16,16 @@ from runestone.domain.failure import Failure, FailureKind
 from runestone.resilience.retry import retry_after_seconds
 
 _MESSAGE_CHARACTERS: Final = 2000
-_KEYS: Final = re.compile(r"\bsk-[\w*.-]{4,}|(?i:\bbearer\s+)[\w*.~+/=-]{4,}")
-_KEYS_IN_BYTES: Final = re.compile(_KEYS.pattern.encode())
-_URLS: Final = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
+_KEYS: Final = re.compile(
+    r"\b(?:sk-|gsk_|xai-|pplx-|nvapi-|AIza)[\w*.-]{4,}|(?i:\bbearer\s+|\bx-api-key\W{1,4})[\w*.~+/=-]{4,}"
+)
+_URLS: Final = re.compile(r"\b[a-z][a-z0-9+.-]{0,20}://[^\s\"'<>]+", re.IGNORECASE)
+_SECRETS_IN_BYTES: Final = re.compile(rb"%s|(?i:%s)" % (_KEYS.pattern.encode(), _URLS.pattern.encode()))
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]+")
 _HEADERS: Final = re.compile(r"retry-after(?:-ms)?|x-ratelimit-[a-z0-9-]+|anthropic-ratelimit-[a-z0-9-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
-_SPENT: Final = re.compile(r"insufficient_quota|billing|spend_limit|credit balance is too low")
+_SPENT: Final = re.compile(r"insufficient_quota|billing|spend_limit")
+_NO_CREDIT: Final = "credit balance is too low"  # an ordinary 400 but for its words
 _LIMITED: Final = re.compile(r"rate_?limit|too_many_requests|\b429\b")
 _BUSY: Final = re.compile(r"overloaded|engine_overloaded|\b529\b")
 
@@ -62,7 +65,8 @@ class ErrorWords:
 
 def failure_of_answer(status: int, headers: Mapping[str, str], body: bytes, *, now_epoch: float) -> Failure:
     """What an HTTP answer other than 200 stands for."""
-    error = _error_in(body)
+    answer = _object(body)
+    error = answer.get("error")
     words = error_words(error) if error is not None else ErrorWords()
     return Failure(
         kind=_kind_of_status(status, words),
@@ -78,7 +82,7 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: bytes, *, n
             for name, value in headers.items()
             if _HEADERS.fullmatch(name) and _HEADER_VALUE.fullmatch(value)
         ),
-        body=_KEYS_IN_BYTES.sub(b"***", body) if error is not None else None,
+        body=_passed_on(body, answer) if error is not None else None,
     )
 
 
@@ -112,9 +116,7 @@ def error_words(error: object) -> ErrorWords:
 
 def _kind_of_status(status: int, words: ErrorWords) -> FailureKind:
     kind = _STATUSES.get(status)
-    if status == 429 and _SPENT.search(words.hints):
-        return "quota_exceeded"
-    if status == 400 and words.message and _SPENT.search(words.message.lower()):
+    if status in (400, 429) and (_SPENT.search(words.hints) or _NO_CREDIT in (words.message or "").lower()):
         return "quota_exceeded"
     if kind is not None:
         return kind
@@ -133,12 +135,33 @@ def _kind_of_event(words: ErrorWords) -> FailureKind:
     return "error_event"
 
 
-def _error_in(body: bytes) -> object:
+def _object(body: bytes) -> dict[str, Any]:
     try:
         answer: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _passed_on(body: bytes, answer: dict[str, Any]) -> bytes | None:
+    """The error body for a client of the same wire: byte for byte, unless it holds a key or a URL."""
+    try:
+        cleaned = _without_secrets(answer)
+        return body if cleaned == answer and not _SECRETS_IN_BYTES.search(body) else orjson.dumps(cleaned)
+    except (RecursionError, orjson.JSONEncodeError):
         return None
-    return answer.get("error") if isinstance(answer, dict) else None
+
+
+def _without_secrets(value: Any) -> Any:
+    match value:
+        case str():
+            return _scrubbed(value)
+        case dict():
+            return {name: _without_secrets(item) for name, item in value.items()}
+        case list():
+            return [_without_secrets(item) for item in value]
+        case _:
+            return value
 
 
 def _clean(text: object) -> str | None:
@@ -146,5 +169,8 @@ def _clean(text: object) -> str | None:
         return str(text)
     if not isinstance(text, str) or not text:
         return None
-    text = _CONTROLS.sub(" ", text)[:_MESSAGE_CHARACTERS]
+    return _scrubbed(_CONTROLS.sub(" ", text)[:_MESSAGE_CHARACTERS])
+
+
+def _scrubbed(text: str) -> str:
     return _URLS.sub("[url]", _KEYS.sub("***", text))
