@@ -10,7 +10,7 @@ import pytest
 from runestone.domain.chat import ChatRequest, Usage
 from runestone.domain.failure import FailureKind, UpstreamError
 from runestone.domain.secret import Secret
-from runestone.providers.codecs import UpstreamRequest, codec_for
+from runestone.providers.codecs import Unsupported, UpstreamRequest, codec_for
 
 CODEC = codec_for("openai")
 RAW = b'{ "model": "gpt-4o", "messages": [{"role":"user","content":"caf\\u00e9"}], "x_unknown": 1.50 }'
@@ -36,6 +36,14 @@ def test_a_request_for_the_same_model_is_forwarded_byte_for_byte() -> None:
 
 def test_another_model_changes_the_model_and_nothing_else() -> None:
     assert orjson.loads(request("gpt-4o-mini").body) == {**orjson.loads(RAW), "model": "gpt-4o-mini"}
+
+
+def test_a_renamed_request_that_is_nested_too_deeply_is_refused_and_as_it_came_it_passes() -> None:
+    raw = b'{"model":"gpt-4o","messages":[{"role":"user","content":' + b"[" * 300 + b"]" * 300 + b"}]}"
+    renamed = CODEC.request(chat(raw=raw), model="other", api_key=Secret("k"), extra_headers={})
+    assert isinstance(renamed, Unsupported)
+    assert "deeply" in renamed.message
+    assert request(raw=raw).body == raw
 
 
 def test_the_head_carries_our_key_and_only_listed_headers_of_the_client() -> None:
@@ -201,3 +209,15 @@ def test_headers_pass_by_name_and_by_value() -> None:
     }
     assert failure.retry_after_seconds == 7
     assert failure.should_retry is False
+
+
+def test_there_is_no_codec_for_an_unknown_kind() -> None:
+    with pytest.raises(LookupError):
+        codec_for("unheard-of")
+
+
+def test_an_answer_of_several_choices_passes_whole() -> None:
+    choice = {"message": {"role": "assistant", "content": "a"}, "finish_reason": None}
+    body = orjson.dumps({"choices": [{"index": 1, **choice}, {"index": 0, **choice}], "error": None})
+    answer = CODEC.completion(chat(), body, created=1)
+    assert (answer.body, answer.finish_reason, answer.usage) == (body, None, None)

@@ -11,7 +11,7 @@ from attrs import evolve
 from runestone.domain.chat import ChatRequest
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.domain.secret import Secret
-from runestone.providers.codecs.answer import Completion, StreamDecoder, Unsupported, UpstreamRequest
+from runestone.providers.codecs.answer import TOO_DEEP, Completion, StreamDecoder, Unsupported, UpstreamRequest
 from runestone.providers.codecs.anthropic_answer import completion_of
 from runestone.providers.codecs.anthropic_request import translate
 from runestone.providers.codecs.anthropic_stream import AnthropicStream
@@ -33,6 +33,10 @@ class AnthropicCodec:
             body, dropped = translate(chat.body, model=model)
         except Refused as refused:
             return Unsupported(field=refused.field, message=refused.message)
+        try:
+            data = orjson.dumps(body)
+        except orjson.JSONEncodeError:
+            return TOO_DEEP
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream" if chat.stream else "application/json",
@@ -42,9 +46,7 @@ class AnthropicCodec:
         }
         for name, value in extra_headers.items():
             headers[name.lower()] = value
-        return UpstreamRequest(
-            path="/messages", headers=tuple(headers.items()), body=orjson.dumps(body), dropped=tuple(dropped)
-        )
+        return UpstreamRequest(path="/messages", headers=tuple(headers.items()), body=data, dropped=tuple(dropped))
 
     def completion(self, chat: ChatRequest, body: bytes, *, created: int) -> Completion:
         """A message as a chat completion."""
@@ -59,7 +61,10 @@ class AnthropicCodec:
             raise UpstreamError(failure_of_event(answer["error"]))
         if not isinstance(answer.get("content"), list):
             raise UpstreamError(_invalid("the answer has no content"))
-        return completion_of(answer, created=created)
+        try:
+            return completion_of(answer, created=created)
+        except orjson.JSONEncodeError:
+            raise UpstreamError(_invalid("the answer is nested too deeply")) from None
 
     def stream(self, chat: ChatRequest, *, created: int) -> StreamDecoder:
         """A decoder that turns events into chunks."""

@@ -14,10 +14,14 @@ from runestone.providers.codecs.refusal import Refused
 Block = dict[str, Any]
 
 _IMAGES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_TTLS: Final = {"30m": "1h", "12h": "1h", "24h": "1h"}  # the longest one here
 
 
-def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
-    """The system blocks and the turns. Roles alternate: neighbours of the same role are one turn. Raises :class:`Refused`."""
+def conversation(messages: object, *, mid_system: bool) -> tuple[list[Block], list[dict[str, Any]]]:
+    """The system blocks and the turns: neighbours of the same role are one turn. Raises :class:`Refused`.
+
+    Instructions that come later stay where they are if ``mid_system``, else they join the first ones: never lost, never another's words.
+    """
     if not isinstance(messages, list) or not messages:
         raise Refused("messages", "messages must be a list with at least one message.")
     system: list[Block] = []
@@ -27,7 +31,7 @@ def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
         if not isinstance(message, Mapping):
             raise Refused(where, f"{where} must be an object.")
         role, blocks = _message(message, where)
-        if role == "system":
+        if role == "system" and not (mid_system and turns and not _awaits_results(turns[-1])):
             system += blocks
         elif blocks and turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
@@ -41,6 +45,11 @@ def conversation(messages: object) -> tuple[list[Block], list[dict[str, Any]]]:
     for turn in turns:
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")  # results come first in their turn
     return system, turns
+
+
+def _awaits_results(turn: Mapping[str, Any]) -> bool:
+    """Results must follow their calls at once: nothing may come between."""
+    return any(block["type"] == "tool_use" for block in turn["content"])
 
 
 def _message(message: Mapping[str, Any], where: str) -> tuple[str, list[Block]]:
@@ -111,12 +120,21 @@ def _parts(content: object, where: str, allowed: tuple[str, ...]) -> list[Block]
         block = _part(part, kind, place)
         if block is None:
             continue
-        if isinstance(part.get("cache_control"), Mapping):
-            block["cache_control"] = part["cache_control"]
-        elif part.get("prompt_cache_breakpoint"):
-            block["cache_control"] = {"type": "ephemeral"}
+        if (cache := cache_control(part)) is not None:
+            block["cache_control"] = cache
         blocks.append(block)
     return blocks
+
+
+def cache_control(part: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The mark behind which the provider may cache, in either wire's words."""
+    mark = part.get("cache_control") or part.get("prompt_cache_breakpoint")
+    if not mark:
+        return None
+    ttl = mark.get("ttl") if isinstance(mark, Mapping) else None
+    if not isinstance(ttl, str):
+        return {"type": "ephemeral"}
+    return {"type": "ephemeral", "ttl": _TTLS.get(ttl, ttl)}
 
 
 def _part(part: Mapping[str, Any], kind: str, place: str) -> Block | None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from runestone.providers.codecs.anthropic_messages import conversation
+from runestone.providers.codecs.anthropic_schema import strict
 from runestone.providers.codecs.anthropic_tools import tools_of
 from runestone.providers.codecs.claude import Capabilities, capabilities
 from runestone.providers.codecs.refusal import Refused
 
 _MAX_TOKENS: Final = 4096
 _BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 8192, "xhigh": 16384, "max": 16384}
-_EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "max": "max"}
+_EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _TIERS: Final = {"auto": "auto", "default": "standard_only", "priority": "auto", "fast": "auto"}
 _JSON_ONLY: Final = "Answer with one JSON object and nothing else."
 
@@ -43,9 +46,9 @@ def translate(body: Mapping[str, Any], *, model: str) -> tuple[dict[str, Any], l
         for name, value in body.items()
         if name not in _KNOWN and value is not None and value not in _DEFAULTS.get(name, ())
     ]
-    system, turns = conversation(body.get("messages"))
+    system, turns = conversation(body.get("messages"), mid_system=able.mid_system)
     out: dict[str, Any] = {"model": model, "max_tokens": _max_tokens(body), "messages": turns}
-    out |= tools_of(body)
+    out |= tools_of(body, forced=able.forced_tools)
     out |= _thinking(body, out, able, dropped)
     out |= _sampling(body, able, dropped, thinking="thinking" in out)
     out |= _output(body, out, able, system, dropped)
@@ -69,6 +72,12 @@ def _refuse_what_changes_the_answer(body: Mapping[str, Any]) -> None:
     for name in ("functions", "function_call"):
         if body.get(name):
             raise Refused(name, f"This provider takes tools, not the older functions: replace {name}.")
+    moderation = body.get("moderation")
+    policy = moderation.get("policy") if isinstance(moderation, Mapping) else None
+    if isinstance(policy, Mapping) and any(
+        isinstance(p, Mapping) and p.get("mode") == "block" for p in policy.values()
+    ):
+        raise Refused("moderation", "This provider blocks nothing by a policy of yours: leave moderation.policy out.")
 
 
 def _max_tokens(body: Mapping[str, Any]) -> int:
@@ -106,15 +115,13 @@ def _thinking(
     effort = body.get("reasoning_effort")
     if effort in (None, "none"):
         return {}
-    if effort not in _EFFORTS:
+    if not isinstance(effort, str) or effort not in _EFFORTS:
         raise Refused("reasoning_effort", f"reasoning_effort must be one of none, {', '.join(_EFFORTS)}.")
     forced = out.get("tool_choice", {}).get("type") in ("any", "tool")
     if not forced and not _unsigned_tool_use(out["messages"]):
         if able.adaptive:
-            return {
-                "thinking": {"type": "adaptive", "display": "summarized"},
-                "output_config": {"effort": _EFFORTS[effort]},
-            }
+            level = "max" if effort == "xhigh" and not able.xhigh else _EFFORTS[effort]
+            return {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": level}}
         if able.budgets and out["max_tokens"] > _BUDGETS["minimal"]:
             return {"thinking": {"type": "enabled", "budget_tokens": min(_BUDGETS[effort], out["max_tokens"] - 1)}}
     dropped.append("reasoning_effort")
@@ -151,25 +158,10 @@ def _output(
     if not able.schemas:
         raise Refused("response_format", "This model takes no JSON schema: choose a newer one.")
     try:
-        closed = _closed(schema["schema"])
-    except RecursionError:
+        closed = strict(schema["schema"])
+    except (RecursionError, orjson.JSONEncodeError):
         raise Refused("response_format", "The schema of response_format is nested too deeply.") from None
     return {"output_config": {**out.get("output_config", {}), "format": {"type": "json_schema", "schema": closed}}}
-
-
-def _closed(schema: Any) -> Any:
-    """The schema with every object closed, which this provider demands."""
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    out = {
-        key: _closed(value) if key not in ("enum", "const", "default", "required") else value
-        for key, value in schema.items()
-    }
-    if schema.get("type") == "object":
-        out["additionalProperties"] = False
-    return out
 
 
 def _rest(body: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
@@ -182,10 +174,10 @@ def _rest(body: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
         if kept := [item for item in stops if item.strip()]:
             out["stop_sequences"] = kept
     user = body.get("safety_identifier") or body.get("user")
-    if user is not None:
+    if user:
         out["metadata"] = {"user_id": str(user)}
     tier = body.get("service_tier")
-    if tier in _TIERS:
+    if isinstance(tier, str) and tier in _TIERS:
         out["service_tier"] = _TIERS[tier]
     elif tier is not None:
         dropped.append("service_tier")

@@ -6,14 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from runestone.providers.codecs.anthropic_messages import cache_control
 from runestone.providers.codecs.refusal import Refused
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NO_PARAMETERS: Final = {"type": "object", "properties": {}}
 
 
-def tools_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """``tools`` and ``tool_choice``; nothing without tools. Raises :class:`Refused`."""
+def tools_of(body: Mapping[str, Any], *, forced: bool) -> dict[str, Any]:
+    """``tools`` and ``tool_choice``; nothing without tools. ``forced``: the model can be made to call one. Raises :class:`Refused`."""
     given = body.get("tools")
     if not given:
         return {}
@@ -25,6 +26,8 @@ def tools_of(body: Mapping[str, Any]) -> dict[str, Any]:
         tools, choice = _allowed(tools, choice)
     out: dict[str, Any] = {"tools": tools}
     chosen = _choice(choice)
+    if chosen is not None and chosen["type"] in ("any", "tool") and not forced:
+        raise Refused("tool_choice", "This model cannot be made to call a tool: set tool_choice to auto.")
     if body.get("parallel_tool_calls") is False and (chosen is None or chosen["type"] != "none"):
         chosen = {**(chosen or {"type": "auto"}), "disable_parallel_tool_use": True}
     if chosen is not None:
@@ -44,8 +47,7 @@ def _tool(tool: object, where: str) -> dict[str, Any]:
         out["description"] = function["description"]
     if isinstance(function.get("strict"), bool):
         out["strict"] = function["strict"]
-    cache = tool.get("cache_control") or function.get("cache_control")
-    if isinstance(cache, Mapping):
+    if (cache := cache_control(tool) or cache_control(function)) is not None:
         out["cache_control"] = cache
     return out
 
