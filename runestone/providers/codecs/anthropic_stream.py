@@ -13,12 +13,13 @@ from runestone.domain.failure import Failure
 from runestone.providers.codecs.answer import Piece
 from runestone.providers.codecs.anthropic_answer import finish_of, id_of, openai_usage, refusal_of, usage_of
 from runestone.providers.codecs.errors import failure_of_event
-from runestone.providers.sse import Events
+from runestone.providers.sse import Event, Events
 
 _DONE: Final = b"data: [DONE]\n\n"
 _TOO_LARGE: Final = Failure(kind="too_large", message="an event of the stream is larger than a megabyte")
 _TRUNCATED: Final = Failure(kind="truncated", message="the stream ended without a stop reason")
 _GARBAGE: Final = Failure(kind="invalid_answer", message="an event of the stream is not a JSON object")
+_TOO_DEEP: Final = Failure(kind="invalid_answer", message="an event of the stream is nested too deeply")
 
 
 @define
@@ -49,7 +50,7 @@ class AnthropicStream:
         self._before, self._after = self._frame({})
         self._out: list[bytes] = []
         self._content = False
-        self._handlers: dict[object, Callable[[Mapping[str, Any]], None]] = {
+        self._handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "message_start": self._message_start,
             "content_block_start": self._block_start,
             "content_block_delta": self._block_delta,
@@ -64,7 +65,7 @@ class AnthropicStream:
         if self._over:
             return self._piece()
         for event in self._events.feed(data):
-            self._read(event.data)
+            self._read(event)
             if self._over:
                 break
         if self._events.overflow and not self._over:
@@ -87,17 +88,25 @@ class AnthropicStream:
         self._content = False
         return piece
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, event: Event) -> None:
+        if not event.data or event.data.startswith(b":"):
+            return  # a comment that was wrapped into data
         try:
-            event: Any = orjson.loads(data)
+            data: Any = orjson.loads(event.data)
         except orjson.JSONDecodeError:
-            event = None
-        if not isinstance(event, dict):
-            self._over = _GARBAGE
-            return
-        handler = self._handlers.get(event.get("type"))
-        if handler is not None:
-            handler(event)
+            data = None
+        kind = data.get("type") if isinstance(data, dict) else None
+        handler = self._handlers.get(kind) if isinstance(kind, str) else None
+        try:
+            if handler is not None:
+                handler(data)
+            elif not isinstance(data, dict):
+                # A name that means nothing here may carry anything.
+                self._over = _GARBAGE if event.name.decode(errors="replace") in ("", *self._handlers) else self._over
+            elif data.get("error") is not None or event.name == b"error":  # the other dialect: somebody stands between
+                self._over = failure_of_event(data.get("error") or data)
+        except orjson.JSONEncodeError:
+            self._over = _TOO_DEEP
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -110,8 +119,9 @@ class AnthropicStream:
     def _block_start(self, event: Mapping[str, Any]) -> None:
         given = _object(event.get("content_block"))
         block = self._blocks[_index(event)] = _Block(str(given.get("type")), input=given.get("input"))
-        if block.kind == "text" and given.get("text"):
-            self._emit_content({"content": given["text"]})
+        text = given.get("text")
+        if block.kind == "text" and isinstance(text, str) and text:
+            self._emit_content({"content": text})
         elif block.kind == "tool_use":
             block.tool, self._tools = self._tools, self._tools + 1
             function = {"name": given.get("name"), "arguments": ""}
@@ -162,9 +172,10 @@ class AnthropicStream:
         self._finish(finish_of(reason))
 
     def _message_stop(self, _: Mapping[str, Any]) -> None:
-        if not self._finished:
-            self._finish("stop")
-        self._end()
+        if self._finished:
+            self._end()
+        else:
+            self._over = _TRUNCATED
 
     def _error(self, event: Mapping[str, Any]) -> None:
         self._over = failure_of_event(event.get("error"))
