@@ -25,15 +25,14 @@ def failure_of(error: Exception) -> Failure:
             kind, message = "connect_timeout", "the connection took too long"
         case aiohttp.ClientSSLError() | ssl.SSLError():
             kind, message = "tls", f"the TLS handshake failed: {_reason(error)}"
-        case aiohttp.ClientConnectorDNSError():
+        case aiohttp.ClientConnectorDNSError() | UnicodeError():  # the second for what cannot be a name at all
             kind, message = "dns", "the host name could not be resolved"
         case HttpProcessingError() | aiohttp.ClientResponseError():
             kind, message = "invalid_answer", "the answer is not HTTP"
-        case aiohttp.InvalidURL():
+        case ValueError():
             message = "the base URL is no address"
-        case aiohttp.ClientConnectorError(
-            os_error=ConnectionResetError(errno=None)
-        ):  # the loop's own, once it was connected
+        case aiohttp.ClientConnectorError(os_error=ConnectionResetError(errno=None)):
+            # Not the system's error but the loop's own, for a peer that left politely: so it had been connected.
             kind, message = "tls", "the connection was lost in the TLS handshake"
         case aiohttp.ClientConnectorError():
             message = f"the connection failed: {_reason(error)}"

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextvars import ContextVar
-from functools import lru_cache
-from typing import Final, Self
+from functools import lru_cache, partial
+from typing import Any, Final, Self
 
 import aiohttp
 import certifi
@@ -21,7 +20,6 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage
-from aiohttp.tracing import Trace
 from yarl import URL
 
 from runestone.domain.failure import Failure, UpstreamError
@@ -31,9 +29,6 @@ ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KEEPALIVE_SECONDS: Final = 20.0
 _HEAD_LINE_BYTES: Final = 16 * 1024
 _CEIL_THRESHOLD_SECONDS: Final = 1e9  # aiohttp rounds timeouts above it to whole seconds
-
-#: Whether the request of this task has opened a connection of its own: only a kept one can be stale, and the pool does not tell.
-_opened: ContextVar[bool] = ContextVar("_opened", default=False)
 
 
 class UpstreamStream(httpx.AsyncByteStream):
@@ -136,35 +131,25 @@ class Transport(httpx.AsyncBaseTransport):
         data = _serialise(request)
         try:
             origin = self._origin(request.url)
-            _opened.set(False)
             try:
                 return await self._attempt(origin, data)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if _opened.get() or _has_begun(error):
-                    raise
-            self._connector.close_idle()  # the others were left by the same server, and now a new one must be opened
+            except _StaleError:
+                self._connector.close_idle()  # the others were left by the same server, and now a new one must be opened
             return await self._attempt(origin, data)
-        except (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, OSError, ValueError) as error:
             raise UpstreamError(failure_of(error)) from error
 
     async def _attempt(self, origin: ClientRequest, data: bytes) -> tuple[Connection, RawResponseMessage, StreamReader]:
         connection = await self._connector.connect(origin, [], self._timeout)
+        protocol = connection.protocol
+        assert isinstance(protocol, _Protocol)
         try:
-            protocol = connection.protocol
-            if protocol is None or protocol.transport is None:
-                raise aiohttp.ServerDisconnectedError  # noqa: TRY301 - the same end as that of a connection that closes later
-            protocol.set_response_params(
-                read_until_eof=True,
-                auto_decompress=False,
-                max_line_size=_HEAD_LINE_BYTES,
-                max_field_size=_HEAD_LINE_BYTES,
-            )
-            protocol.transport.write(data)
-            message, content = await protocol.read()
-            while message.code < 200:
-                message, content = await protocol.read()
-        except BaseException:
+            protocol.send(data)
+            message, content = await protocol.head()
+        except BaseException as error:
             _drop(connection)
+            if protocol.stale and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+                raise _StaleError from error
             raise
         return connection, message, content
 
@@ -186,14 +171,63 @@ class Transport(httpx.AsyncBaseTransport):
             await self._connector.close()
 
 
-class _Connector(TCPConnector):
-    """aiohttp's pool, with two things that it does not tell or do."""
+class _StaleError(aiohttp.ServerDisconnectedError):
+    """The provider had closed a kept connection, and has not begun to answer: the request may be sent once more."""
 
-    async def _create_connection(
-        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
-    ) -> ResponseHandler:
-        _opened.set(True)
-        return await super()._create_connection(req, traces, timeout)
+
+class _Protocol(ResponseHandler):
+    """aiohttp's side of one connection, with what it does not tell and two ends of a body that it does not see."""
+
+    _requests = 0
+    _answered = False
+
+    @property
+    def stale(self) -> bool:
+        """Whether the connection is a kept one on which nothing has come since the request."""
+        return self._requests > 1 and not self._answered
+
+    def send(self, data: bytes) -> None:
+        """Begin a request. What came without one belongs to no answer, and ends the connection."""
+        self._requests += 1
+        self._answered = False
+        if self.transport is None or self.should_close:
+            raise aiohttp.ServerDisconnectedError
+        self.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=_HEAD_LINE_BYTES,
+            max_field_size=_HEAD_LINE_BYTES,
+        )
+        self.transport.write(data)
+
+    async def head(self) -> tuple[RawResponseMessage, StreamReader]:
+        """The head of the answer, after those that only say that there will be one."""
+        message, content = await self.read()
+        while message.code < 200:
+            if message.code < 100 or message.code == 101:
+                raise HttpProcessingError(code=message.code, message="nobody asked for another protocol")
+            message, content = await self.read()
+        return message, content
+
+    def data_received(self, data: bytes) -> None:
+        self._answered = True
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """A body without a length is whole only if the connection ends well; after nonsense nothing would end it at all."""
+        body = self._payload
+        if body is not None and not body.is_eof() and (exc is not None or self.exception() is not None):
+            body.set_exception(aiohttp.ClientPayloadError())
+        super().connection_lost(exc)
+
+
+class _Connector(TCPConnector):
+    """aiohttp's pool of such connections."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        protocol: type[ResponseHandler] = _Protocol
+        self._factory = partial(protocol, loop=self._loop)
 
     def close_idle(self) -> None:
         """Close the connections that nobody uses."""
@@ -234,11 +268,6 @@ def _limit(message: RawResponseMessage) -> int | None:
     if length.isdecimal() and int(length) > ANSWER_BYTES:
         raise UpstreamError(TOO_LARGE)
     return ANSWER_BYTES
-
-
-def _has_begun(error: Exception) -> bool:
-    """Whether a part of an answer had come before the connection was lost."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,409 @@
+"""The way to a provider, before there is an answer: what cannot be connected, what is not trusted, what was closed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, cast
+
+import httpx
+import pytest
+import trustme
+
+from runestone.domain.failure import Failure, UpstreamError
+from runestone.providers.connection_errors import UNSENDABLE
+from runestone.providers.transport import Transport, _Protocol
+from tests.support.scripted import Peer, answering, serving
+
+pytestmark = pytest.mark.anyio
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+@asynccontextmanager
+async def transporting(
+    connect_timeout_seconds: float = 10.0, ssl_context: ssl.SSLContext | None = None, limit: int = 0
+) -> AsyncIterator[Transport]:
+    transport = Transport(connect_timeout_seconds=connect_timeout_seconds, ssl_context=ssl_context, limit=limit)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+async def ask(transport: Transport, url: str, content: bytes = b"", **headers: str) -> bytes:
+    response = await transport.handle_async_request(httpx.Request("POST", url, content=content, headers=headers))
+    try:
+        return b"".join([data async for data in response.stream])  # type: ignore[union-attr]  # httpx knows both kinds
+    finally:
+        await response.aclose()
+
+
+async def failure(
+    url: str, connect_timeout_seconds: float = 10.0, ssl_context: ssl.SSLContext | None = None
+) -> Failure:
+    async with transporting(connect_timeout_seconds, ssl_context) as transport:
+        with pytest.raises(UpstreamError) as caught:
+            await ask(transport, url)
+    return caught.value.failure
+
+
+def idle(transport: Transport) -> list[_Protocol]:
+    return [cast("_Protocol", protocol) for kept in transport._connector._conns.values() for protocol, _ in kept]
+
+
+def acquired(transport: Transport) -> list[_Protocol]:
+    return [cast("_Protocol", protocol) for protocol in transport._connector._acquired]
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not check():
+            await asyncio.sleep(0.001)
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port that does not take another connection: its queue is full, and nobody accepts."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+        for client in waiting:
+            client.close()
+
+
+# -- what cannot be connected ----------------------------------------------------------------------------------------
+
+
+async def test_a_port_where_nobody_listens_is_refused() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+
+        assert await failure(f"http://127.0.0.1:{unused.getsockname()[1]}") == Failure(
+            kind="refused", message="the connection failed: connection refused"
+        )
+
+
+@pytest.mark.parametrize(
+    "host", [".".join(["a" * 60] * 5), "a" * 64, "two..dots"], ids=["long name", "long label", "empty label"]
+)
+async def test_what_cannot_be_a_name_does_not_resolve(host: str) -> None:
+    assert await failure(f"http://{host}/") == Failure(kind="dns", message="the host name could not be resolved")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://:80/"])
+async def test_an_address_that_is_none_is_refused(url: str) -> None:
+    assert await failure(url) == Failure(kind="refused", message="the base URL is no address")
+
+
+async def test_a_port_that_does_not_accept_runs_into_the_connect_timeout() -> None:
+    with deaf_port() as port:
+        assert await failure(f"http://127.0.0.1:{port}", 0.2) == Failure(
+            kind="connect_timeout", message="the connection took too long"
+        )
+
+
+async def test_a_tls_handshake_that_nobody_answers_runs_into_the_connect_timeout() -> None:
+    async with serving(Peer.until_the_client_leaves) as server:
+        found = await failure(server.url.replace("http:", "https:"), 0.2)
+
+        assert found == Failure(kind="connect_timeout", message="the connection took too long")
+
+
+async def test_the_connect_timeout_is_not_one_for_the_answer() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def late(peer: Peer) -> None:
+        await peer.request()
+        asked.set()
+        await go.wait()
+        await peer.send(OK)
+
+    async with serving(late) as server, transporting(0.05) as transport:
+        answer = asyncio.create_task(ask(transport, server.url))
+        await asked.wait()
+        await asyncio.sleep(0.1)
+        go.set()
+
+        assert await answer == b"ok"
+
+
+# -- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def certificate(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+async def test_a_certificate_of_an_unknown_authority_is_not_trusted(authority: trustme.CA) -> None:
+    async with serving(answering(OK), tls=certificate(authority, "127.0.0.1")) as server:
+        found = await failure(server.url)
+
+    assert found.kind == "tls"
+    assert found.message == "the TLS handshake failed: unable to get local issuer certificate"
+    assert server.requests == []
+
+
+async def test_a_certificate_for_another_host_is_not_trusted_and_no_name_is_told(authority: trustme.CA) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    async with serving(answering(OK), tls=certificate(authority, "elsewhere.test")) as server:
+        found = await failure(server.url, ssl_context=context)
+
+    assert found.kind == "tls"
+    assert found.message == "the TLS handshake failed: IP address mismatch"
+    assert server.requests == []
+
+
+async def test_a_certificate_of_an_authority_in_the_given_context_is_trusted(authority: trustme.CA) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    async with (
+        serving(answering(OK), tls=certificate(authority, "127.0.0.1")) as server,
+        transporting(ssl_context=context) as transport,
+    ):
+        assert [await ask(transport, server.url) for _ in range(3)] == [b"ok"] * 3
+
+        assert server.connections == 1
+
+
+async def test_a_plain_port_that_answers_the_handshake_in_clear_text_is_a_failure_of_tls() -> None:
+    async def plain(peer: Peer) -> None:
+        await peer.reader.read(1)
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        await peer.until_the_client_leaves()
+
+    async with serving(plain) as server:
+        assert await failure(server.url.replace("http:", "https:")) == Failure(
+            kind="tls", message="the TLS handshake failed: wrong version number"
+        )
+
+
+async def test_a_plain_port_that_hangs_up_on_the_handshake_is_a_failure_of_tls() -> None:
+    async def plain(peer: Peer) -> None:
+        await peer.reader.read(65536)
+
+    async with serving(plain) as server:
+        assert await failure(server.url.replace("http:", "https:")) == Failure(
+            kind="tls", message="the connection was lost in the TLS handshake"
+        )
+
+
+async def test_a_connection_that_is_reset_in_the_handshake_is_refused_for_it_may_work_the_next_time() -> None:
+    async def resets(peer: Peer) -> None:
+        await peer.reader.read(65536)
+        peer.reset()
+
+    async with serving(resets) as server:
+        assert await failure(server.url.replace("http:", "https:")) == Failure(
+            kind="refused", message="the connection failed: connection reset by peer"
+        )
+
+
+# -- lost before an answer -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("began", [b"", b"HTTP/1.1 200 O", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["-", "head", "100"])
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+async def test_a_first_connection_that_is_lost_before_the_answer_is_refused_and_not_tried_again(
+    began: bytes, reset: bool
+) -> None:
+    async def loses(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(began)
+        if reset:
+            peer.reset()
+
+    async with serving(loses) as server:
+        assert await failure(server.url) == Failure(kind="refused", message="the connection was lost before an answer")
+        assert len(server.requests) == server.connections == 1
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+async def test_a_request_on_a_kept_connection_that_the_provider_closes_is_sent_once_more_on_a_new_one(
+    reset: bool,
+) -> None:
+    async def one_answer_each(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        if peer.number == 1:
+            await peer.request()
+            if reset:
+                peer.reset()
+
+    async with serving(one_answer_each) as server, transporting() as transport:
+        assert await ask(transport, server.url, b"first") == b"ok"
+        assert await ask(transport, server.url, b"second") == b"ok"
+
+        assert [request.rpartition(b"\r\n\r\n")[2] for request in server.requests] == [b"first", b"second", b"second"]
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+async def test_it_is_not_sent_a_third_time(reset: bool) -> None:
+    async def answers_once(peer: Peer) -> None:
+        await peer.request()
+        if peer.number == 1:
+            await peer.send(OK)
+            await peer.request()
+        if reset:
+            peer.reset()
+
+    async with serving(answers_once) as server, transporting() as transport:
+        assert await ask(transport, server.url, b"first") == b"ok"
+        with pytest.raises(UpstreamError) as caught:
+            await ask(transport, server.url, b"second")
+
+        assert caught.value.failure == Failure(kind="refused", message="the connection was lost before an answer")
+        assert len(server.requests) == 3
+
+
+async def test_when_only_kept_connections_may_be_had_it_is_not_sent_a_third_time_either() -> None:
+    """With a limit the second attempt can wait, and then get a connection that another request has left."""
+
+    async def closes_at_the_second(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+
+    async with serving(closes_at_the_second) as server, transporting(limit=1) as transport:
+        answers = await asyncio.gather(
+            *(ask(transport, server.url, b"%d" % n) for n in range(6)), return_exceptions=True
+        )
+
+    bodies = [request.rpartition(b"\r\n\r\n")[2] for request in server.requests]
+    assert max(bodies.count(body) for body in bodies) <= 2
+    assert all(a == b"ok" or (isinstance(a, UpstreamError) and a.failure.kind == "refused") for a in answers)
+
+
+@pytest.mark.parametrize("began", [b"H", b"HTTP/1.1 200 OK\r\nX: y", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+async def test_on_a_kept_connection_it_is_not_sent_again_when_the_answer_had_begun(began: bytes, reset: bool) -> None:
+    async def begins(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await peer.send(began)
+        if reset:
+            await until(
+                lambda: all(protocol._answered for protocol in acquired(transport))
+            )  # a reset overtakes what was sent
+            peer.reset()
+
+    async with serving(begins) as server, transporting() as transport:
+        assert await ask(transport, server.url) == b"ok"
+        with pytest.raises(UpstreamError) as caught:
+            await ask(transport, server.url)
+
+        assert caught.value.failure.kind == "refused"
+        assert len(server.requests) == 2
+
+
+async def test_a_stale_connection_takes_the_other_idle_ones_with_it() -> None:
+    both = asyncio.Barrier(2)
+
+    async def restarts(peer: Peer) -> None:
+        await peer.request()
+        if peer.number <= 2:
+            await both.wait()
+        await peer.send(OK)
+        if peer.number > 2:
+            await peer.until_the_client_leaves()
+        await peer.request()
+
+    async with serving(restarts) as server, transporting() as transport:
+        await asyncio.gather(ask(transport, server.url), ask(transport, server.url))
+        assert server.connections == 2
+
+        assert await ask(transport, server.url) == b"ok"
+
+        assert (server.connections, len(server.requests)) == (3, 4)
+        assert len(idle(transport)) == 1
+
+
+@pytest.mark.parametrize(
+    "unasked",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL",
+        b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["answer", "408", "nonsense"],
+)
+@pytest.mark.parametrize("together", [False, True], ids=["later", "with the end of the answer"])
+async def test_an_answer_that_nobody_asked_for_is_never_given_to_the_next_request(
+    unasked: bytes, together: bool
+) -> None:
+    begun, more = asyncio.Event(), asyncio.Event()
+
+    async def talks_on(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK[:-1])
+        if peer.number == 1:
+            await begun.wait()
+            await peer.send(b"k" + unasked if together else b"k")
+            await more.wait()
+            await peer.send(b"" if together else unasked)
+            await peer.until_the_client_leaves()
+        await peer.send(b"k")
+
+    async with serving(talks_on) as server, transporting() as transport:
+        response = await transport.handle_async_request(httpx.Request("GET", server.url))
+        parts = aiter(response.stream)  # type: ignore[arg-type]  # httpx knows both kinds
+        assert await anext(parts) == b"o"
+        begun.set()
+        assert await anext(parts) == b"k"
+        await response.aclose()
+        more.set()
+        await until(
+            lambda: not any(protocol.is_connected() and not protocol.should_close for protocol in idle(transport))
+        )
+
+        assert await ask(transport, server.url) == b"ok"
+        assert server.connections == 2
+
+
+# -- what is sent ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_request_goes_out_as_it_is() -> None:
+    async with serving(answering(OK)) as server, transporting() as transport:
+        await ask(transport, f"{server.url}/v1/x%20y?q=%0a", b"body", Authorization="Bearer k")
+
+        host = server.url.removeprefix("http://").encode()
+        head = b"POST /v1/x%20y?q=%0a HTTP/1.1\r\nHost: " + host
+        rest = b"\r\nAuthorization: Bearer k\r\nContent-Length: 4\r\n\r\nbody"
+        assert server.requests == [head + rest]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
+async def test_headers_that_would_become_others_are_not_sent(value: str) -> None:
+    async with serving(answering(OK)) as server, transporting() as transport:
+        for headers in ({"X-Name": value}, {f"X-{value}": "value"}):
+            with pytest.raises(UpstreamError) as caught:
+                await transport.handle_async_request(httpx.Request("GET", server.url, headers=headers))
+            assert caught.value.failure == UNSENDABLE
+
+        assert server.connections == 0
