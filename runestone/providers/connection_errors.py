@@ -13,6 +13,7 @@ from runestone.domain.failure import Failure, FailureKind
 
 BROKEN: Final = Failure(kind="truncated", message="the connection broke in the middle of the answer")
 TOO_LARGE: Final = Failure(kind="too_large", message="the answer is larger than 64 MiB")
+COMPRESSED: Final = Failure(kind="invalid_answer", message="the answer is compressed, which was not asked for")
 UNSENDABLE: Final = Failure(kind="unsupported", message="the request holds a header that cannot be sent")
 
 

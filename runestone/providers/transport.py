@@ -23,7 +23,7 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from yarl import URL
 
 from runestone.domain.failure import Failure, UpstreamError
-from runestone.providers.connection_errors import BROKEN, TOO_LARGE, UNSENDABLE, failure_of
+from runestone.providers.connection_errors import BROKEN, COMPRESSED, TOO_LARGE, UNSENDABLE, failure_of
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KEEPALIVE_SECONDS: Final = 20.0
@@ -190,7 +190,8 @@ class _Protocol(ResponseHandler):
         """Begin a request. What came without one belongs to no answer, and ends the connection."""
         self._requests += 1
         self._answered = False
-        if self.transport is None or self.should_close:
+        transport = self.transport
+        if transport is None or transport.is_closing() or self.should_close:
             raise aiohttp.ServerDisconnectedError
         self.set_response_params(
             read_until_eof=True,
@@ -198,7 +199,7 @@ class _Protocol(ResponseHandler):
             max_line_size=_HEAD_LINE_BYTES,
             max_field_size=_HEAD_LINE_BYTES,
         )
-        self.transport.write(data)
+        transport.write(data)
 
     async def head(self) -> tuple[RawResponseMessage, StreamReader]:
         """The head of the answer, after those that only say that there will be one."""
@@ -260,8 +261,9 @@ def _drop(connection: Connection) -> None:
 def _limit(message: RawResponseMessage) -> int | None:
     """How many bytes the body may have, ``None`` for a stream. Refuses what must not be read."""
     headers = message.headers
-    if headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
-        raise UpstreamError(Failure(kind="invalid_answer", message="the answer is compressed, which was not asked for"))
+    for encoding in headers.getall(hdrs.CONTENT_ENCODING, ()):
+        if encoding.strip().lower() not in ("", "identity"):
+            raise UpstreamError(COMPRESSED)
     if headers.get(hdrs.CONTENT_TYPE, "").lower().startswith("text/event-stream"):
         return None
     length = headers.get(hdrs.CONTENT_LENGTH, "")

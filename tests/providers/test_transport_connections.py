@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -15,8 +15,8 @@ import trustme
 
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.providers.connection_errors import UNSENDABLE
-from runestone.providers.transport import Transport, _Protocol
 from tests.support.scripted import Peer, answering, serving
+from tests.support.transporting import acquired, ask, begin, idle, transporting, until
 
 pytestmark = pytest.mark.anyio
 
@@ -28,25 +28,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param}
 
 
-@asynccontextmanager
-async def transporting(
-    connect_timeout_seconds: float = 10.0, ssl_context: ssl.SSLContext | None = None, limit: int = 0
-) -> AsyncIterator[Transport]:
-    transport = Transport(connect_timeout_seconds=connect_timeout_seconds, ssl_context=ssl_context, limit=limit)
-    try:
-        yield transport
-    finally:
-        await transport.aclose()
-
-
-async def ask(transport: Transport, url: str, content: bytes = b"", **headers: str) -> bytes:
-    response = await transport.handle_async_request(httpx.Request("POST", url, content=content, headers=headers))
-    try:
-        return b"".join([data async for data in response.stream])  # type: ignore[union-attr]  # httpx knows both kinds
-    finally:
-        await response.aclose()
-
-
 async def failure(
     url: str, connect_timeout_seconds: float = 10.0, ssl_context: ssl.SSLContext | None = None
 ) -> Failure:
@@ -54,20 +35,6 @@ async def failure(
         with pytest.raises(UpstreamError) as caught:
             await ask(transport, url)
     return caught.value.failure
-
-
-def idle(transport: Transport) -> list[_Protocol]:
-    return [cast("_Protocol", protocol) for kept in transport._connector._conns.values() for protocol, _ in kept]
-
-
-def acquired(transport: Transport) -> list[_Protocol]:
-    return [cast("_Protocol", protocol) for protocol in transport._connector._acquired]
-
-
-async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not check():
-            await asyncio.sleep(0.001)
 
 
 @contextmanager
@@ -370,12 +337,11 @@ async def test_an_answer_that_nobody_asked_for_is_never_given_to_the_next_reques
         await peer.send(b"k")
 
     async with serving(talks_on) as server, transporting() as transport:
-        response = await transport.handle_async_request(httpx.Request("GET", server.url))
-        parts = aiter(response.stream)  # type: ignore[arg-type]  # httpx knows both kinds
-        assert await anext(parts) == b"o"
+        stream = await begin(transport, server.url)
+        assert await anext(stream) == b"o"
         begun.set()
-        assert await anext(parts) == b"k"
-        await response.aclose()
+        assert await anext(stream) == b"k"
+        await stream.aclose()
         more.set()
         await until(
             lambda: not any(protocol.is_connected() and not protocol.should_close for protocol in idle(transport))

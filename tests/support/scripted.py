@@ -32,6 +32,8 @@ class Peer:
 
     async def send(self, data: bytes) -> None:
         """Send ``data``."""
+        if self.writer.is_closing():  # uvloop would call it a RuntimeError
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 
