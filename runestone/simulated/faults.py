@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any, Final
 
 from attrs import evolve, fields_dict, frozen
@@ -12,16 +12,16 @@ from attrs import evolve, fields_dict, frozen
 class Fault:
     """What goes wrong, how often, and how answers look otherwise. Times are seconds, ``*_after`` count events of a stream."""
 
-    refused: bool = False  # nobody listens
+    refused: bool = False  # nobody listens, and connections that wait for a request are closed
     reset: bool = False  # the connection is reset after the request
     stall: bool = False  # no answer ever
     garbage: bool = False  # 200, and nonsense
     empty: bool = False  # 200, and nothing
     error_event: bool = False  # 200, then an error
     no_done: bool = False  # the terminal event is left out
-    status: int | None = None
+    status: int | None = None  # an error of the wire with this status
     html: int | None = None  # an HTML page with this status
-    retry_after: float | None = None
+    retry_after: float | None = None  # in the head of the error
     cut_after: int | None = None  # a clean end of the connection
     reset_after: int | None = None
     stall_after: int | None = None
@@ -34,6 +34,9 @@ class Fault:
 
 
 NONE: Final = Fault()
+_STATUSES: Final = range(200, 600)
+_SECONDS: Final = frozenset({"retry_after", "slow_first_token", "pace", "rate"})
+_FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 class UnknownFault(ValueError):
@@ -50,22 +53,26 @@ def parse(text: str) -> Fault:
             continue
         if name not in known:
             raise UnknownFault(f"{word!r} is not a fault; there are none, {', '.join(known)}")
-        values[name] = (
-            _value(name, value, flag=known[name].default is False)
-            if equals or known[name].default is not False
-            else True
-        )
+        if known[name].default is False:
+            values[name] = _flag(name, value if equals else "1")
+        else:
+            values[name] = _number(name, value)
     return evolve(NONE, **values)
 
 
-def _value(name: str, text: str, *, flag: bool) -> float | int | bool:
-    kinds: dict[str, Callable[[str], float]] = dict.fromkeys(("retry_after", "slow_first_token", "pace", "rate"), float)
-    if flag:
-        return text not in ("0", "false", "no")
+def _flag(name: str, text: str) -> bool:
+    if text not in _FLAGS:
+        raise UnknownFault(f"{name} is on or off, not {text!r}")
+    return _FLAGS[text]
+
+
+def _number(name: str, text: str) -> float | int:
     try:
-        value = kinds.get(name, int)(text)
+        value = float(text) if name in _SECONDS else int(text)
     except ValueError:
         raise UnknownFault(f"{name} needs a number, not {text!r}") from None
-    if value < 0:
-        raise UnknownFault(f"{name} cannot be negative")
+    if not 0 <= value < math.inf:
+        raise UnknownFault(f"{name} must be 0 or more, not {text!r}")
+    if name in ("status", "html") and value not in _STATUSES:
+        raise UnknownFault(f"{name} must be an HTTP status from 200 to 599, not {text!r}")
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -49,11 +49,30 @@ _ANTHROPIC_TYPES = {
 }
 
 
-def text(name: str, body: Mapping[str, Any], tokens: int) -> list[str]:
-    """The answer of provider ``name``, in ``tokens`` pieces: who it is, then words, then the end of the question."""
-    asked = json.dumps(body.get("messages", [])[-1:], ensure_ascii=False)[-40:]
-    words = [f"{name}:", *(_WORDS[i % len(_WORDS)] for i in range(max(tokens - 2, 0))), f"[{asked}]"]
-    return [word if i == 0 else f" {word}" for i, word in enumerate(words[: max(tokens, 1)])]
+@frozen
+class Text:
+    """The answer of provider ``name`` in ``tokens`` pieces: who it is, then words, then the end of the question. The same for the same."""
+
+    name: str
+    body: Mapping[str, Any]
+    tokens: int
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is a question."""
+        messages = self.body.get("messages")
+        return isinstance(messages, list) and bool(messages)
+
+    def __len__(self) -> int:
+        return max(self.tokens, 1)
+
+    def __iter__(self) -> Iterator[str]:
+        """The pieces; one by one, for there may be many."""
+        yield f"{self.name}:"
+        for i in range(len(self) - 2):
+            yield f" {_WORDS[i % len(_WORDS)]}"
+        if len(self) > 1:
+            yield f" [{_written(self.body['messages'][-1:])[-40:]}]"
 
 
 @frozen
@@ -62,9 +81,9 @@ class OpenAI:
 
     name: str
 
-    def whole(self, body: Mapping[str, Any], pieces: list[str]) -> dict[str, Any]:
+    def whole(self, body: Mapping[str, Any], text: Text) -> dict[str, Any]:
         """A completion."""
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(pieces), "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(text), "refusal": None}
         finish = "stop"
         if (tool := _forced_tool(body)) is not None:
             call = {"id": "call_simulated", "type": "function", "function": {"name": tool, "arguments": "{}"}}
@@ -75,26 +94,16 @@ class OpenAI:
             "created": 1_760_000_000,
             "model": body.get("model"),
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
-            "usage": self._usage(len(pieces)),
+            "usage": self._usage(len(text)),
         }
 
-    def events(self, body: Mapping[str, Any], pieces: list[str]) -> list[bytes]:
+    def events(self, body: Mapping[str, Any], text: Text) -> Iterator[bytes]:
         """The events of a stream, without ``[DONE]``."""
-        deltas: list[tuple[dict[str, Any], str | None]] = [({"role": "assistant", "content": ""}, None)]
-        if (tool := _forced_tool(body)) is not None:
-            call = {
-                "index": 0,
-                "id": "call_simulated",
-                "type": "function",
-                "function": {"name": tool, "arguments": "{}"},
-            }
-            deltas += [({"tool_calls": [call]}, None), ({}, "tool_calls")]
-        else:
-            deltas += [({"content": piece}, None) for piece in pieces] + [({}, "stop")]
-        out = [self._chunk(body, [{"index": 0, "delta": d, "logprobs": None, "finish_reason": f}]) for d, f in deltas]
-        if (body.get("stream_options") or {}).get("include_usage"):
-            out.append(self._chunk(body, [], usage=self._usage(len(pieces))))
-        return out
+        for delta, finish in self._deltas(body, text):
+            yield self._chunk(body, [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}])
+        options = body.get("stream_options")
+        if isinstance(options, dict) and options.get("include_usage"):
+            yield self._chunk(body, [], usage=self._usage(len(text)))
 
     def terminal(self) -> bytes:
         """What ends a stream."""
@@ -109,6 +118,17 @@ class OpenAI:
         """An error inside a stream."""
         return b"data: " + json.dumps(self.error(500)).encode() + b"\n\n"
 
+    def _deltas(self, body: Mapping[str, Any], text: Text) -> Iterator[tuple[dict[str, Any], str | None]]:
+        yield {"role": "assistant", "content": ""}, None
+        if (tool := _forced_tool(body)) is not None:
+            function = {"name": tool, "arguments": "{}"}
+            yield {"tool_calls": [{"index": 0, "id": "call_simulated", "type": "function", "function": function}]}, None
+            yield {}, "tool_calls"
+            return
+        for piece in text:
+            yield {"content": piece}, None
+        yield {}, "stop"
+
     def _usage(self, tokens: int) -> dict[str, int]:
         return {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
 
@@ -121,7 +141,7 @@ class OpenAI:
             "choices": choices,
             **more,
         }
-        return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
+        return f"data: {_written(data)}\n\n".encode()
 
 
 @frozen
@@ -130,35 +150,31 @@ class Anthropic:
 
     name: str
 
-    def whole(self, body: Mapping[str, Any], pieces: list[str]) -> dict[str, Any]:
+    def whole(self, body: Mapping[str, Any], text: Text) -> dict[str, Any]:
         """A message."""
         return {
             **self._start(body),
-            "content": [{"type": "text", "text": "".join(pieces)}],
+            "content": [{"type": "text", "text": "".join(text)}],
             "stop_reason": "end_turn",
-            "usage": {"input_tokens": 9, "output_tokens": len(pieces)},
+            "usage": {"input_tokens": 9, "output_tokens": len(text)},
         }
 
-    def events(self, body: Mapping[str, Any], pieces: list[str]) -> list[bytes]:
+    def events(self, body: Mapping[str, Any], text: Text) -> Iterator[bytes]:
         """The events of a stream, without ``message_stop``."""
-        start = {
-            **self._start(body),
-            "content": [],
-            "stop_reason": None,
-            "usage": {"input_tokens": 9, "output_tokens": 1},
-        }
-        return [
-            self._event("message_start", message=start),
-            self._event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
-            self._event("ping"),
-            *(self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": p}) for p in pieces),
-            self._event("content_block_stop", index=0),
-            self._event(
-                "message_delta",
-                delta={"stop_reason": "end_turn", "stop_sequence": None},
-                usage={"output_tokens": len(pieces)},
-            ),
-        ]
+        usage = {"input_tokens": 9, "output_tokens": 1}
+        yield self._event(
+            "message_start", message={**self._start(body), "content": [], "stop_reason": None, "usage": usage}
+        )
+        yield self._event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+        yield self._event("ping")
+        for piece in text:
+            yield self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
+        yield self._event("content_block_stop", index=0)
+        yield self._event(
+            "message_delta",
+            delta={"stop_reason": "end_turn", "stop_sequence": None},
+            usage={"output_tokens": len(text)},
+        )
 
     def terminal(self) -> bytes:
         """What ends a stream."""
@@ -187,12 +203,17 @@ class Anthropic:
         }
 
     def _event(self, name: str, **data: Any) -> bytes:
-        text_ = json.dumps({"type": name, **data}, ensure_ascii=False)
-        return f"event: {name}\ndata: {text_}\n\n".encode()
+        return f"event: {name}\ndata: {_written({'type': name, **data})}\n\n".encode()
 
 
 def _forced_tool(body: Mapping[str, Any]) -> str | None:
-    choice, tools = body.get("tool_choice"), body.get("tools") or []
-    if isinstance(choice, dict):
-        return str(choice.get("function", {}).get("name"))
-    return str(tools[0]["function"]["name"]) if choice == "required" and tools else None
+    choice, tools = body.get("tool_choice"), body.get("tools")
+    if choice == "required" and isinstance(tools, list) and tools:
+        choice = tools[0]
+    function = choice.get("function") if isinstance(choice, dict) else None
+    return str(function.get("name")) if isinstance(function, dict) else None
+
+
+def _written(data: object) -> str:
+    """As JSON. Half of a surrogate pair, which JSON may hold and UTF-8 may not, is a question mark."""
+    return json.dumps(data, ensure_ascii=False).encode(errors="replace").decode()

@@ -1,0 +1,263 @@
+"""One connection to a simulated provider: requests one after the other, answers with what the fault says, an eye on the client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import h11
+from attrs import define
+
+from runestone.simulated.faults import Fault, UnknownFault
+from runestone.simulated.wires import Anthropic, OpenAI, Text
+
+if TYPE_CHECKING:
+    from runestone.simulated.server import SimulatedProvider
+
+_READ: Final = 65536
+_HIDDEN: Final = frozenset({"authorization", "x-api-key"})
+_SHOWN_CHARACTERS: Final = 4  # of a key, and only of one that is much longer
+_WITHOUT_BODY: Final = frozenset({204, 304})
+_WIRES: Final[dict[str, type[OpenAI | Anthropic]]] = {"/v1/chat/completions": OpenAI, "/v1/messages": Anthropic}
+_MODEL: Final = {"id": "gpt-4o-mini", "object": "model", "created": 1_760_000_000, "owned_by": "simulated"}
+
+
+class Ended(Exception):
+    """The client has left, or was thrown out."""
+
+
+@define(slots=True)
+class Record:
+    """One request to the API: ``headers`` by lower-case name and without keys, ``body`` parsed, and what became of it.
+
+    ``outcome`` is ``open``, ``served`` (faults that are whole answers count as such), ``cut`` by a fault, or ``client_gone``.
+    """
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+    outcome: str = "open"
+
+
+class Connection:
+    """Serves one client until it leaves."""
+
+    def __init__(self, provider: SimulatedProvider, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.busy = False
+        self._provider = provider
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER)
+
+    async def run(self) -> None:
+        """Serve. Raises :class:`Ended` or :class:`ConnectionError` at the end, whoever's it was."""
+        while True:
+            try:
+                request, body = await self._request()
+            except h11.RemoteProtocolError as error:
+                if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                    await self._json(error.error_status_hint, {"error": {"message": str(error)}}, close=True)
+                raise Ended from None
+            self.busy = True
+            await self._route(request, body)
+            self.busy = False
+            if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                raise Ended
+            self._http.start_next_cycle()
+            if self._provider.fault.refused:
+                raise Ended
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    async def _request(self) -> tuple[h11.Request, bytes]:
+        request: h11.Request | None = None
+        parts: list[bytes] = []
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                if self._http.they_are_waiting_for_100_continue:
+                    self._writer.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+                self._http.receive_data(await self._reader.read(_READ))
+            elif isinstance(event, h11.Request):
+                request = event
+            elif isinstance(event, h11.Data):
+                parts.append(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage) and request is not None:
+                return request, b"".join(parts)
+            else:
+                raise Ended
+
+    async def _route(self, request: h11.Request, body: bytes) -> None:
+        path = urlsplit(request.target.decode("latin-1")).path
+        if path.startswith("/_simulated"):
+            await self._control(request.method, path, body)
+        elif path == "/v1/models":
+            await self._json(200, {"object": "list", "data": [_MODEL]})
+        elif path in _WIRES and request.method == b"POST":
+            headers = {k.decode(): _shown(k.decode(), v.decode("latin-1")) for k, v in request.headers}
+            record = Record(path, headers, _parsed(body))
+            self._provider.note(record)
+            await self._answer(record, _WIRES[path](self._provider.name))
+        else:
+            await self._json(404, {"error": {"message": "no such path", "type": "invalid_request_error"}})
+
+    async def _control(self, method: bytes, path: str, body: bytes) -> None:
+        provider = self._provider
+        match method, path:
+            case b"GET", "/_simulated":
+                await self._json(200, provider.state())
+            case b"GET", "/_simulated/requests":
+                shown = [
+                    {"path": r.path, "headers": r.headers, "body": r.body, "outcome": r.outcome}
+                    for r in provider.records
+                ]
+                await self._json(200, {"requests": shown})
+            case b"PUT", "/_simulated/fault":
+                try:
+                    await provider.set_fault(body.decode(errors="replace"))
+                except UnknownFault as error:
+                    await self._json(400, {"error": str(error)})
+                else:
+                    await self._json(200, provider.state())
+            case b"POST", "/_simulated/reset":
+                provider.forget()
+                await self._json(200, provider.state())
+            case _:
+                await self._json(404, {"error": "no such path"})
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, record: Record, wire: OpenAI | Anthropic) -> None:
+        provider = self._provider
+        watcher = asyncio.ensure_future(self._watch())
+        answer = asyncio.ensure_future(self._write(record.body, wire, provider.draw()))
+        provider.open_streams += 1
+        try:
+            await asyncio.wait({watcher, answer}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() or isinstance(answer.exception(), ConnectionError):
+                provider.gone += 1
+                record.outcome = "client_gone"
+                raise Ended
+            answer.result()
+            record.outcome = "served"
+        finally:
+            provider.open_streams -= 1
+            if record.outcome == "open":
+                record.outcome = "cut"
+            watcher.cancel()
+            answer.cancel()
+            await asyncio.gather(watcher, answer, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Ends when the client does. What it sends meanwhile belongs to its next request."""
+        while data := await self._reader.read(_READ):
+            self._http.receive_data(data)
+
+    async def _write(self, body: Any, wire: OpenAI | Anthropic, fault: Fault) -> None:
+        text = Text(self._provider.name, body, fault.tokens) if isinstance(body, dict) else None
+        if fault.reset:
+            self._reset()
+        if fault.stall:
+            await asyncio.Event().wait()
+        if fault.html is not None:
+            await self._send(fault.html, "text/html", b"<html><body>upstream is unwell</body></html>", _more(fault))
+        elif fault.status is not None and fault.status != 200:
+            await self._json(fault.status, wire.error(fault.status), _more(fault))
+        elif text is None or not text.asked:
+            await self._json(400, wire.error(400))
+        elif body.get("stream"):
+            await self._stream(body, wire, fault, text)
+        elif fault.error_event:
+            await self._json(200, wire.error(500))
+        elif fault.garbage or fault.empty:
+            await self._send(200, "application/json", b"" if fault.empty else b"<<not json>>")
+        else:
+            await asyncio.sleep(fault.slow_first_token)
+            await self._json(200, wire.whole(body, text))
+
+    async def _stream(self, body: dict[str, Any], wire: OpenAI | Anthropic, fault: Fault, text: Text) -> None:
+        self._head(200, [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")])
+        if fault.garbage:
+            await self._data(b"data: <<not json>>\n\n")
+        elif fault.error_event:
+            await self._data(wire.error_event())
+        elif not fault.empty:
+            await self._events(body, wire, fault, text)
+        await self._end()
+
+    async def _events(self, body: dict[str, Any], wire: OpenAI | Anthropic, fault: Fault, text: Text) -> None:
+        await asyncio.sleep(fault.slow_first_token)
+        for number, event in enumerate(wire.events(body, text)):
+            await self._mishap(number, wire, fault)
+            await self._data(event)
+            if fault.pace:
+                await asyncio.sleep(fault.pace)
+        if not fault.no_done:
+            await self._data(wire.terminal())
+
+    async def _mishap(self, number: int, wire: OpenAI | Anthropic, fault: Fault) -> None:
+        if number == fault.cut_after:
+            await self._writer.drain()
+            raise Ended
+        if number == fault.reset_after:
+            await self._writer.drain()
+            self._reset()
+        if number == fault.stall_after:
+            await asyncio.Event().wait()
+        if number == fault.error_event_after:
+            await self._data(wire.error_event())
+            raise Ended
+
+    def _reset(self) -> None:
+        raw: socket.socket = self._writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+        raise Ended
+
+    # -- bytes -------------------------------------------------------------------------------------------------------
+
+    async def _json(
+        self, status: int, data: Any, more: list[tuple[str, str]] | None = None, *, close: bool = False
+    ) -> None:
+        more = [*(more or []), *([("connection", "close")] if close else [])]
+        await self._send(status, "application/json", json.dumps(data).encode(), more)
+
+    async def _send(self, status: int, kind: str, body: bytes, more: list[tuple[str, str]] | None = None) -> None:
+        if status in _WITHOUT_BODY:
+            self._head(status, more or [])
+        else:
+            self._head(status, [("content-type", kind), ("content-length", str(len(body))), *(more or [])])
+            await self._data(body)
+        await self._end()
+
+    def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
+        self._writer.write(self._http.send(h11.Response(status_code=status, headers=headers)) or b"")
+
+    async def _data(self, data: bytes) -> None:
+        self._writer.write(self._http.send(h11.Data(data=data)) or b"")
+        await self._writer.drain()
+
+    async def _end(self) -> None:
+        self._writer.write(self._http.send(h11.EndOfMessage()) or b"")
+        await self._writer.drain()
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _more(fault: Fault) -> list[tuple[str, str]]:
+    return [] if fault.retry_after is None else [("retry-after", f"{fault.retry_after:g}")]
+
+
+def _shown(name: str, value: str) -> str:
+    if name.lower() not in _HIDDEN:
+        return value
+    return "***" + (value[-_SHOWN_CHARACTERS:] if len(value) > 4 * _SHOWN_CHARACTERS else "")

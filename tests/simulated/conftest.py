@@ -1,0 +1,23 @@
+"""Fixtures: one simulated provider per test, on the loop of the standard library or on the gateway's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulated.running import Running, running
+
+
+@pytest.fixture
+def sim() -> Iterator[Running]:
+    """A provider without faults."""
+    with running() as it:
+        yield it
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def any_sim(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """The same on either loop."""
+    with running(loop=request.param) as it:
+        yield it
