@@ -10,10 +10,10 @@ Every process leaves exactly one exit reason, and that reason alone decides what
 
 The first two are normal ends, the others abnormal:
 
-    >>> is_abnormal(Shutdown("drained")), is_abnormal(Killed())
-    (False, True)
-    >>> print(Crashed(TypeError("text")))
-    TypeError: text
+>>> is_abnormal(Shutdown("drained")), is_abnormal(Killed())
+(False, True)
+>>> print(Crashed(TypeError("text")))
+TypeError: text
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from supervisors.results import Ignored, StartFailed
 from supervisors.signals import Doomed, StopRequest
 
 if TYPE_CHECKING:
-    from supervisors.gen_server import GenServer
     from supervisors.mailbox import Cause, Mailbox
     from supervisors.system import System
 
@@ -65,7 +64,7 @@ class Process:
 
     task: asyncio.Task[None] | None = None
     reason: ExitReason | None = None
-    behaviour: GenServer[Any] | None = None
+    behaviour: Any = None  # whoever looks at it knows what it is
     mailbox: Mailbox | None = None
     zombie: bool = False
     # How it starts.
@@ -84,7 +83,6 @@ class Process:
     reported: BaseException | None = None  # the crash that observers were told of
     # Who depends on it, and on whom it does.
     children: dict[Process, ShutdownPolicy] | None = None  # what it has started or adopted, and how that is stopped
-    monitors: dict[Monitor, None] | None = None
     watching: dict[Monitor, None] | None = None
     links: dict[Process, None] | None = None
     timers: set[asyncio.TimerHandle] | None = None
@@ -112,6 +110,7 @@ class Process:
         self.name = name
         self.incarnation = incarnation
         self.callers: dict[Caller[Any], None] = {}
+        self.monitors: dict[Monitor, None] = {}
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.path}#{self.incarnation} {'alive' if self.reason is None else self.reason}>"
@@ -276,7 +275,7 @@ class Process:
             self.starting.set_result(Ignored() if self.ignored else StartFailed(reason))
         if self.reports_exit:
             self._post_exit(reason)
-        if self.links is not None or self.monitors is not None or self._waiters is not None:
+        if self.monitors or self.links is not None or self._waiters is not None:
             self._tell_watchers(reason)
         if self.announced and self.system.observers:
             self.system.emit(Exited(self, reason))
@@ -317,7 +316,7 @@ class Process:
             if other.links is not None:
                 other.links.pop(self, None)
             other.signal(self, reason)
-        monitors, self.monitors = self.monitors or (), None
+        monitors, self.monitors = self.monitors, {}
         for monitor in monitors:
             monitor.fire(reason)
         waiters, self._waiters = self._waiters or (), None
