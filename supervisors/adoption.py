@@ -32,7 +32,13 @@ class Adoption:
 
     async def __aenter__(self) -> Process:
         supervisor = self._supervisor
-        if supervisor is None or supervisor.reason is not None or supervisor.stopping or supervisor.ending:
+        if (
+            supervisor is None
+            or supervisor.reason is not None
+            or supervisor.stopping
+            or supervisor.ending
+            or supervisor.closing
+        ):
             raise NoProcess
         children = supervisor.children
         adopter: object = supervisor.behaviour

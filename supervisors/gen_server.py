@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from supervisors.caller import Caller
+from supervisors.errors import NoProcess
 from supervisors.exit import Crashed, ExitReason, NoProc, Normal
 from supervisors.mailbox import Policy
 from supervisors.messages import Call, Info
@@ -30,6 +31,8 @@ class Timer:
     __slots__ = ("_handle", "_info", "_process")
 
     def __init__(self, process: Process, seconds: float, info: Info) -> None:
+        if process.reason is not None:
+            raise NoProcess
         self._process = process
         self._info = info
         self._handle = asyncio.get_running_loop().call_later(seconds, self._fire)
@@ -222,6 +225,9 @@ class GenServer(Generic[CastT]):
         what takes time and stays able to listen: the task reports by a message.
         """
         me = self.process
+        if me.reason is not None:
+            coroutine.close()
+            raise NoProcess
         process = Process(me.system, name or getattr(coroutine, "__name__", "task"), parent=me, name=name)
 
         async def main() -> ExitReason:

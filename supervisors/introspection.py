@@ -167,24 +167,25 @@ class Trace:
     """What :func:`trace` returns. It ends by itself, so a forgotten one costs nothing for long."""
 
     def __init__(self, ref: Address, max_events: int, seconds: float) -> None:
-        self._ref = ref
         self._left = max_events
         self._events: deque[TraceEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._request(lambda server: _add_tracer(server, self._note))
         self._timer = self._loop.call_later(seconds, self.close)
-        process = ref.resolve()
-        if process is None:
+        self._process = ref.resolve()
+        self._request(lambda server: _add_tracer(server, self._note))
+        if self._process is None:
             self.close()
         else:
-            process.on_exit(lambda *_: self.close())
+            self._process.on_exit(self._ended)
 
     def close(self) -> None:
         """Follow no longer."""
         if self._left >= 0:
             self._left = -1
             self._timer.cancel()
+            if self._process is not None:
+                self._process.forget_exit(self._ended)
             self._request(lambda server: _remove_tracer(server, self._note))
             self._wake()
 
@@ -205,6 +206,9 @@ class Trace:
     async def _collect(self) -> list[TraceEvent]:
         return [event async for event in self]
 
+    def _ended(self, *_: object) -> None:
+        self.close()
+
     def _note(self, kind: str, message: Any) -> None:
         if self._left > 0:
             self._left -= 1
@@ -214,7 +218,7 @@ class Trace:
             self.close()
 
     def _request(self, function: Callable[[Server], None]) -> None:
-        process = self._ref.resolve()
+        process = self._process
         if process is not None and process.reason is None and process.mailbox is not None:
             process.mailbox.put_system(SystemRequest(function, self._loop.create_future()))
 

@@ -169,7 +169,8 @@ class Process:
             self.system.emit(Started(self))
 
     def _start_timed_out(self, timeout: float) -> None:
-        self.die(Crashed(TimeoutError(f"init took longer than {timeout:g} s")))
+        if not self.started:
+            self.die(Crashed(TimeoutError(f"init took longer than {timeout:g} s")))
 
     async def _main(self, main: Main) -> None:
         self.task = asyncio.current_task()
@@ -359,6 +360,11 @@ class Process:
             self._on_exits = [callback]
         else:
             self._on_exits.append(callback)
+
+    def forget_exit(self, callback: OnExit) -> None:
+        """Undo :meth:`on_exit`."""
+        if self._on_exits is not None and callback in self._on_exits:
+            self._on_exits.remove(callback)
 
     async def wait(self) -> ExitReason:
         """Return its exit reason once it has ended."""

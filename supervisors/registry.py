@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from attrs import frozen
 
 from supervisors.child_spec import ChildSpec
-from supervisors.errors import AlreadyRegistered
+from supervisors.errors import AlreadyRegistered, MailboxFull
 from supervisors.gen_server import GenServer
 from supervisors.messages import Info
 from supervisors.process import Process, current_process
@@ -175,7 +175,10 @@ class Registry:
 
     def _tell(self, info: Registered | Unregistered) -> None:
         for listener in self._listeners:
-            listener.send(info)
+            try:
+                listener.send(info)
+            except MailboxFull:  # a slow listener must not hold up whoever ends or registers
+                self.dead_letters["mailbox_full"] += 1
 
 
 class RegistryOwner(GenServer[Any]):
