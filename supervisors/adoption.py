@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextvars import Token
 
+from supervisors.ending import reason_of
 from supervisors.errors import NoProcess
-from supervisors.exit import Normal, reason_of
+from supervisors.exit import Normal
 from supervisors.process import Process, enter, leave
 
 

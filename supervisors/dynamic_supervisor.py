@@ -8,7 +8,8 @@ from typing import Any, Final
 from supervisors.adoption import Adopter
 from supervisors.child import Child
 from supervisors.child_spec import ChildSpec
-from supervisors.exit import ExitReason, interrupt_in
+from supervisors.ending import interrupt_in
+from supervisors.exit import ExitReason
 from supervisors.keeper import ChildKeeper, Due, TryAgain, count, start_failure
 from supervisors.messages import Call, ChildExit, Info
 from supervisors.process import Process

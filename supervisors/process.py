@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from supervisors.caller import Caller, lost
 from supervisors.child_spec import ShutdownPolicy
+from supervisors.ending import interrupt_in, reason_of
 from supervisors.events import Exited, Started, crash_report
-from supervisors.exit import Crashed, ExitReason, Killed, Normal, Shutdown, interrupt_in, reason_of
+from supervisors.exit import Crashed, ExitReason, Killed, Normal, Shutdown
 from supervisors.messages import ChildExit, Exit
 from supervisors.monitor import Monitor
 from supervisors.results import Ignored, StartFailed
