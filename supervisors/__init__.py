@@ -1,4 +1,50 @@
-"""An OTP for asyncio."""
+"""An OTP for asyncio: actors, supervisors, registries, and the tools to look into them and to test them.
+
+>>> import asyncio
+>>> from attrs import frozen
+>>> from supervisors import Call, Caller, Cast, ChildSpec, GenServer, Registry, Supervisor, start
+>>> @frozen
+... class Add(Cast):
+...     amount: int
+>>> @frozen
+... class Total(Call[int]):
+...     pass
+>>> class Counter(GenServer[Add]):
+...     def init(self) -> None:
+...         self.total = 0
+...
+...     def handle_cast(self, message: Add) -> None:
+...         self.total += message.amount
+...
+...     def handle_call(self, message: Total, caller: Caller[int]) -> int:
+...         return self.total
+>>> async def main() -> int:
+...     registry = Registry()
+...     children = [ChildSpec(id="counter", start=Counter, name="counter")]
+...     root = await start(lambda: Supervisor(children), registry=registry)
+...     counter = registry.via("counter")
+...     counter.cast(Add(40))
+...     counter.cast(Add(2))
+...     total = await counter.call(Total())
+...     await root.stop()
+...     return total
+>>> asyncio.run(main())
+42
+
+If the counter crashes, its supervisor makes a new one, with a fresh state and the same name; ``counter`` reaches it as before.
+
+* :class:`GenServer` - an actor: one mailbox, one loop, one message at a time. :class:`Task` - a coroutine function as a child.
+* :class:`Supervisor`, :class:`DynamicSupervisor`, :class:`TaskSupervisor` - start, stop and restart others; :func:`start` makes the root.
+* :class:`ChildSpec`, :class:`Backoff` - how a child is started, stopped and restarted.
+* :class:`ActorRef`, :class:`Via` - how to reach a process: one incarnation, or whoever has a name. :class:`Registry` - the names.
+* :class:`Call`, :class:`Cast`, :class:`Info` - messages. :class:`Caller` - one call in progress.
+* :class:`Normal`, :class:`Shutdown`, :class:`Killed`, :class:`Crashed`, :class:`NoProc` - why a process ended.
+* :func:`tree`, :func:`get_state`, :func:`suspend`, :func:`trace` and their like - a look into a running tree.
+* :mod:`supervisors.testing` - a loop with virtual time, and what else tests need. :mod:`supervisors.events` - what observers are told.
+
+Use a process to model what a program has at run time: state that changes, things that happen at once, parts that fail apart from each
+other. Never use one to organise code: that is what modules and functions are for.
+"""
 
 from supervisors.caller import Caller
 from supervisors.child_spec import ChildSpec

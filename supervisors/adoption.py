@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextvars import Token
 
+from supervisors.ending import reason_of
 from supervisors.errors import NoProcess
-from supervisors.exit import Normal, reason_of
+from supervisors.exit import Normal
 from supervisors.process import Process, enter, leave
 
 
@@ -32,7 +33,13 @@ class Adoption:
 
     async def __aenter__(self) -> Process:
         supervisor = self._supervisor
-        if supervisor is None or supervisor.reason is not None or supervisor.stopping or supervisor.ending:
+        if (
+            supervisor is None
+            or supervisor.reason is not None
+            or supervisor.stopping
+            or supervisor.ending
+            or supervisor.closing
+        ):
             raise NoProcess
         children = supervisor.children
         adopter: object = supervisor.behaviour

@@ -8,7 +8,8 @@ from typing import Any, Final
 from supervisors.adoption import Adopter
 from supervisors.child import Child
 from supervisors.child_spec import ChildSpec
-from supervisors.exit import ExitReason, interrupt_in
+from supervisors.ending import interrupt_in
+from supervisors.exit import ExitReason
 from supervisors.keeper import ChildKeeper, Due, TryAgain, count, start_failure
 from supervisors.messages import Call, ChildExit, Info
 from supervisors.process import Process
@@ -28,7 +29,32 @@ from supervisors.returns import NO_REPLY, Stop
 
 
 class DynamicSupervisor(ChildKeeper, Adopter):
-    """Children on demand, each for itself; stopped all at once."""
+    """Children on demand, each for itself, and tasks that it adopts.
+
+    >>> import asyncio
+    >>> from supervisors import ChildSpec, DynamicSupervisor, GenServer, current_process, start
+    >>> class Session(GenServer[object]):
+    ...     pass
+    >>> async def main() -> tuple[int, str]:
+    ...     sessions = await start(DynamicSupervisor)
+    ...     await sessions.start_child(ChildSpec(id="session", start=Session, restart="temporary"))
+    ...     async with sessions.adopt(name="request-1") as process:  # the present task is a process of the tree now
+    ...         active = (await sessions.count_children()).active
+    ...     await sessions.stop()
+    ...     return active, str(process.reason)
+    >>> asyncio.run(main())
+    (2, 'normal')
+
+    **Options**
+
+    * ``max_children`` - ``start_child`` beyond it answers ``MaxChildren()``; one that is being restarted counts. Adopted tasks do not.
+    * ``extra_arguments`` - are given to ``start`` of each spec, at each start.
+    * ``max_restarts``, ``max_seconds`` - as for :class:`Supervisor`, over all children together.
+    * ``adopted_shutdown`` - seconds that an adopted task has to leave in once it is cancelled; then it counts as unkillable.
+
+    Ids need not be unique: ``terminate_child`` takes the reference. A child that has ended and is not restarted is forgotten, and all are
+    when the supervisor itself is restarted. To stop, it tells all at once and waits for the slowest, each within its own ``shutdown``.
+    """
 
     strategy: Final = "one_for_one"
 

@@ -10,15 +10,13 @@ Every process leaves exactly one exit reason, and that reason alone decides what
 
 The first two are normal ends, the others abnormal:
 
-    >>> is_abnormal(Shutdown("drained")), is_abnormal(Killed())
-    (False, True)
-    >>> print(Crashed(TypeError("text")))
-    TypeError: text
+>>> is_abnormal(Shutdown("drained")), is_abnormal(Killed())
+(False, True)
+>>> print(Crashed(TypeError("text")))
+TypeError: text
 """
 
 from __future__ import annotations
-
-import asyncio
 
 from attrs import frozen
 
@@ -73,32 +71,3 @@ ExitReason = Normal | Shutdown | Killed | Crashed | NoProc
 def is_abnormal(reason: ExitReason) -> bool:
     """Whether a transient child is restarted after ``reason``."""
     return not isinstance(reason, Normal | Shutdown)
-
-
-def reason_of(error: BaseException) -> ExitReason:
-    """The exit reason of a task that ``error`` ended.
-
-    A group is one crash, except that a group of nothing but cancellations is a cancellation, and one that holds an interrupt is that
-    interrupt.
-    """
-    if isinstance(error, BaseExceptionGroup):
-        leaves = _leaves(error)
-        if interrupt := next((leaf for leaf in leaves if isinstance(leaf, KeyboardInterrupt | SystemExit)), None):
-            return Crashed(interrupt)
-        if all(isinstance(leaf, asyncio.CancelledError) for leaf in leaves):
-            return Killed()
-    return Killed() if isinstance(error, asyncio.CancelledError) else Crashed(error)
-
-
-def interrupt_in(reason: ExitReason | None) -> BaseException | None:
-    """The KeyboardInterrupt or SystemExit that ``reason`` holds. Nothing is restarted after one."""
-    if isinstance(reason, Crashed) and isinstance(reason.exception, KeyboardInterrupt | SystemExit):
-        return reason.exception
-    return None
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves

@@ -1,4 +1,4 @@
-"""An actor: one mailbox, one loop, one message at a time."""
+"""Actors: one mailbox, one loop, one message at a time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from supervisors.caller import Caller
+from supervisors.errors import NoProcess
 from supervisors.exit import Crashed, ExitReason, NoProc, Normal
 from supervisors.mailbox import Policy
 from supervisors.messages import Call, Info
@@ -29,6 +31,8 @@ class Timer:
     __slots__ = ("_handle", "_info", "_process")
 
     def __init__(self, process: Process, seconds: float, info: Info) -> None:
+        if process.reason is not None:
+            raise NoProcess
         self._process = process
         self._info = info
         self._handle = asyncio.get_running_loop().call_later(seconds, self._fire)
@@ -53,7 +57,62 @@ class Timer:
 
 
 class GenServer(Generic[CastT]):
-    """Subclass it and fill in the callbacks; each may be ``def`` or ``async def``."""
+    """An actor. Subclass it and fill in the callbacks; each may be ``def`` or ``async def``.
+
+    >>> from supervisors import Call, Cast, GenServer, start
+    >>> class Push(Cast):
+    ...     pass
+    >>> class Depth(Call[int]):
+    ...     pass
+    >>> class Stack(GenServer[Push]):
+    ...     def init(self) -> None:
+    ...         self.items = ["hello"]
+    ...
+    ...     def handle_call(self, message, caller):
+    ...         return len(self.items)
+    ...
+    ...     def handle_cast(self, message: Push) -> None:
+    ...         self.items.append("more")
+    >>> async def main() -> int:
+    ...     stack = await start(Stack)
+    ...     stack.cast(Push())
+    ...     depth = await stack.call(Depth())
+    ...     await stack.stop()
+    ...     return depth
+    >>> asyncio.run(main())
+    2
+
+    **What it does with a message.** Calls, casts and infos are handled one at a time in the order of their arrival. While an ``async``
+    callback waits the actor is busy: nothing else is handled, and its supervisor's request to stop waits too. So what takes long goes into
+    :meth:`spawn`, and reports by a message. After 64 messages in a row without a wait, the loop gets a turn.
+
+    **What a callback returns.** ``None`` is always fine, except that what ``handle_call`` returns is the reply. Beside that:
+
+    * ``NO_REPLY`` from ``handle_call`` - ``caller.reply(value)`` comes later, or the call was forwarded.
+    * ``Reply(value, then=...)`` from ``handle_call`` - answer, and then one of the next two.
+    * ``Continue(term)`` - ``handle_continue(term)`` runs next, before anything that is queued.
+    * ``Timeout(seconds)`` - a :class:`TimedOut` comes as an info unless a message comes before.
+    * ``Stop(reason, reply=...)`` - end: ``terminate`` runs, and then the caller is answered.
+    * ``Ignore()`` from ``init`` - do not start, and that is no error.
+
+    Anything else crashes it with :class:`BadReturn`.
+
+    **Options**, as attributes of the class:
+
+    * ``mailbox_limit`` - how many messages may wait, 10,000 by default. Requests to stop, exits, DOWNs and timers know no bound.
+    * ``mailbox_policy`` - what happens beyond: ``"reject"`` (the default) raises :class:`MailboxFull` at the sender; ``"drop_new"`` and
+      ``"drop_old"`` drop, and count a dead letter; ``"block"`` lets a call, and a sender that uses ``cast_wait``, wait for room.
+    * ``trap_exit`` - exit signals come as :class:`Exit` messages rather than ending it.
+    * ``skip_stale`` - a call whose caller has given up is not handled, only counted as a drop.
+
+    **How it ends.** ``terminate(reason)`` runs on a ``Stop``, on ``stop()``, when its supervisor stops it, and after an exception in a
+    callback, within the ``shutdown`` time of its child spec. It does not run when it is killed, when its ``init`` failed, or when an exit
+    signal ends it that it does not trap. Callers that still wait get :class:`ActorExited` with its reason. What is in the mailbox is
+    lost, and a restart begins with a new object: state that must outlive a crash belongs to another process.
+
+    OTP's ``code_change`` is left out, for Python cannot replace the code under a running coroutine; ``hibernate`` is, for there is no heap
+    per process to shrink.
+    """
 
     mailbox_limit: int = 10_000
     mailbox_policy: Policy = "reject"
@@ -67,7 +126,7 @@ class GenServer(Generic[CastT]):
     def init(self) -> Any:
         """Prepare. The starter waits until this returns; an exception is a failed start, and ``terminate`` does not run."""
 
-    def handle_call(self, message: Call[Any], caller: Any) -> Any:
+    def handle_call(self, message: Call[Any], caller: Caller[Any]) -> Any:
         """Answer a call by returning the reply, or :data:`~supervisors.NO_REPLY` and answer by ``caller`` later."""
         raise TypeError(f"{type(self).__name__} handles no calls: {type(message).__name__}")
 
@@ -166,6 +225,9 @@ class GenServer(Generic[CastT]):
         what takes time and stays able to listen: the task reports by a message.
         """
         me = self.process
+        if me.reason is not None:
+            coroutine.close()
+            raise NoProcess
         process = Process(me.system, name or getattr(coroutine, "__name__", "task"), parent=me, name=name)
 
         async def main() -> ExitReason:
@@ -212,6 +274,8 @@ class GenServer(Generic[CastT]):
 
 class Task(GenServer[Any]):
     """A behaviour around a coroutine function: runs it once, and ends ``Normal()``.
+
+        ChildSpec(id="sync", start=lambda: Task(synchronise), restart="transient")
 
     It has no mailbox. An exception is its crash; to stop it is to cancel it, so it has its ``shutdown`` time to clean up in.
     """

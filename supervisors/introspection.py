@@ -3,6 +3,29 @@
 :func:`tree` and :func:`dead_letters` read plain fields and never wait. The others ask the actor itself, in the lane of system messages:
 they are served between two ordinary messages, also by a suspended actor, and before whatever else is queued.
 
+>>> from supervisors import ChildSpec, GenServer, Supervisor, start
+>>> class Counter(GenServer[int]):
+...     def init(self) -> None:
+...         self.total = 0
+...
+...     def handle_cast(self, message: int) -> None:
+...         self.total += message
+>>> async def main() -> None:
+...     root = await start(lambda: Supervisor([ChildSpec(id="counter", start=Counter)]))
+...     [child] = await root.which_children()
+...     await suspend(child.ref)
+...     child.ref.cast(5)
+...     print(await replace_state(child.ref, lambda state: {**state, "total": 100}))
+...     print([(node.path, node.state, node.mailbox["depth"]) for node in tree(root).children])
+...     following = trace(child.ref, max_events=1)
+...     await resume(child.ref)
+...     print([(event.kind, event.message) for event in await following], await get_state(child.ref))
+...     await root.stop()
+>>> asyncio.run(main())
+{'total': 100}
+[('root/counter', 'running', 1)]
+[('cast', '5')] {'total': 105}
+
 Each takes ``timeout``, seconds until :class:`~supervisors.CallTimeout`, and raises :class:`~supervisors.NoProcess` or
 :class:`~supervisors.ActorExited` as a call does. A process without a mailbox (a :class:`~supervisors.Task`) has nothing to look into.
 """
@@ -117,7 +140,7 @@ async def resume(ref: Address, *, timeout: float | None = 5.0) -> None:
 
 
 async def statistics(ref: Address, *, timeout: float | None = 5.0) -> Statistics:
-    """What it has done since it started."""
+    """What it has done since it started, in numbers."""
 
     def count(server: Server) -> Statistics:
         box = server.mailbox
@@ -135,8 +158,7 @@ async def statistics(ref: Address, *, timeout: float | None = 5.0) -> Statistics
 def trace(ref: Address, *, max_events: int = 100, seconds: float = 5.0) -> Trace:
     """Follow the messages that an actor handles, from now on, until there were ``max_events`` or ``seconds`` have passed.
 
-    async for event in trace(ref, max_events=10): print(event)
-    events = await trace(ref, seconds=1.0)
+    Iterate over it with ``async for`` to see them as they come, or ``await`` it for a list of them all.
     """
     return Trace(ref, max_events, seconds)
 
@@ -145,24 +167,25 @@ class Trace:
     """What :func:`trace` returns. It ends by itself, so a forgotten one costs nothing for long."""
 
     def __init__(self, ref: Address, max_events: int, seconds: float) -> None:
-        self._ref = ref
         self._left = max_events
         self._events: deque[TraceEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._request(lambda server: _add_tracer(server, self._note))
         self._timer = self._loop.call_later(seconds, self.close)
-        process = ref.resolve()
-        if process is None:
+        self._process = ref.resolve()
+        self._request(lambda server: _add_tracer(server, self._note))
+        if self._process is None:
             self.close()
         else:
-            process.on_exit(lambda *_: self.close())
+            self._process.on_exit(self._ended)
 
     def close(self) -> None:
         """Follow no longer."""
         if self._left >= 0:
             self._left = -1
             self._timer.cancel()
+            if self._process is not None:
+                self._process.forget_exit(self._ended)
             self._request(lambda server: _remove_tracer(server, self._note))
             self._wake()
 
@@ -183,6 +206,9 @@ class Trace:
     async def _collect(self) -> list[TraceEvent]:
         return [event async for event in self]
 
+    def _ended(self, *_: object) -> None:
+        self.close()
+
     def _note(self, kind: str, message: Any) -> None:
         if self._left > 0:
             self._left -= 1
@@ -192,7 +218,7 @@ class Trace:
             self.close()
 
     def _request(self, function: Callable[[Server], None]) -> None:
-        process = self._ref.resolve()
+        process = self._process
         if process is not None and process.reason is None and process.mailbox is not None:
             process.mailbox.put_system(SystemRequest(function, self._loop.create_future()))
 

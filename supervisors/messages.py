@@ -1,13 +1,13 @@
 """Messages are frozen attrs classes; a call carries the type of its reply.
 
-    >>> from attrs import frozen
-    >>> from supervisors import Call, Cast
-    >>> @frozen
-    ... class Withdraw(Call[int]):
-    ...     amount: int
-    >>> @frozen
-    ... class Deposit(Cast):
-    ...     amount: int
+>>> from attrs import frozen
+>>> from supervisors import Call, Cast
+>>> @frozen
+... class Withdraw(Call[int]):
+...     amount: int
+>>> @frozen
+... class Deposit(Cast):
+...     amount: int
 
 ``await account.call(Withdraw(5))`` is then an ``int`` for the type checker, and ``account.cast(Deposit(5))`` has no answer.
 """

@@ -23,8 +23,6 @@ class Monitor:
         if process.reason is not None:
             self.fire(NoProc())
             return
-        if process.monitors is None:
-            process.monitors = {}
         process.monitors[self] = None
         if watcher.watching is None:
             watcher.watching = {}
@@ -47,5 +45,4 @@ class Monitor:
 
     def leave(self) -> None:
         """The process knows it no more."""
-        if self.process.monitors is not None:
-            self.process.monitors.pop(self, None)
+        self.process.monitors.pop(self, None)

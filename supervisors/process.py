@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from supervisors.caller import Caller, lost
 from supervisors.child_spec import ShutdownPolicy
+from supervisors.ending import interrupt_in, reason_of
 from supervisors.events import Exited, Started, crash_report
-from supervisors.exit import Crashed, ExitReason, Killed, Normal, Shutdown, interrupt_in, reason_of
+from supervisors.exit import Crashed, ExitReason, Killed, Normal, Shutdown
 from supervisors.messages import ChildExit, Exit
 from supervisors.monitor import Monitor
 from supervisors.results import Ignored, StartFailed
 from supervisors.signals import Doomed, StopRequest
 
 if TYPE_CHECKING:
-    from supervisors.gen_server import GenServer
     from supervisors.mailbox import Cause, Mailbox
     from supervisors.system import System
 
@@ -65,7 +65,7 @@ class Process:
 
     task: asyncio.Task[None] | None = None
     reason: ExitReason | None = None
-    behaviour: GenServer[Any] | None = None
+    behaviour: Any = None  # whoever looks at it knows what it is
     mailbox: Mailbox | None = None
     zombie: bool = False
     # How it starts.
@@ -84,7 +84,6 @@ class Process:
     reported: BaseException | None = None  # the crash that observers were told of
     # Who depends on it, and on whom it does.
     children: dict[Process, ShutdownPolicy] | None = None  # what it has started or adopted, and how that is stopped
-    monitors: dict[Monitor, None] | None = None
     watching: dict[Monitor, None] | None = None
     links: dict[Process, None] | None = None
     timers: set[asyncio.TimerHandle] | None = None
@@ -112,6 +111,7 @@ class Process:
         self.name = name
         self.incarnation = incarnation
         self.callers: dict[Caller[Any], None] = {}
+        self.monitors: dict[Monitor, None] = {}
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.path}#{self.incarnation} {'alive' if self.reason is None else self.reason}>"
@@ -170,7 +170,8 @@ class Process:
             self.system.emit(Started(self))
 
     def _start_timed_out(self, timeout: float) -> None:
-        self.die(Crashed(TimeoutError(f"init took longer than {timeout:g} s")))
+        if not self.started:
+            self.die(Crashed(TimeoutError(f"init took longer than {timeout:g} s")))
 
     async def _main(self, main: Main) -> None:
         self.task = asyncio.current_task()
@@ -276,7 +277,7 @@ class Process:
             self.starting.set_result(Ignored() if self.ignored else StartFailed(reason))
         if self.reports_exit:
             self._post_exit(reason)
-        if self.links is not None or self.monitors is not None or self._waiters is not None:
+        if self.monitors or self.links is not None or self._waiters is not None:
             self._tell_watchers(reason)
         if self.announced and self.system.observers:
             self.system.emit(Exited(self, reason))
@@ -317,7 +318,7 @@ class Process:
             if other.links is not None:
                 other.links.pop(self, None)
             other.signal(self, reason)
-        monitors, self.monitors = self.monitors or (), None
+        monitors, self.monitors = self.monitors, {}
         for monitor in monitors:
             monitor.fire(reason)
         waiters, self._waiters = self._waiters or (), None
@@ -360,6 +361,11 @@ class Process:
             self._on_exits = [callback]
         else:
             self._on_exits.append(callback)
+
+    def forget_exit(self, callback: OnExit) -> None:
+        """Undo :meth:`on_exit`."""
+        if self._on_exits is not None and callback in self._on_exits:
+            self._on_exits.remove(callback)
 
     async def wait(self) -> ExitReason:
         """Return its exit reason once it has ended."""

@@ -84,7 +84,7 @@ class Server:
             if process.interrupt is None or process.doomed is not None:
                 await self.behaviour.cancelled()
                 raise
-            _uncancel()
+            await self._absorb_cancel()
             reason = Crashed(process.interrupt)
             process.report(reason)
         except Exception as error:
@@ -205,6 +205,17 @@ class Server:
                 if stop is not None:
                     return stop.reason
 
+    async def _absorb_cancel(self) -> None:
+        """Take back what interrupted it, also where that is still to be delivered, so that ``terminate`` can wait."""
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if self.process.doomed is not None:
+                    raise
+            task.uncancel()
+
     def _answer(self, result: Any, caller: Caller[Any]) -> Any:
         """Reply as ``handle_call`` returned, and return what is to come then."""
         match result:
@@ -289,10 +300,3 @@ class TaskServer:
         self.process.begin()
         await self._function()
         return Normal()
-
-
-def _uncancel() -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    while task.uncancel():
-        pass

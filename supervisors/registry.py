@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from attrs import frozen
 
 from supervisors.child_spec import ChildSpec
-from supervisors.errors import AlreadyRegistered
+from supervisors.errors import AlreadyRegistered, MailboxFull
 from supervisors.gen_server import GenServer
 from supervisors.messages import Info
 from supervisors.process import Process, current_process
@@ -49,9 +49,28 @@ class Unregistered(Info):
 class Registry:
     """A table of names.
 
+    >>> import asyncio
+    >>> from supervisors import GenServer, Registry, start
+    >>> class Listener(GenServer[str]):
+    ...     def handle_cast(self, message: str) -> None:
+    ...         print(self.name, "hears", message)
+    >>> async def main() -> None:
+    ...     topics = Registry(keys="duplicate")
+    ...     for name in ("one", "two"):
+    ...         topics.register("news", await start(Listener, name=name))
+    ...     topics.dispatch("news", lambda entries: [ref.cast("hello") for ref, value in entries])
+    ...     for ref, value in topics.entries("news"):
+    ...         await ref.stop()
+    >>> asyncio.run(main())
+    one hears hello
+    two hears hello
+
     * ``keys="unique"`` (the default) - a name has one holder; a second one raises :class:`AlreadyRegistered`.
     * ``keys="duplicate"`` - a name has any number of holders, as the topics of a publish-subscribe do. A holder that registers again
       puts a new value there.
+
+    The ``name`` of a child spec is registered in the registry that was given to :func:`supervisors.start`. A table needs no process; with
+    :meth:`child_spec` it has one, so that it stands in the tree and is empty when that process ends.
     """
 
     def __init__(self, keys: Keys = "unique") -> None:
@@ -156,7 +175,10 @@ class Registry:
 
     def _tell(self, info: Registered | Unregistered) -> None:
         for listener in self._listeners:
-            listener.send(info)
+            try:
+                listener.send(info)
+            except MailboxFull:  # a slow listener must not hold up whoever ends or registers
+                self.dead_letters["mailbox_full"] += 1
 
 
 class RegistryOwner(GenServer[Any]):

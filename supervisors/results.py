@@ -1,9 +1,21 @@
-"""What a supervisor answers. A refusal is a value: ``match`` on it.
+"""What a supervisor answers to a request. A refusal is expected, so it is a value and not an exception: ``match`` on it.
 
-match await supervisor.start_child(spec):
-    case ActorRef() as child: ...
-    case AlreadyStarted(child): ...
-    case StartFailed(reason): ...
+>>> import asyncio
+>>> from supervisors import ActorRef, AlreadyStarted, ChildSpec, GenServer, StartFailed, Supervisor, start
+>>> async def main() -> None:
+...     root = await start(lambda: Supervisor([]))
+...     for _ in range(2):
+...         match await root.start_child(ChildSpec(id="one", start=GenServer)):
+...             case ActorRef() as child:
+...                 print("started", child.path)
+...             case AlreadyStarted(child):
+...                 print("there already:", child.path)
+...             case StartFailed(reason):
+...                 print("failed:", reason)
+...     await root.stop()
+>>> asyncio.run(main())
+started root/one
+there already: root/one
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from supervisors.child import Child
 from supervisors.child_spec import ChildSpec
-from supervisors.exit import ExitReason, Shutdown, interrupt_in
+from supervisors.ending import interrupt_in
+from supervisors.exit import ExitReason, Shutdown
 from supervisors.keeper import ChildKeeper, Due, TryAgain, count, start_failure
 from supervisors.messages import Call, ChildExit, Info
 from supervisors.ref import ActorRef
@@ -38,7 +39,48 @@ from supervisors.strategy import AutoShutdown, Strategy, affected
 
 
 class Supervisor(ChildKeeper):
-    """Children in an order, and a strategy."""
+    """Children in an order, and a strategy.
+
+    >>> from supervisors import ChildSpec, GenServer, Registry, Supervisor, start
+    >>> class Database(GenServer[object]):
+    ...     pass
+    >>> class Cache(GenServer[object]):
+    ...     pass
+    >>> async def main() -> list[str]:
+    ...     children = [ChildSpec(id="database", start=Database), ChildSpec(id="cache", start=Cache, restart="transient")]
+    ...     root = await start(lambda: Supervisor(children, strategy="rest_for_one"))
+    ...     ids = [child.id for child in await root.which_children()]
+    ...     await root.stop()
+    ...     return ids
+    >>> asyncio.run(main())
+    ['database', 'cache']
+
+    **Start and stop.** Children start from left to right; each must have returned from ``init`` before the next one starts. They stop
+    from right to left, each by its own ``shutdown``, one after the other. If one fails to start, those before it are stopped again and
+    the supervisor does not start: its reason is ``Shutdown(FailedToStartChild(id, reason))``.
+
+    **Options**
+
+    * ``strategy`` - who goes with a child that is restarted. ``"one_for_one"``: nobody. ``"one_for_all"``: all others stop, then all
+      start. ``"rest_for_one"``: those after it stop, then it and they start.
+    * ``max_restarts``, ``max_seconds`` - one restart more than 3 within 5 s, and it gives up: all children stop, and it exits
+      ``Shutdown()``, so that its own supervisor decides. The restart of a group counts once, each failed attempt once. With 0 the first
+      failure is too many.
+    * ``auto_shutdown`` - ``"any_significant"``: when a significant child ends for good, the others stop and it exits ``Shutdown()``;
+      ``"all_significant"``: when the last of them has; ``"never"`` is the default.
+
+    A wrong value raises ``ValueError``, which names the option, before anything starts.
+
+    **Exit reasons and restarts.** A permanent child is always restarted, also after ``Normal()`` and ``Shutdown()``. A transient one is
+    after ``Crashed`` and ``Killed()`` only; otherwise it stays, stopped, and ``restart_child`` may start it again. A temporary one is
+    never, and its spec goes with it. Mind that a *transient* supervisor that gives up exits ``Shutdown()`` and so stays down: make it
+    permanent, unless "this part is out, the rest goes on" is what you want.
+
+    **One thing at a time.** Requests and exits wait in one queue. While a child starts or stops, the supervisor does nothing else; between
+    two attempts of a restart it does. :func:`supervisors.tree` shows what it is at without asking it.
+
+    **If it is killed** its children are told so, with ``terminate(Killed())``, and its exit is seen when all of them are gone.
+    """
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
 
 from supervisors.child import Child
@@ -69,8 +69,20 @@ class TaskHandle(Generic[T]):
 class TaskSupervisor(DynamicSupervisor):
     """Runs functions as temporary children, and hands their results over.
 
-    tasks = await start(TaskSupervisor)
-    page = await TaskSupervisor.async_(tasks, fetch, "https://example.org")
+    >>> from supervisors import TaskSupervisor, start
+    >>> async def square(number: int) -> int:
+    ...     return number * number
+    >>> async def main() -> list[int]:
+    ...     tasks = await start(TaskSupervisor)
+    ...     seven = TaskSupervisor.async_(tasks, square, 7)  # runs from here on
+    ...     squares = [n async for n in TaskSupervisor.stream(tasks, [1, 2, 3], square, max_concurrency=2)]
+    ...     squares.append(await seven)
+    ...     await tasks.stop()
+    ...     return squares
+    >>> asyncio.run(main())
+    [1, 4, 9, 49]
+
+    It takes the options of a :class:`DynamicSupervisor`, and adopts and starts other children as one.
     """
 
     @staticmethod
@@ -106,7 +118,7 @@ class TaskSupervisor(DynamicSupervisor):
         *,
         max_concurrency: int = 8,
         ordered: bool = True,
-    ) -> AsyncIterator[T]:
+    ) -> AsyncGenerator[T, None]:
         """Run ``function`` on each item, and yield the results.
 
         * ``max_concurrency`` - how many run at once, and how many results are held at most.

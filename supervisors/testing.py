@@ -60,8 +60,9 @@ class _Timer(asyncio.TimerHandle):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer as soon as nothing else is to do: an hour of sleep takes no time.
 
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            runner.run(main())
+    >>> with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    ...     runner.run(asyncio.sleep(3600, "an hour later"))
+    'an hour later'
 
     * ``seed`` - shuffles which of the tasks that could run runs first. The same seed gives the same order again, so an order that
       breaks something can be replayed: ``loop_factory=partial(VirtualTimeLoop, seed=7)``.
@@ -145,7 +146,19 @@ def crash(ref: ActorRef, exception: BaseException) -> None:
 
 
 class Recorder:
-    """An observer that keeps what it is told: ``start(..., observers=[recorder])``."""
+    """An observer that keeps what it is told.
+
+    >>> from supervisors import GenServer, start
+    >>> async def main() -> list[str]:
+    ...     recorder = Recorder()
+    ...     actor = await start(GenServer, observers=[recorder])
+    ...     crash(actor, ValueError("bug"))
+    ...     await settle()
+    ...     return [type(event).__name__ for event in recorder.events]
+    >>> with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    ...     runner.run(main())
+    ['Started', 'CrashReport', 'Exited']
+    """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -201,7 +214,7 @@ class leak_check:  # noqa: N801 - used as a function
         processes, registries = _objects()
         left = [repr(process) for process in processes if _lives(process) and process not in self._processes]
         left += [repr(task) for task in _tasks() - self._tasks]
-        left += [f"monitor of {p!r}" for p in processes for m in p.monitors or () if m.watcher.reason is not None]
+        left += [f"monitor of {p!r}" for p in processes for m in p.monitors if m.watcher.reason is not None]
         left += [f"name {n!r}" for registry in registries for n, ref in registry.names().items() if not ref.alive]
         return left
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisors import Crashed, ExitReason, Killed, NoProc, Normal, Shutdown, is_abnormal
-from supervisors.exit import interrupt_in, reason_of
+from supervisors.ending import interrupt_in, reason_of
 from supervisors.restart import Backoff, Intensity, Restart, restarts
 from supervisors.strategy import Strategy, affected
 

@@ -532,7 +532,7 @@ async def test_trap_20_monitors_do_not_leak_from_calls_or_dead_watchers(trace: T
             await settle()
             await watcher.stop()
 
-        assert len(ref.process.monitors) == 0
+        assert not ref.process.monitors
 
 
 async def test_trap_21_taskgroup_inside_a_handler_is_one_crash_and_touches_no_sibling(trace: Trace) -> None:
