@@ -296,8 +296,45 @@ def test_many_events_in_one_read_may_be_larger_than_the_limit_of_one() -> None:
 
 
 def test_after_the_first_content_what_looks_like_an_event_is_passed_on_unread() -> None:
-    odd = b"data: {not json, but nobody reads it}\n\n"
-    assert run([text("a") + odd + STOP + DONE])[0].data == text("a") + odd + STOP + DONE
+    assert run([text("a") + JUNK + STOP + DONE])[0].data == text("a") + JUNK + STOP + DONE
+
+
+JUNK = b"data: {not json, but nobody reads it}\n\n"
+LOOKED_AT = {
+    "comment": (b": c\n\n", b""),
+    "null error": (chunk({"content": "a"}, error=None), chunk({"content": "a"}, error=None)),
+    "usage": (chunk({"content": "a"}, usage={"prompt_tokens": 1}), chunk({"content": "a"}, usage={"prompt_tokens": 1})),
+    "bare data": (b'data:{"a":1}\n\n', b'data: {"a":1}\n\n'),
+    "id": (b'id: 1\ndata: {"a":1}\n\n', b'data: {"a":1}\n\n'),
+    "two lines": (b'data: {"a":\ndata: 1}\n\n', b'data: {"a": 1}\n\n'),
+    "more blank lines": (b"\n\n\n", b""),
+}
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+@pytest.mark.parametrize("before", [0, 1, 2, 17, 46, 47, 48])
+def test_in_a_burst_only_the_events_that_need_a_look_are_read(name: str, before: int) -> None:
+    odd, told = LOOKED_AT[name]
+    after = 48 - before
+    answer, _ = run([text("a"), JUNK * before + odd + JUNK * after + STOP + USAGE + DONE])
+    assert answer.failure is None
+    assert answer.data == text("a") + JUNK * before + told + JUNK * after + STOP + USAGE + DONE
+
+
+@pytest.mark.parametrize("bad", [ERROR, b"data: <html>\n\n", text("x" * 1_100_000)], ids=["error", "html", "large"])
+@pytest.mark.parametrize("before", [0, 1, 2, 17, 47])
+def test_a_failure_within_a_burst_ends_it_there(bad: bytes, before: int) -> None:
+    burst = text("a") + text("b") * before
+    answer, _ = run([burst + bad + text("c") * 20 + STOP + DONE])
+    assert answer.failure is not None
+    assert answer.data == burst
+
+
+def test_after_the_finish_every_event_of_a_burst_is_read() -> None:
+    answer, _ = run([text("a") * 20 + STOP + text("b") * 20 + JUNK])
+    assert answer.failure is not None
+    assert answer.failure.kind == "invalid_answer"
+    assert answer.data == text("a") * 20 + STOP + text("b") * 20
 
 
 def test_a_failure_comes_with_what_was_whole_before_it_and_with_the_usage_so_far() -> None:
@@ -317,7 +354,17 @@ def test_the_last_usage_counts() -> None:
 CONTENT = ("content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning", "audio")
 
 
-def naive(data: bytes, n: int) -> tuple[bytes, bool, bool, bool, str | None, tuple[int, int] | None]:
+Seen = tuple[bytes, bool, bool, bool, str | None, tuple[int, int] | None]
+
+
+def seen(answer: Piece, usage: Usage | None) -> Seen:
+    """Everything that a decoder told."""
+    kind = None if answer.failure is None else answer.failure.kind
+    counts = None if usage is None else (usage.input_tokens, usage.output_tokens)
+    return answer.data, answer.content, answer.finished, answer.ended, kind, counts
+
+
+def naive(data: bytes, n: int) -> Seen:
     """The whole stream, event by event, with nothing taken for granted."""
     out, content, usage = b"", False, None
     finished, seen = set[int](), set[int]()
@@ -399,7 +446,7 @@ def chunks(draw: st.DrawFn) -> bytes:
     ).encode()
 
 
-OTHERS = st.sampled_from([b": c\n\n", b"data: : c\n\n", b"\n\n", b"data:\n\n", DONE, STOP, STOP + DONE])
+OTHERS = st.sampled_from([b": c\n\n", b"data: : c\n\n", b"\n", b"\n\n", b"data:\n\n", DONE, STOP, STOP + DONE])
 EVENTS = st.one_of(*[chunks()] * 9, OTHERS)
 
 
@@ -407,7 +454,9 @@ EVENTS = st.one_of(*[chunks()] * 9, OTHERS)
 def reads(draw: st.DrawFn, sent: list[bytes]) -> list[bytes]:
     """The bytes of the events as they may arrive: one by one, some together, or cut anywhere."""
     data, parts = b"".join(sent), list(sent)
-    match draw(st.sampled_from(["events", "pairs", "cuts"])):
+    match draw(st.sampled_from(["events", "pairs", "cuts", "burst"])):
+        case "burst":
+            parts = [data]
         case "pairs":
             parts = [b"".join(sent[i : i + 2]) for i in range(0, len(sent), 2)]
         case "cuts":
@@ -424,7 +473,30 @@ def test_the_fast_path_gives_what_a_decoder_gives_that_reads_every_event(
     sent: list[bytes], n: int, draw: st.DataObject
 ) -> None:
     answer, usage = run([text("a"), *draw.draw(reads(sent))], n)
-    kind = None if answer.failure is None else answer.failure.kind
-    counts = None if usage is None else (usage.input_tokens, usage.output_tokens)
-    seen = answer.data, answer.content, answer.finished, answer.ended, kind, counts
-    assert seen == naive(text("a") + b"".join(sent), n)
+    assert seen(answer, usage) == naive(text("a") + b"".join(sent), n)
+
+
+@st.composite
+def bursts(draw: st.DrawFn) -> list[bytes]:
+    """Runs of ordinary events, of any length, with others between them."""
+    plain = draw(st.lists(WORDS.map(text), min_size=1, max_size=3))
+    runs = st.lists(st.sampled_from(plain), max_size=24)
+    return [event for odd in draw(st.lists(EVENTS, max_size=4)) for event in (*draw(runs), odd)] + draw(runs)
+
+
+@settings(max_examples=300)
+@given(bursts(), st.sampled_from([1, 1, 1, 2]), st.data())
+def test_a_burst_gives_what_a_decoder_gives_that_reads_every_event(
+    sent: list[bytes], n: int, draw: st.DataObject
+) -> None:
+    answer, usage = run([text("a"), *draw.draw(reads(sent))], n)
+    assert seen(answer, usage) == naive(text("a") + b"".join(sent), n)
+
+
+@settings(max_examples=100)
+@given(bursts(), st.sampled_from([1, 1, 1, 2]))
+def test_a_whole_stream_in_one_read_gives_what_a_decoder_gives_that_reads_every_event(
+    sent: list[bytes], n: int
+) -> None:
+    data = ROLE + b"".join(sent)
+    assert seen(*run([data], n)) == naive(data, n)

@@ -20,9 +20,7 @@ _FORMATS: Final = frozenset(
 
 
 def _is_known(key: str, value: object) -> bool:
-    return (key == "format" and isinstance(value, str) and value in _FORMATS) or (
-        key == "minItems" and value in (0, 1)
-    )
+    return (key == "format" and isinstance(value, str) and value in _FORMATS) or (key == "minItems" and value in (0, 1))
 
 
 def strict(schema: Any) -> Any:

@@ -61,17 +61,15 @@ class OpenAIStream:
         block = self._blocks.feed(data)
         if not block:
             piece = Piece(finished=self._finished)
-        elif self._may_pass and len(block) < EVENT_BYTES and _needs_no_look(block):
+        elif self._passes(block):
             piece = Piece(block, content=True)
         else:
-            piece = self._look(block)
+            piece, out = Piece(finished=self._finished), list[bytes]()
+            self._look(block, piece, out)
+            piece.data = b"".join(out)
         if self._blocks.overflow and not self._over:
             self._fail(piece, _TOO_LARGE)
         return piece
-
-    @property
-    def _may_pass(self) -> bool:
-        return self._content and not self._finished and self._choices == 1
 
     def eof(self) -> Piece:
         """An event without its blank line is discarded, as the standard says."""
@@ -85,25 +83,34 @@ class OpenAIStream:
             self._fail(piece, Failure(kind="truncated", message="the stream ended without a finish reason"))
         return piece
 
-    def _look(self, block: bytes) -> Piece:
-        piece = Piece(finished=self._finished)
-        out: list[bytes] = []
-        for text in block.split(b"\n\n"):
-            if not text:
-                continue
-            if len(text) >= EVENT_BYTES:
-                self._fail(piece, _TOO_LARGE)
-            elif self._may_pass and _needs_no_look(whole := text + b"\n\n"):
-                out.append(whole)
+    def _passes(self, block: bytes) -> bool:
+        return (
+            self._content
+            and not self._finished
+            and self._choices == 1
+            and len(block) < EVENT_BYTES
+            and _needs_no_look(block)
+        )
+
+    def _look(self, block: bytes, piece: Piece, out: list[bytes]) -> None:
+        """Read one event; halve several, so that long runs of those that need no look pass at once."""
+        middle = _middle(block)
+        if not middle:
+            self._read(block.removesuffix(b"\n\n"), piece, out)
+            return
+        for part in (block[:middle], block[middle:]):
+            if self._over:
+                return
+            if self._passes(part):
+                out.append(part)
                 piece.content = True
             else:
-                self._read(text, piece, out)
-            if self._over:
-                break
-        piece.data = b"".join(out)
-        return piece
+                self._look(part, piece, out)
 
     def _read(self, text: bytes, piece: Piece, out: list[bytes]) -> None:
+        if len(text) >= EVENT_BYTES:
+            self._fail(piece, _TOO_LARGE)
+            return
         event = parse(text)
         if event is None or not event.data or event.data.startswith(b":"):
             return  # a comment, or one that was wrapped into data
@@ -162,15 +169,22 @@ class OpenAIStream:
 _TOO_LARGE: Final = Failure(kind="too_large", message="an event of the stream is larger than a megabyte")
 
 
+def _middle(block: bytes) -> int:
+    """Where to halve ``block``: behind the blank line next to its middle, 0 if it holds one event."""
+    end = block.rfind(b"\n\n", 0, len(block) // 2) + 2
+    if end > 1:
+        return end
+    end = block.find(b"\n\n") + 2
+    return end if 1 < end < len(block) else 0
+
+
 def _needs_no_look(block: bytes) -> bool:
     """Whether every event of ``block`` is one line of JSON without an error, a finish reason or a usage."""
-    events = block.count(b"\n\n")
     return (
         block.startswith(b"data: {")
         and block.endswith(b"}\n\n")
-        and block.count(b"\n") == 2 * events
-        and block.count(b"}\n\ndata: {") == events - 1
         and b'"error"' not in block
-        and (block.count(b'"finish_reason"') == block.count(b'"finish_reason":null') or not _FINISH.search(block))
         and (b'"usage"' not in block or not _USAGE.search(block))
+        and (block.count(b'"finish_reason"') == block.count(b'"finish_reason":null') or not _FINISH.search(block))
+        and block.count(b"\n") == 2 * block.count(b"}\n\ndata: {") + 2
     )
