@@ -105,7 +105,11 @@ def test_cached_tokens_are_part_of_the_prompt_once() -> None:
 
 @pytest.mark.parametrize(
     "usage",
-    [{"input_tokens": None, "cache_read_input_tokens": None, "output_tokens": "5", "output_tokens_details": 1}, {}],
+    [
+        {"input_tokens": None, "cache_read_input_tokens": None, "output_tokens": "5", "output_tokens_details": 1},
+        {"input_tokens": -1, "output_tokens": 2**64 - 1},
+        {},
+    ],
 )
 def test_counts_that_are_null_or_odd_are_zero(usage: dict[str, Any]) -> None:
     assert read(usage=usage).usage == Usage(input_tokens=0, output_tokens=0)
@@ -155,6 +159,11 @@ def test_thinking_is_never_content_and_keeps_its_signature() -> None:
         "reasoning_content": "Hm.",
         "thinking_blocks": [thought, hidden],
     }
+
+
+@pytest.mark.parametrize("thought", [{"type": "thinking"}, {"type": "thinking", "thinking": None}])
+def test_a_thought_without_words_has_none(thought: dict[str, Any]) -> None:
+    assert message(thought)["reasoning_content"] == ""
 
 
 def test_a_refusal_says_why() -> None:

@@ -287,6 +287,28 @@ def test_instructions_between_a_call_and_its_result_do_not_part_them() -> None:
     assert [turn["role"] for turn in body["messages"]] == ["user", "assistant", "user"]
 
 
+def test_instructions_between_two_results_of_one_turn_do_not_part_them() -> None:
+    body = sent(
+        "claude-opus-4-8",
+        messages=[
+            *HELLO,
+            {"role": "assistant", "tool_calls": [CALL, {**CALL, "id": "c2"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "r"},
+            {"role": "system", "content": "early"},
+            {"role": "tool", "tool_call_id": "c2", "content": "r"},
+            {"role": "system", "content": "late"},
+        ],
+    )
+    assert body["system"] == [text("early")]
+    assert [[block["type"] for block in turn["content"]] for turn in body["messages"]] == [
+        ["text"],
+        ["tool_use", "tool_use"],
+        ["tool_result", "tool_result"],
+        ["text"],
+    ]
+    assert body["messages"][-1] == {"role": "system", "content": [text("late")]}
+
+
 def test_instructions_alone_are_the_question() -> None:
     body = sent(messages=[{"role": "system", "content": "Say hi."}])
     assert body["messages"] == [{"role": "user", "content": [text("Say hi.")]}]
@@ -411,6 +433,39 @@ def test_results_come_first_even_after_words_of_the_same_turn() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "r"},
     )
     assert [block["type"] for block in made[-1]["content"]] == ["tool_result", "text"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\n", "\t\u00a0"])
+def test_text_of_white_space_alone_is_left_out_wherever_it_stands(blank: str) -> None:
+    parts = [text(blank), {"type": "refusal", "refusal": blank}]
+    result = {"type": "tool_result", "tool_use_id": "c1"}
+    body = sent(
+        messages=[
+            {"role": "system", "content": blank},
+            *HELLO,
+            {"role": "assistant", "content": blank, "refusal": blank, "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": blank},
+            {"role": "user", "content": [text(blank), text(" a ")]},
+            {"role": "assistant", "content": parts},
+        ]
+    )
+    assert "system" not in body
+    assert [turn["content"] for turn in body["messages"]] == [[text("Hello")], [USED], [result, text(" a ")]]
+    assert refused(messages=[{"role": "user", "content": blank}]).field == "messages"
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        ({**CALL, "id": None}, "id"),
+        ({**CALL, "id": ["c1"]}, "id"),
+        ({**CALL, "function": {"arguments": "{}"}}, "function.name"),
+        ({**CALL, "function": {"name": 7, "arguments": "{}"}}, "function.name"),
+    ],
+)
+def test_a_call_without_an_id_or_a_name_is_refused(call: dict[str, Any], field: str) -> None:
+    found = refused(messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}])
+    assert found.field == f"messages[1].tool_calls[0].{field}"
 
 
 @pytest.mark.parametrize("arguments", ["{", "[]", "1", "null", '"x"', 7, {"a": 1}])
@@ -591,6 +646,12 @@ def test_an_effort_is_a_budget_below_the_most_tokens_for_older_models(
     assert body["max_tokens"] == most
 
 
+@pytest.mark.parametrize(("effort", "budget"), [("low", 1024), ("high", 8192), ("max", 16384)])
+def test_a_budget_leaves_the_answer_its_room_where_the_client_set_no_most_tokens(effort: str, budget: int) -> None:
+    body = sent(reasoning_effort=effort)
+    assert (body["thinking"]["budget_tokens"], body["max_tokens"]) == (budget, budget + 4096)
+
+
 @pytest.mark.parametrize(
     ("model", "body"),
     [
@@ -640,6 +701,16 @@ def test_names_of_properties_are_no_keywords() -> None:
     names = ("enum", "const", "default", "required", "items", "minimum", "type", "anyOf", "properties")
     schema = {"type": "object", "properties": {name: {"type": "object", "properties": {}} for name in names}}
     assert formatted(schema)["properties"] == dict.fromkeys(names, inner)
+
+
+def test_a_schema_that_is_no_object_stays_as_it_is() -> None:
+    schema = {"type": "object", "properties": {"a": True, "b": {"anyOf": [False, {"type": "null"}]}}}
+    assert formatted(schema)["properties"] == schema["properties"]
+
+
+def test_a_second_list_of_alternatives_becomes_words() -> None:
+    schema = {"anyOf": [{"type": "string"}], "oneOf": [{"type": "null"}]}
+    assert formatted(schema) == {"anyOf": [{"type": "string"}], "description": '{oneOf: [{"type":"null"}]}'}
 
 
 @pytest.mark.parametrize("kind", [["object", "null"], None])

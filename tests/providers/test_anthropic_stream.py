@@ -200,6 +200,15 @@ def test_the_counts_of_the_end_replace_those_of_the_start_and_null_ones_do_not()
     )
 
 
+@pytest.mark.parametrize("tail", [STOP, b""], ids=["stop", "closed"])
+def test_counts_beyond_reason_are_none_and_break_nothing(tail: bytes) -> None:
+    most = 2**64 - 1
+    usage = {"input_tokens": most, "cache_read_input_tokens": most, "output_tokens": 3}
+    answer, counted = run([event("message_start", message={"usage": usage}) + finish() + tail], include_usage=True)
+    assert answer.ended
+    assert counted == Usage(input_tokens=0, output_tokens=5)
+
+
 def test_a_stream_without_any_usage_still_gives_the_chunk_that_was_asked_for() -> None:
     bare = event("message_start", message={}) + event("message_delta", delta={"stop_reason": "end_turn"}) + STOP
     answer, usage = run([bare], include_usage=True)
@@ -276,6 +285,10 @@ def test_thinking_is_reasoning_and_its_signature_comes_when_it_ends() -> None:
         {"content": "Ah."},
         {},
     ]
+
+
+def test_a_thought_whose_start_was_missed_is_still_told() -> None:
+    assert deltas(START, delta("thinking_delta", 9, thinking="Hm.")) == [{"reasoning_content": "Hm."}]
 
 
 def test_text_that_came_with_the_start_of_a_block_is_text() -> None:

@@ -10,6 +10,7 @@ import orjson
 from runestone.domain.chat import Usage
 from runestone.providers.codecs.answer import Completion
 
+_MOST_TOKENS: Final = 2**53  # what is larger is no count, and sums of it are no JSON
 _FINISH: Final = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -51,10 +52,8 @@ def usage_of(usage: object) -> Usage | None:
     )
 
 
-def openai_usage(usage: Usage | None) -> dict[str, Any] | None:
+def openai_usage(usage: Usage) -> dict[str, Any]:
     """The usage object that the client sees."""
-    if usage is None:
-        return None
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -78,7 +77,7 @@ def completion_of(answer: Mapping[str, Any], *, created: int) -> Completion:
     if calls:
         message["tool_calls"] = calls
     if thoughts:
-        message["reasoning_content"] = "".join(str(block.get("thinking", "")) for block in thoughts)
+        message["reasoning_content"] = "".join(_words(block.get("thinking")) for block in thoughts)
         message["thinking_blocks"] = thoughts
     usage, finish = usage_of(answer.get("usage")), finish_of(answer.get("stop_reason"))
     body = {
@@ -98,6 +97,10 @@ def _call(block: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": block.get("id"), "type": "function", "function": {"name": block.get("name"), "arguments": arguments}}
 
 
+def _words(text: object) -> str:
+    return text if isinstance(text, str) else ""
+
+
 def _count(counts: object, name: str) -> int:
     value = counts.get(name) if isinstance(counts, Mapping) else None
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value <= _MOST_TOKENS else 0

@@ -26,12 +26,15 @@ def conversation(messages: object, *, mid_system: bool) -> tuple[list[Block], li
         raise Refused("messages", "messages must be a list with at least one message.")
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
+    awaited: set[str] = set()  # results must follow their calls at once: nothing may come between
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if not isinstance(message, Mapping):
             raise Refused(where, f"{where} must be an object.")
         role, blocks = _message(message, where)
-        if role == "system" and not (mid_system and turns and not _awaits_results(turns[-1])):
+        awaited |= {block["id"] for block in blocks if block["type"] == "tool_use"}
+        awaited -= {block["tool_use_id"] for block in blocks if block["type"] == "tool_result"}
+        if role == "system" and not (mid_system and turns and not awaited):
             system += blocks
         elif blocks and turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
@@ -45,11 +48,6 @@ def conversation(messages: object, *, mid_system: bool) -> tuple[list[Block], li
     for turn in turns:
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")  # results come first in their turn
     return system, turns
-
-
-def _awaits_results(turn: Mapping[str, Any]) -> bool:
-    """Results must follow their calls at once: nothing may come between."""
-    return any(block["type"] == "tool_use" for block in turn["content"])
 
 
 def _message(message: Mapping[str, Any], where: str) -> tuple[str, list[Block]]:
@@ -82,7 +80,7 @@ def _assistant(message: Mapping[str, Any], where: str) -> list[Block]:
     blocks = [dict(block) for block in thinking if isinstance(block, Mapping)] if isinstance(thinking, list) else []
     blocks = [block for block in blocks if block.get("type") in ("thinking", "redacted_thinking")]
     blocks += _parts(message.get("content"), where, ("text", "refusal"))
-    if isinstance(message.get("refusal"), str) and message["refusal"]:
+    if isinstance(message.get("refusal"), str) and message["refusal"].strip():
         blocks.append({"type": "text", "text": message["refusal"]})
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
@@ -100,15 +98,18 @@ def _tool_use(call: object, where: str) -> Block:
         arguments = None
     if not isinstance(arguments, dict):
         raise Refused(f"{where}.function.arguments", f"{where}.function.arguments must hold a JSON object.")
-    return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
+    for place, value in (("id", call.get("id")), ("function.name", function.get("name"))):
+        if not isinstance(value, str):
+            raise Refused(f"{where}.{place}", f"{where}.{place} must be a string.")
+    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments}
 
 
 def _parts(content: object, where: str, allowed: tuple[str, ...]) -> list[Block]:
-    """Content as blocks. Empty text is left out: an empty block is an error there."""
-    if content is None or content == "":
+    """Content as blocks. Text without words is left out: a block of nothing, or of white space, is an error there."""
+    if content is None:
         return []
     if isinstance(content, str):
-        return [{"type": "text", "text": content}]
+        return [{"type": "text", "text": content}] if content.strip() else []
     if not isinstance(content, list):
         raise Refused(f"{where}.content", f"{where}.content must be a string or a list of parts.")
     blocks: list[Block] = []
@@ -143,7 +144,7 @@ def _part(part: Mapping[str, Any], kind: str, place: str) -> Block | None:
         case "text" | "refusal":
             if not isinstance(value, str):
                 raise Refused(f"{place}.{kind}", f"{place}.{kind} must be a string.")
-            return {"type": "text", "text": value} if value else None
+            return {"type": "text", "text": value} if value.strip() else None
         case "image_url":
             url = value.get("url") if isinstance(value, Mapping) else value
             return {"type": "image", "source": _image(url, f"{place}.image_url")}

@@ -122,8 +122,12 @@ def _thinking(
         if able.adaptive:
             level = "max" if effort == "xhigh" and not able.xhigh else _EFFORTS[effort]
             return {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": level}}
-        if able.budgets and out["max_tokens"] > _BUDGETS["minimal"]:
-            return {"thinking": {"type": "enabled", "budget_tokens": min(_BUDGETS[effort], out["max_tokens"] - 1)}}
+        # The budget counts among the most tokens: where the client set none, the answer keeps its room.
+        free = body.get("max_completion_tokens") is None and body.get("max_tokens") is None
+        most = _BUDGETS[effort] + _MAX_TOKENS if free else out["max_tokens"]
+        if able.budgets and most > _BUDGETS["minimal"]:
+            budget = min(_BUDGETS[effort], most - 1)
+            return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": most}
     dropped.append("reasoning_effort")
     return {}
 

@@ -83,7 +83,13 @@ class AnthropicStream:
 
     def _piece(self) -> Piece:
         failure = self._over if isinstance(self._over, Failure) else None
-        piece = Piece(b"".join(self._out), self._content, self._finished, self._over is True, failure)
+        piece = Piece(
+            data=b"".join(self._out),
+            content=self._content,
+            finished=self._finished,
+            ended=self._over is True,
+            failure=failure,
+        )
         self._out.clear()
         self._content = False
         return piece
