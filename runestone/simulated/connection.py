@@ -46,8 +46,16 @@ class Record:
 class Connection:
     """Serves one client until it leaves."""
 
-    def __init__(self, provider: SimulatedProvider, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        provider: SimulatedProvider,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        to_control: bool,
+    ) -> None:
         self.busy = False
+        self._to_control = to_control
         self._provider = provider
         self._reader = reader
         self._writer = writer
@@ -68,7 +76,7 @@ class Connection:
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 raise Ended
             self._http.start_next_cycle()
-            if self._provider.fault.refused:
+            if self._provider.fault.refused and not self._to_control:
                 raise Ended
 
     # -- requests ----------------------------------------------------------------------------------------------------

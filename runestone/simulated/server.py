@@ -127,7 +127,7 @@ class SimulatedProvider:
         if self._closed:
             writer.transport.abort()
             return
-        connection = Connection(self, reader, writer)
+        connection = Connection(self, reader, writer, to_control=connections is self._controls)
         task = asyncio.ensure_future(_serve(connection, writer))
         connections[task] = connection
         task.add_done_callback(connections.__delitem__)

@@ -160,8 +160,8 @@ class Counted(Blocks):
 @pytest.mark.parametrize(
     ("piece", "count"),
     [
-        (b"a", 200_000),
-        (b"\n", 1_000_000),
+        (b"a", 100_000),
+        (b"\n", 200_000),
         (b"\r\n", 100_000),
         (b"\na", 100_000),
         (b"a\n", 100_000),
@@ -171,7 +171,7 @@ class Counted(Blocks):
     ],
     ids=[
         "bytes without end",
-        "a million blank lines",
+        "blank lines",
         "crlf",
         "starts of lines",
         "ends of lines",

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulated.running import BODY, PATHS, Running, eventually, running
+from tests.simulated.running import BODY, PATHS, PLAIN, Running, eventually, running
 
 WIRES = list(PATHS)
 TERMINALS = {"openai": b"data: [DONE]\n\n", "anthropic": b'event: message_stop\ndata: {"type": "message_stop"}\n\n'}
@@ -47,8 +47,8 @@ def test_without_a_fault_everything_is_served(any_sim: Running, wire: str, strea
 
 def test_refused_closes_the_port_and_the_connections_that_wait_and_none_opens_it_again(any_sim: Running) -> None:
     url = f"{any_sim.provider.url}/models"
-    with httpx.Client(trust_env=False) as client:
-        for _ in range(20):
+    with httpx.Client(**PLAIN) as client:
+        for _ in range(8):
             assert client.get(url).status_code == 200
             any_sim.fault("refused")
             eventually(lambda: not any_sim.state()["open_connections"])
@@ -56,7 +56,7 @@ def test_refused_closes_the_port_and_the_connections_that_wait_and_none_opens_it
                 socket.create_connection(any_sim.address)
             with pytest.raises(httpx.ConnectError):
                 client.get(url)
-            assert httpx.get(f"{any_sim.provider.control_url}/_simulated", trust_env=False).status_code == 200
+            assert httpx.get(f"{any_sim.provider.control_url}/_simulated", **PLAIN).status_code == 200
             any_sim.fault("none")
         assert client.get(url).status_code == 200
 
@@ -248,7 +248,7 @@ def test_so_many_requests_get_the_fault_and_then_no_more(sim: Running) -> None:
 def test_the_rate_says_how_many_get_the_fault_the_same_ones_each_time() -> None:
     drawn: list[list[int]] = []
     for seed in (1, 1, 2):
-        with running(seed=seed) as sim, httpx.Client(trust_env=False) as client:
+        with running(seed=seed) as sim, httpx.Client(**PLAIN) as client:
             sim.fault("status=503 rate=0.5")
             url = f"{sim.provider.url}/chat/completions"
             drawn.append([client.post(url, json=BODY).status_code for _ in range(40)])

@@ -17,6 +17,7 @@ import pytest
 
 from runestone.simulated.actor import Simulation
 from supervisors import ChildSpec, Supervisor, start
+from tests.simulated.running import PLAIN
 
 COMMAND = [sys.executable, "-m", "runestone.simulated"]
 
@@ -37,11 +38,9 @@ def test_a_process_says_where_it_listens_and_serves_until_it_is_told_to_stop() -
     with process("--name", "a", "--fault", "status=503 times=1") as (started, hello):
         assert hello["pid"] == started.pid
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
-        statuses = [
-            httpx.post(f"{hello['url']}/chat/completions", json=body, trust_env=False).status_code for _ in "ab"
-        ]
+        statuses = [httpx.post(f"{hello['url']}/chat/completions", json=body, **PLAIN).status_code for _ in "ab"]
         assert statuses == [503, 200]
-        assert httpx.get(f"{hello['control_url']}/_simulated", trust_env=False).json()["name"] == "a"
+        assert httpx.get(f"{hello['control_url']}/_simulated", **PLAIN).json()["name"] == "a"
 
         started.send_signal(signal.SIGTERM)
 
@@ -60,7 +59,7 @@ def test_a_process_ends_with_whoever_started_it() -> None:
 
 def test_a_process_without_input_serves_on() -> None:
     with process(stdin=subprocess.DEVNULL) as (started, hello):
-        assert httpx.get(f"{hello['url']}/models", trust_env=False).status_code == 200
+        assert httpx.get(f"{hello['url']}/models", **PLAIN).status_code == 200
         assert started.poll() is None
 
 
@@ -89,7 +88,7 @@ def test_the_actor_closes_both_when_the_tree_stops() -> None:
 
         spec = ChildSpec(id="simulated", start=simulation.actor, name="simulated")
         tree = await start(partial(Supervisor, [spec]))
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(**PLAIN) as client:
             for url in urls:
                 assert (await client.get(f"{url}/models")).status_code == 200
             await tree.stop()
