@@ -157,7 +157,7 @@ def _without_secrets(value: Any) -> Any:
         case str():
             return _scrubbed(value)
         case dict():
-            return {name: _without_secrets(item) for name, item in value.items()}
+            return {_scrubbed(name): _without_secrets(item) for name, item in value.items()}
         case list():
             return [_without_secrets(item) for item in value]
         case _:
