@@ -1,7 +1,7 @@
 """The failover actor: routes each admission to the candidate of its turn, and owns cursors, the retry budget and the statistics.
 
 It keeps nothing per request: what it must know of one travels in the message. An admission is forwarded, so the provider's answer goes
-straight to the request; a provider that refuses casts the same envelope back.
+straight to the request; a provider that refuses forwards it back.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class GroupStats:
     refusals: Counter[str] = field(factory=Counter)
 
 
-class FailoverRouter(GenServer[Declined]):
+class FailoverRouter(GenServer[object]):
     """One for the whole node."""
 
     def __init__(
@@ -96,17 +96,14 @@ class FailoverRouter(GenServer[Declined]):
             case Admit():
                 self._admit(message, caller)
                 return NO_REPLY
+            case Declined(acquire=acquire, refused=refused):
+                self._count(acquire, by=-1)
+                self._next(self._refused(acquire.round, refused), caller)
+                return NO_REPLY
             case GetStats(group):
                 return self._describe(group)
             case _:
                 raise TypeError(message)
-
-    def handle_cast(self, message: Declined) -> None:
-        """A candidate refused: the next one's turn."""
-        acquire, refused = message.acquire, message.refused
-        self._stats[acquire.round.plan.group].refusals[f"{refused.provider}:{refused.reason}"] += 1
-        self._count(acquire, by=-1)
-        self._next(acquire.round.refused(refused), message.caller)
 
     # -- routing -----------------------------------------------------------------------------------------------------
 
@@ -150,14 +147,17 @@ class FailoverRouter(GenServer[Declined]):
             if self._vias[choice.provider].forward(caller, acquire):
                 self._count(acquire, by=1)
                 return
-            round_ = round_.refused(
-                Refused(provider=choice.provider, tier=tier, reason="down", retry_after_seconds=1.0)
-            )
+            refused = Refused(provider=choice.provider, tier=tier, reason="down", retry_after_seconds=1.0)
+            round_ = self._refused(round_, refused)
         answer = after_refusals(round_.admit, round_.plan, round_.refusals, round_.wait)
         if isinstance(answer, Wait):
             caller.reply(answer)
         else:
             self._exhausted(answer, caller)
+
+    def _refused(self, round_: Round, refused: Refused) -> Round:
+        self._stats[round_.plan.group].refusals[f"{refused.provider}:{refused.reason}"] += 1
+        return round_.refused(refused)
 
     def _exhausted(self, answer: Exhausted, caller: Caller[Admission]) -> None:
         self._stats[answer.group].exhausted += 1

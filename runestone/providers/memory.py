@@ -59,6 +59,7 @@ class ProviderMemory:
     failures: int = 0
     last_success: Ending | None = None
     last_failure: Ending | None = None
+    announced: str = "closed"  # the state of the breaker that the bus was told last
     ended_cleanly: bool = True
     crashed_at: float | None = None  # loop time of the last crash; a second one soon after starts fresh
 
@@ -104,6 +105,7 @@ class ProviderMemory:
         """Start fresh, as the operator's clean slate asks: all but the leases that are out."""
         self.breaker = self.breaker.reset()
         self.throttle, self.quarantine, self.health = Throttle(), Quarantine(), Health()
+        self.ended_cleanly, self.crashed_at = True, None
 
     def note_failure(self, failure: Failure, at: float) -> None:
         """Remember ``failure`` for the people who ask why."""

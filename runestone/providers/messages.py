@@ -1,11 +1,12 @@
 """The messages between a request, the failover actor and a provider actor, and the lease that they pass on.
 
 request --Admit--> failover --forward: Acquire--> provider --> Lease, straight back to the request
-                        ^----------- Declined (cast) ----'    (or back to failover, which forwards to the next)
+                        ^-- forward: Declined ----'    (or back to failover, which forwards to the next)
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from attrs import define, field, frozen
@@ -14,7 +15,7 @@ from runestone.domain.errors import RunestoneError
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.domain.routing import Choice, Plan
-from supervisors import Call, Caller, Cast, Via
+from supervisors import Call, Cast, MailboxFull, Via
 
 if TYPE_CHECKING:
     from runestone.config.settings import ProviderSettings
@@ -55,13 +56,17 @@ class Lease:
     def first_content(self, seconds: float) -> None:
         """The commit point has come, ``seconds`` after the call began."""
         if self._open:
-            self.provider.cast(FirstContent(self.id, seconds))
+            self._tell(FirstContent(self.id, seconds))
 
     def release(self, outcome: Outcome, failure: Failure | None = None) -> None:
         """Give the lease back. Never awaits, never fails; only the first call counts."""
         if self._open:
             self._open = False
-            self.provider.cast(Release(self.id, outcome, failure, self.choice.model))
+            self._tell(Release(self.id, outcome, failure, self.choice.model))
+
+    def _tell(self, message: FirstContent | Release) -> None:
+        with suppress(MailboxFull):  # it is swamped: the end of the lease's owner will tell it
+            self.provider.cast(message)
 
 
 @frozen(kw_only=True)
@@ -161,13 +166,19 @@ class Acquire(Call["Admission"]):
         self.round.admit.abandon(reply)
 
 
-@frozen
-class Declined(Cast):
-    """The candidate of this turn refuses: back to failover, with the caller."""
+@frozen(kw_only=True)
+class Declined(Call["Admission"]):
+    """The candidate of this turn refuses: forwarded back to failover, which owes the reply again.
 
-    caller: Caller[Admission]
+    A cast would be lost with a failover actor that crashes before it reads it, and the caller would wait for nobody.
+    """
+
     acquire: Acquire
     refused: Refused
+
+    def abandon(self, reply: Admission) -> None:
+        """As for the admission that it carries."""
+        self.acquire.abandon(reply)
 
 
 @frozen

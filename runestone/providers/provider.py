@@ -22,7 +22,20 @@ from runestone.resilience.breaker import Permit
 from runestone.resilience.throttle import Throttle
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import BreakerChanged, ProviderThrottled
-from supervisors import NO_REPLY, Call, Caller, Down, ExitReason, GenServer, Info, Monitor, Normal, Registry, Shutdown
+from supervisors import (
+    NO_REPLY,
+    Call,
+    Caller,
+    Down,
+    ExitReason,
+    GenServer,
+    Info,
+    Monitor,
+    NoProcess,
+    Normal,
+    Registry,
+    Shutdown,
+)
 
 _CRASH_WINDOW_SECONDS = 5.0  # of the provider's own supervisor: a second crash within it starts fresh
 _QUARANTINE_SECONDS = 300.0
@@ -59,7 +72,6 @@ class Provider(GenServer[FirstContent | Release]):
         self._via = registry.via(names.provider(memory.name))
         self._owners: dict[Monitor, int] = {}
         self._monitors: dict[int, Monitor] = {}
-        self._announced = "closed"
 
     def init(self) -> None:
         """Take over from the incarnation before: its leases are watched again."""
@@ -70,7 +82,7 @@ class Provider(GenServer[FirstContent | Release]):
             memory.crashed_at = now
         memory.incarnation += 1
         memory.ended_cleanly = False
-        self._announced = memory.breaker.name(now)
+        self._announce()
         for record in memory.leases.values():
             self._watch(record)
 
@@ -139,7 +151,8 @@ class Provider(GenServer[FirstContent | Release]):
         if refusal is not None:
             reason, retry_after = refusal
             refused = Refused(provider=memory.name, tier=acquire.tier, reason=reason, retry_after_seconds=retry_after)
-            self._failover.cast(Declined(caller, acquire, refused))
+            if not self._failover.forward(caller, Declined(acquire=acquire, refused=refused)):
+                caller.fail(NoProcess())  # failover is being restarted: the request asks again
             return
         self._grant(acquire, caller, lease_id, permit, now)
 
@@ -225,7 +238,8 @@ class Provider(GenServer[FirstContent | Release]):
                 memory.quarantine = memory.quarantine.add(now, model, failure.kind, _MODEL_QUARANTINE_SECONDS)
 
     def _announce(self) -> None:
-        name = self._memory.breaker.name(self.now())
-        if name != self._announced:
-            self._bus.emit(BreakerChanged(provider=self._memory.name, before=self._announced, after=name))
-            self._announced = name
+        memory = self._memory
+        before, after = memory.announced, memory.breaker.name(self.now())
+        if before != after:
+            memory.announced = after
+            self._bus.emit(BreakerChanged(provider=memory.name, before=before, after=after))
