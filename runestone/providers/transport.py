@@ -28,19 +28,22 @@ from runestone.providers.connection_errors import BROKEN, COMPRESSED, TOO_LARGE,
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KEEPALIVE_SECONDS: Final = 20.0
 _HEAD_LINE_BYTES: Final = 16 * 1024
+_READ_ANYWAY_BYTES: Final = 64 * 1024  # what is larger may be refused before all of it is read
 _CEIL_THRESHOLD_SECONDS: Final = 1e9  # aiohttp rounds timeouts above it to whole seconds
 
 
 class UpstreamStream(httpx.AsyncByteStream):
     """The body of an answer. Whoever got it must :meth:`aclose` it in every case; that waits for nothing."""
 
-    def __init__(self, transport: Transport, connection: Connection, content: StreamReader, limit: int | None) -> None:
+    def __init__(
+        self, transport: Transport, connection: Connection, content: StreamReader, limit: int | None, *, keep: bool
+    ) -> None:
         self._transport = transport
         self._connection = connection
         self._content = content
         self._left = limit
         self._closed = False
-        content.on_eof(connection.release)
+        content.on_eof(connection.release if keep else partial(_drop, connection))
 
     def __aiter__(self) -> Self:
         return self
@@ -107,7 +110,9 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             connection, message, content = await self._exchange(request)
             try:
-                stream = UpstreamStream(self, connection, content, _limit(message))
+                # What was not read yet would stand before the next request on the same connection.
+                unread = message.code >= 400 and len(request.content) > _READ_ANYWAY_BYTES
+                stream = UpstreamStream(self, connection, content, _limit(message), keep=not unread)
             except UpstreamError:
                 _drop(connection)
                 raise

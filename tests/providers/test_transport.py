@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.providers.connection_errors import BROKEN, TOO_LARGE
@@ -441,3 +443,28 @@ async def test_a_request_that_the_provider_does_not_take_is_ended_by_a_cancel() 
         await asyncio.wait({asking})
 
         assert acquired(transport) == idle(transport) == []
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_connection_on_which_a_large_request_was_refused_is_not_kept_for_the_rest_may_be_unsent(
+    *, tls: bool
+) -> None:
+    authority = trustme.CA()
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    authority.configure_trust(ours)
+
+    async def answers_early(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno")
+        await asyncio.Event().wait()
+
+    async with (
+        serving(answers_early, tls=theirs if tls else None) as server,
+        transporting(ssl_context=ours) as transport,
+    ):
+        assert await ask(transport, server.url, MEBIBYTE * 16) == b"no"
+        assert acquired(transport) == idle(transport) == []
+        assert await ask(transport, server.url, b"x") == b"no"
+        assert server.connections == 2
+        assert len(idle(transport)) == 1
