@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import trustme
@@ -373,3 +374,35 @@ async def test_headers_that_would_become_others_are_not_sent(value: str) -> None
             assert caught.value.failure == UNSENDABLE
 
         assert server.connections == 0
+
+
+async def test_nothing_is_sent_on_a_connection_that_is_closing() -> None:
+    async with serving(answering(OK)) as server, transporting() as transport:
+        await ask(transport, server.url)
+        kept = idle(transport)[0]
+        assert kept.transport is not None
+        kept.transport.abort()
+
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            kept.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert await ask(transport, server.url) == b"ok"
+        assert len(server.requests) == server.connections == 2
+
+
+async def test_a_request_that_is_cancelled_before_it_was_taken_waits_for_nobody_to_take_the_rest() -> None:
+    begun = asyncio.Event()
+
+    async def takes_one_byte(peer: Peer) -> None:
+        await peer.reader.read(1)
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with serving(takes_one_byte) as server, transporting() as transport:
+        asking = asyncio.create_task(ask(transport, server.url, bytes(64 * 1024 * 1024)))
+        await begun.wait()
+        closed = acquired(transport)[0].closed
+        assert closed is not None
+        asking.cancel()
+
+        async with asyncio.timeout(10):
+            await closed
