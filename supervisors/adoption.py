@@ -33,13 +33,7 @@ class Adoption:
 
     async def __aenter__(self) -> Process:
         supervisor = self._supervisor
-        if (
-            supervisor is None
-            or supervisor.reason is not None
-            or supervisor.stopping
-            or supervisor.ending
-            or supervisor.closing
-        ):
+        if supervisor is None or not supervisor.serves:
             raise NoProcess
         children = supervisor.children
         adopter: object = supervisor.behaviour

@@ -122,6 +122,12 @@ class Process:
         return self.reason is None
 
     @property
+    def serves(self) -> bool:
+        """Whether it has started, and nothing has begun to end it."""
+        ends = self.stopping or self.ending or self.closing or self.doomed is not None or self.reason is not None
+        return self.started and not ends
+
+    @property
     def path(self) -> str:
         """Its place in the tree, from the root: ``root/fleet/openai``."""
         return self.label if self.parent is None else f"{self.parent.path}/{self.label}"

@@ -181,7 +181,7 @@ class Address(SupervisorRequests, ABC):
         It registers and never wraps: the task stays what it is. The exit record is set on leaving: ``Normal()``, ``Killed()`` for a
         cancellation, ``Crashed(exception)``, which is raised on. To kill it is to cancel the task.
 
-        Raises :class:`NoProcess` on entering if the supervisor is not there or is stopping.
+        Raises :class:`NoProcess` on entering if the supervisor is not there, has not started yet, or is stopping.
         """
         return Adoption(self.resolve(), name)
 

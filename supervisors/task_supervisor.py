@@ -181,7 +181,7 @@ def _start(
     supervisor: Address, handle: TaskHandle[Any], function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]
 ) -> None:
     process = supervisor.resolve()
-    if process is None or process.reason is not None or process.stopping or process.ending:
+    if process is None or not process.serves:
         raise NoProcess
     if not isinstance(process.behaviour, TaskSupervisor):
         raise TypeError(f"{process.path} is no task supervisor")
