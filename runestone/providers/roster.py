@@ -25,6 +25,7 @@ from supervisors import (
     GenServer,
     Info,
     Monitor,
+    NotFound,
     Registry,
     Shutdown,
     StartFailed,
@@ -53,7 +54,7 @@ class Restarted(Cast):
 
 @frozen
 class Look(Info):
-    """Time to look for a provider whose supervisor ended, and to bring it back if it is ``due``."""
+    """Time to look for a provider that is not there or not whole, and to bring it back if it is ``due``."""
 
     name: str
     due: bool = False
@@ -85,7 +86,7 @@ class Roster(GenServer[Restarted]):
         for name, spec in self._specs.items():
             if name not in there:
                 await self._providers.start_child(spec)
-            self._watch(name)
+            self._settle(name)
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
         """Restart a provider, beside this actor's loop; of several at once each has its turn."""
@@ -97,42 +98,51 @@ class Roster(GenServer[Restarted]):
         """Serve the next in the line."""
         line = self._lines[message.name]
         line.popleft()
-        self._watch(message.name)
         if line:
             self._begin(*line[0])
         else:
             del self._lines[message.name]
+            self._settle(message.name)
 
     def handle_info(self, message: Info) -> None:
         """A provider's supervisor has ended: one that gave up is brought back later, another one its own supervisor restarts."""
         match message:
             case Down(monitor, _, reason) if (name := self._watched.pop(monitor, None)) is not None:
-                gave_up = isinstance(reason, Shutdown)
-                self.send_after(self._patience(name) if gave_up else _LOOK_SECONDS, Look(name, due=gave_up))
-            case Look(name, due) if name not in self._lines and not self._watch(name):
+                if isinstance(reason, Shutdown):
+                    self._return_later(name)
+                else:
+                    self.send_after(_LOOK_SECONDS, Look(name))
+            case Look(name, due) if name not in self._lines and not self._whole(name):
                 if due:
-                    self._line_up(RestartProvider(name), None)
+                    self._line_up(RestartProvider(name, hard=True), None)
                 else:
                     self.send_after(_LOOK_SECONDS, Look(name))
 
     # -- one provider --------------------------------------------------------------------------------------------------
 
-    def _watch(self, name: str) -> bool:
-        """Whether its subtree is there, and watched from now on."""
-        ref = self._names.lookup(names.subtree(name))
-        if ref is None:
+    def _settle(self, name: str) -> None:
+        """It was started, or found: watch it, or see to its return."""
+        if not self._whole(name):
+            self._return_later(name)
+
+    def _whole(self, name: str) -> bool:
+        """Whether all its processes are there. Its subtree is watched from now on."""
+        lookup = self._names.lookup
+        tree, children = lookup(names.subtree(name)), (lookup(names.transport(name)), lookup(names.provider(name)))
+        if tree is not None and name not in self._watched.values():
+            self._watched[self.monitor(tree)] = name
+        if tree is None or any(child is None or child.process.parent is not tree.process for child in children):
             return False
-        if name not in self._watched.values():
-            self._watched[self.monitor(ref)] = name
-            self._came[name] = self.now()
+        self._came.setdefault(name, self.now())
         return True
 
-    def _patience(self, name: str) -> float:
-        """Seconds until it may come back: doubling, unless it has been there for a while."""
-        steady = self.now() - self._came.get(name, 0.0) > _STEADY_SECONDS
+    def _return_later(self, name: str) -> None:
+        """Bring it back with patience: doubling, unless it has been there for a while."""
+        came = self._came.pop(name, None)
+        steady = came is not None and self.now() - came > _STEADY_SECONDS
         wait = _FIRST_RETURN_SECONDS if steady else self._waits.get(name, _FIRST_RETURN_SECONDS)
         self._waits[name] = min(wait * 2, _LAST_RETURN_SECONDS)
-        return wait
+        self.send_after(wait, Look(name, due=True))
 
     def _line_up(self, message: RestartProvider, caller: Caller[Any] | None) -> None:
         line = self._lines.setdefault(message.name, deque())
@@ -155,7 +165,6 @@ class Roster(GenServer[Restarted]):
                 caller.reply(outcome)
             if isinstance(outcome, StartFailed):
                 logger.warning("provider {} stays down: {}", message.name, outcome.reason)
-                roster.send(Look(message.name))
         roster.cast(Restarted(message.name))
 
     async def _renew(self, message: RestartProvider) -> Done | StartFailed:
@@ -163,6 +172,9 @@ class Roster(GenServer[Restarted]):
         if tree is None:
             memory.forget()
             outcome = await self._providers.restart_child(message.name)
+            if isinstance(outcome, NotFound):  # its first start has failed
+                started = await self._providers.start_child(self._specs[message.name])
+                return started if isinstance(started, StartFailed) else Done()
             return outcome if isinstance(outcome, StartFailed) else Done()
         children = (subtree.TRANSPORT, subtree.ACTOR) if message.hard else (subtree.ACTOR,)
         for child in reversed(children):
