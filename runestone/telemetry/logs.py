@@ -8,17 +8,23 @@ import re
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
 import orjson
 from loguru import logger
 
 if TYPE_CHECKING:
-    from loguru import Message, RecordException
+    from loguru import Message, Record, RecordException
 
 _QUEUE: Final = 10_000
-_SECRETS: Final = re.compile(r"(?i)(bearer\s+|x-api-key['\"]?\s*[:=]\s*['\"]?|\bsk-)[A-Za-z0-9._~+/=-]{6,}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_STOP_SECONDS: Final = 2.0  # for what is queued, when the process ends
+_SECRETS: Final = re.compile(
+    r"""(?i)((?:\bbearer\s+|api[-_]?key(?:['"]?\s*[:=]|['"],)\s*b?['"]?)(?=[^\s'"]{6})|\bsk-(?=[\w.~+/=-]{6}))[^\s'"]+"""
+)
+_CONTROL: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+)  # and halves of characters, which no file takes
 
 
 def masked(text: str) -> str:
@@ -27,7 +33,10 @@ def masked(text: str) -> str:
 
 
 class Sink:
-    """Writes records in a thread of its own. Beyond the bound they are dropped and counted."""
+    """Writes records in a thread of its own. Beyond the bound they are dropped and counted.
+
+    loguru knows it by its methods: it calls ``write``, and ``stop`` when the sink is removed, at the latest at the end of the process.
+    """
 
     def __init__(self, stream: TextIO, *, as_json: bool) -> None:
         self._stream = stream
@@ -37,7 +46,7 @@ class Sink:
         self._thread = threading.Thread(target=self._write, name="log writer", daemon=True)
         self._thread.start()
 
-    def __call__(self, message: Message) -> None:
+    def write(self, message: Message) -> None:
         """Queue one record."""
         try:
             self._queue.put_nowait(self._line(message))
@@ -45,9 +54,10 @@ class Sink:
             self.dropped += 1
 
     def stop(self) -> None:
-        """Write what is queued, and end; loguru calls it when the sink is removed."""
-        self._queue.put(None)
-        self._thread.join(timeout=2.0)
+        """Write what is queued, and end. A stream that takes nothing does not hold this up for long."""
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=_STOP_SECONDS)
+            self._thread.join(timeout=_STOP_SECONDS)
 
     def _line(self, message: Message) -> str:
         record = message.record
@@ -64,7 +74,8 @@ class Sink:
                 data["trace"] = masked(_trace(error))
             return orjson.dumps(data, default=str).decode()
         line = f"{record['time']:%H:%M:%S}.{record['time'].microsecond // 1000:03} {record['level'].name:<7} {text}"
-        return line if error is None else line + "\n" + "\n".join(map(masked, _trace(error).splitlines()))
+        # Indented, so that no line of an exception's own text can pass for a record.
+        return line if error is None else "\n  ".join((line, *map(masked, _trace(error).splitlines())))
 
     def _write(self) -> None:
         while (line := self._queue.get()) is not None:
@@ -98,4 +109,12 @@ class _Intercept(logging.Handler):
             if record.levelname in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
             else record.levelno
         )
-        logger.opt(exception=record.exc_info).log(level, "{}", record.getMessage())
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit: not the trouble of whoever logs
+            text = f"{record.msg} {record.args}"
+
+        def renamed(own: Record) -> None:
+            own["name"] = record.name
+
+        logger.patch(renamed).opt(exception=record.exc_info).log(level, "{}", text)
