@@ -46,9 +46,8 @@ class Telemetry(GenServer[object]):
 
     def init(self) -> None:
         """Listen."""
-        if self.incarnation == 1:
-            for name, models in self._providers.items():
-                self._metrics.add_provider(name, models, self._groups)
+        for name, models in self._providers.items():
+            self._metrics.add_provider(name, models, self._groups)
         unsubscribe = self._bus.subscribe(self._metrics.handle)
         self.process.on_exit(lambda _process, _reason: unsubscribe())
         self._look()

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aioprometheus.collectors import Registry
 
 import runestone
+from runestone.domain.failure import TREATMENTS
 from runestone.telemetry.events import (
     AttemptFinished,
     BreakerChanged,
@@ -26,6 +27,10 @@ from supervisors.events import Restarting as RestartingEvent
 
 _SECONDS: Final = tuple(0.01 * 2**n for n in range(14))  # OpenTelemetry's: 0.01 to 81.92
 _STATES: Final = ("closed", "open", "half_open")
+_OUTCOMES: Final = frozenset({"ok", "client_gone", "timeout", "restarting", "internal_error", *TREATMENTS}) | {
+    treatment.code for treatment in TREATMENTS.values()
+}
+_OTHER_OUTCOMES: Final = 64  # codes of errors beside these; an upstream's own are among them, and may be anything
 
 
 class Metrics:
@@ -58,10 +63,13 @@ class Metrics:
         self.cpu = gauge(registry, "process_cpu_seconds_total", "User and system time.")
         self.descriptors = gauge(registry, "process_open_fds", "Open file descriptors.")
         self._models: dict[str, frozenset[str]] = {}
+        self._outcomes: set[str] = set()
         self.build.at(version=runestone.__version__, python=platform.python_version()).set(1)
 
     def add_provider(self, name: str, models: Iterable[str], groups: Iterable[str]) -> None:
-        """Start the series of a provider at zero, so that a rate sees its first error."""
+        """Start the series of a provider at zero, unless they are there: they outlive the actor that counts."""
+        if name in self._models:
+            return
         self._models[name] = frozenset(models)
         for state in _STATES:
             self.breaker.at(provider=name, state=state).set(state == "closed")
@@ -102,8 +110,17 @@ class Metrics:
     def _request(self, event: RequestFinished) -> None:
         stream = "true" if event.stream else "false"
         status = f"{event.status // 100}xx" if event.status else "none"
-        self.requests.at(route=event.route, stream=stream, status_class=status, outcome=event.outcome).inc()
+        outcome = event.outcome if self._knows(event.outcome) else "other"
+        self.requests.at(route=event.route, stream=stream, status_class=status, outcome=outcome).inc()
         self.request_seconds.at(route=event.route, stream=stream).observe(event.duration_seconds)
+
+    def _knows(self, outcome: str) -> bool:
+        if outcome in _OUTCOMES or outcome in self._outcomes:
+            return True
+        if len(self._outcomes) < _OTHER_OUTCOMES:
+            self._outcomes.add(outcome)
+            return True
+        return False
 
     def _attempt(self, event: AttemptFinished) -> None:
         name = event.provider

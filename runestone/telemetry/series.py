@@ -80,8 +80,7 @@ class Buckets:
 class Family:
     """A metric and its series. Label values come from configuration; at the cap, what is new goes uncounted."""
 
-    def __init__(self, registry: Registry, collector: Collector, bounds: tuple[float, ...] | None = None) -> None:
-        registry.register(collector)
+    def __init__(self, collector: Collector, bounds: tuple[float, ...] | None = None) -> None:
         self._collector = collector
         self._bounds = bounds
         self._bound: dict[tuple[str, ...], Any] = {}
@@ -89,17 +88,17 @@ class Family:
     @classmethod
     def counter(cls, registry: Registry, name: str, text: str) -> Family:
         """A counter."""
-        return cls(registry, Counter(name, text))
+        return cls(Counter(name, text, registry=registry))
 
     @classmethod
     def gauge(cls, registry: Registry, name: str, text: str) -> Family:
         """A gauge."""
-        return cls(registry, Gauge(name, text))
+        return cls(Gauge(name, text, registry=registry))
 
     @classmethod
     def histogram(cls, registry: Registry, name: str, text: str, bounds: tuple[float, ...]) -> Family:
         """A histogram."""
-        return cls(registry, Histogram(name, text, buckets=list(bounds)), bounds)
+        return cls(Histogram(name, text, registry=registry, buckets=list(bounds)), bounds)
 
     def at(self, **labels: str) -> Any:
         """The series with these labels."""

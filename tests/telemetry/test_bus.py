@@ -1,0 +1,95 @@
+"""Who emits is never slowed down or broken by who listens."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from loguru import logger
+
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import Event, Retry
+
+EVENT = Retry(provider="a", reason="timeout")
+
+
+def broken(event: Event) -> None:
+    raise ValueError("a listener's bug")
+
+
+def test_every_handler_gets_every_event_at_once_and_in_the_order_of_subscription() -> None:
+    bus, seen = Bus(), list[tuple[str, Event]]()
+    bus.subscribe(lambda event: seen.append(("first", event)))
+    bus.subscribe(lambda event: seen.append(("second", event)))
+
+    bus.emit(EVENT)
+
+    assert seen == [("first", EVENT), ("second", EVENT)]
+
+
+def test_without_handlers_nothing_happens() -> None:
+    Bus().emit(EVENT)
+
+
+def test_a_handler_that_fails_harms_nobody_and_is_counted() -> None:
+    bus, seen = Bus(), list[Event]()
+    bus.subscribe(broken)
+    bus.subscribe(seen.append)
+
+    for _ in range(3):
+        bus.emit(EVENT)
+
+    assert (seen, bus.failures) == ([EVENT] * 3, 3)
+
+
+def test_its_failures_are_told_ten_times_and_counted_for_good() -> None:
+    bus, lines = Bus(), list[str]()
+    bus.subscribe(broken)
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
+    try:
+        for _ in range(100):
+            bus.emit(EVENT)
+    finally:
+        logger.remove(sink)
+
+    assert (bus.failures, lines) == (100, ["an event handler failed: ValueError"] * 10)
+
+
+def test_a_cancellation_in_a_handler_is_not_swallowed() -> None:
+    bus = Bus()
+
+    def cancelled(event: Event) -> None:
+        raise asyncio.CancelledError
+
+    bus.subscribe(cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        bus.emit(EVENT)
+
+
+def test_one_that_has_unsubscribed_hears_nothing_and_may_do_so_twice() -> None:
+    bus, seen, others = Bus(), list[Event](), list[Event]()
+    unsubscribe = bus.subscribe(seen.append)
+    bus.subscribe(others.append)
+
+    unsubscribe()
+    unsubscribe()
+    bus.emit(EVENT)
+
+    assert (seen, others) == ([], [EVENT])
+
+
+def test_a_handler_may_unsubscribe_and_subscribe_while_it_is_told() -> None:
+    bus, seen = Bus(), list[str]()
+
+    def once(event: Event) -> None:
+        unsubscribe()
+        bus.subscribe(lambda _: seen.append("late"))
+        seen.append("once")
+
+    unsubscribe = bus.subscribe(once)
+    bus.subscribe(lambda _: seen.append("other"))
+
+    bus.emit(EVENT)
+    bus.emit(EVENT)
+
+    assert seen == ["once", "other", "other", "late"]

@@ -1,0 +1,71 @@
+"""The telemetry actor on virtual time: it listens while it lives, and looks once a second at what nobody tells."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from runestone.telemetry.actor import Standing, Telemetry
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import BreakerChanged, ProviderThrottled
+from runestone.telemetry.metrics import Metrics
+from supervisors import ChildSpec, Supervisor, start
+from supervisors.testing import Recorder, VirtualTimeLoop, crash, leak_check, settle
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {"loop_factory": VirtualTimeLoop, "debug": True}
+
+
+async def test_it_counts_while_it_lives_and_a_crash_loses_no_counts() -> None:
+    bus, metrics = Bus(), Metrics()
+    actor = partial(Telemetry, bus, metrics, {"a": ["m"]}, ["g"], lambda _: [])
+    children = [ChildSpec(id="telemetry", start=actor, name="telemetry")]
+    async with leak_check():
+        root = await start(partial(Supervisor, children), observers=[Recorder()])
+        ref = root.process.system.registry.lookup("telemetry")
+        assert ref is not None
+        bus.emit(ProviderThrottled(provider="a", seconds=1.0))
+        bus.emit(BreakerChanged(provider="a", before="closed", after="open"))
+
+        crash(ref, RuntimeError("a bug"))
+        await settle()
+        bus.emit(ProviderThrottled(provider="a", seconds=1.0))
+
+        assert metrics.throttles.at(provider="a").value == 2.0
+        assert metrics.breaker.at(provider="a", state="open").value == 1.0
+        await root.stop()
+        bus.emit(ProviderThrottled(provider="a", seconds=1.0))
+        assert metrics.throttles.at(provider="a").value == 2.0
+
+
+async def test_a_new_supervisor_above_it_resets_no_gauge() -> None:
+    bus, metrics = Bus(), Metrics()
+    for after in ("open", "half_open"):
+        root = await start(partial(Telemetry, bus, metrics, {"a": ["m"]}, [], lambda _: []))
+        bus.emit(BreakerChanged(provider="a", before="", after=after))
+        await root.stop()
+
+    assert metrics.breaker.at(provider="a", state="half_open").value == 1.0
+    assert metrics.transitions.at(provider="a", to="open").value == 1.0
+
+
+async def test_scores_are_looked_at_once_a_second() -> None:
+    metrics, looks = Metrics(), list[float]()
+
+    def standings(now: float) -> list[Standing]:
+        looks.append(now)
+        return [Standing("a", 1.0 / len(looks), len(looks) != 3)]
+
+    root = await start(partial(Telemetry, Bus(), metrics, {"a": ["m"]}, [], standings))
+    await asyncio.sleep(2.5)
+
+    assert looks == [0.0, 1.0, 2.0]
+    assert metrics.score.at(provider="a").value == pytest.approx(1 / 3)
+    assert metrics.up.at(provider="a").value == 0.0
+    await root.stop()
