@@ -81,4 +81,12 @@ class Heartbeat:
             silent = 0.0
             message = {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
             self._sending = asyncio.ensure_future(self._send(message))
-        self._handle = self._loop.call_later(HEARTBEAT_SECONDS - silent, self._beat)
+            self._sending.add_done_callback(_ended)
+        left = HEARTBEAT_SECONDS - silent
+        self._handle = self._loop.call_later(left if left > 0 else HEARTBEAT_SECONDS, self._beat)
+
+
+def _ended(sending: asyncio.Future[None]) -> None:
+    """A beat that could not be written says nothing: the writer will see for itself."""
+    if not sending.cancelled():
+        sending.exception()
