@@ -119,5 +119,8 @@ class UpstreamFailed(RunestoneError):
             return
         if same_wire:
             self.status, self.type, self.code = status, failure.type or self.type, failure.code or self.code
-        elif status in _SAME_EVERYWHERE:
+            return
+        if status in _SAME_EVERYWHERE:
             self.status = status
+        if failure.kind == "caller_error" and failure.code is not None:
+            self.code = failure.code  # a code that the codec has found in the other wire, such as context_length_exceeded

@@ -111,3 +111,11 @@ def test_the_time_and_the_field_that_an_upstream_named_reach_the_client() -> Non
     error = UpstreamFailed(failure, same_wire=False)
 
     assert (error.retry_after_seconds, error.param) == (7.0, "n")
+
+
+def test_a_code_that_the_codec_has_found_reaches_a_client_of_another_wire() -> None:
+    failure = Failure(kind="caller_error", message="prompt is too long", status=400, code="context_length_exceeded")
+
+    error = UpstreamFailed(failure, same_wire=False)
+
+    assert (error.status, error.code) == (400, "context_length_exceeded")
