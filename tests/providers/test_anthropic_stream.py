@@ -295,6 +295,13 @@ def test_text_that_came_with_the_start_of_a_block_is_text() -> None:
     assert deltas(START, begin(text="Hi")) == [{"content": "Hi"}]
 
 
+def test_a_second_stop_reason_is_not_told_again_though_its_counts_are_read() -> None:
+    late = event("message_delta", delta={"stop_reason": "max_tokens"}, usage={"output_tokens": 8})
+    answer, usage = run([START + finish() + late + STOP])
+    assert [c["choices"][0]["finish_reason"] for c in chunks(answer.data)] == [None, "stop"]
+    assert usage == Usage(input_tokens=13, output_tokens=8, cached_tokens=4)
+
+
 def test_a_refusal_says_why_and_filters() -> None:
     assert deltas(STREAMS["refusal"]) == [{"refusal": "No."}, {}]
 

@@ -330,6 +330,22 @@ def test_a_failure_within_a_burst_ends_it_there(bad: bytes, before: int) -> None
     assert answer.data == burst
 
 
+def test_a_burst_of_which_one_event_is_read_says_that_it_holds_content() -> None:
+    stream = decoder()
+    stream.feed(text("a"))
+    assert stream.feed(b": c\n\n" + JUNK * 2) == Piece(JUNK * 2, content=True)
+    assert stream.feed(b": c\n\n") == Piece()
+
+
+@pytest.mark.parametrize("torn", [b'data: {"choices":[\n\n', b'data: "choices":[]}\n\n', b'data: {"a":1} x\n\n'])
+@pytest.mark.parametrize("after", [b"", JUNK * 3], ids=["last", "between"])
+def test_an_event_that_does_not_begin_and_end_as_an_object_is_never_passed_on(torn: bytes, after: bytes) -> None:
+    answer, _ = run([text("a"), JUNK * 3 + torn + after])
+    assert answer.failure is not None
+    assert answer.failure.kind == "invalid_answer"
+    assert answer.data == text("a") + JUNK * 3
+
+
 def test_after_the_finish_every_event_of_a_burst_is_read() -> None:
     answer, _ = run([text("a") * 20 + STOP + text("b") * 20 + JUNK])
     assert answer.failure is not None
