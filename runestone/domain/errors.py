@@ -19,6 +19,7 @@ from typing import ClassVar, Final
 from runestone.domain.failure import Failure
 
 _SAME_EVERYWHERE: Final = frozenset({413, 504})  # statuses that mean the same on both wires
+_TRANSLATED: Final = frozenset({"context_length_exceeded"})  # codes that a codec has found in the words of the other wire
 
 
 class RunestoneError(Exception):
@@ -122,5 +123,5 @@ class UpstreamFailed(RunestoneError):
             return
         if status in _SAME_EVERYWHERE:
             self.status = status
-        if failure.kind == "caller_error" and failure.code is not None:
-            self.code = failure.code  # a code that the codec has found in the other wire, such as context_length_exceeded
+        if failure.code in _TRANSLATED:
+            self.code = failure.code
