@@ -222,6 +222,7 @@ def test_15_a_prompt_that_is_too_long_has_a_code_in_words() -> None:
     error = {"type": "invalid_request_error", "message": "Prompt is too long: 210000 tokens > 200000 maximum"}
     failure = CODEC.failure(400, {}, orjson.dumps({"type": "error", "error": error}), now_epoch=0)
     assert (failure.kind, failure.code) == ("caller_error", "context_length_exceeded")
+    assert UpstreamFailed(failure, same_wire=False).code == "context_length_exceeded"
 
 
 def test_15_a_page_of_a_proxy_is_no_crash_and_the_gateways_wrong_key_is_not_the_clients() -> None:
