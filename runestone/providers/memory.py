@@ -30,7 +30,6 @@ class LeaseRecord:
     permit: Permit | None  # None: granted while the breaker only measures
     owner: Process | None
     since: float
-    judged: bool = False  # its first content has been counted as a success already
 
 
 @frozen(kw_only=True)

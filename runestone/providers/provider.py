@@ -192,7 +192,6 @@ class Provider(GenServer[FirstContent | Release]):
         now = self.now()
         self._memory.health = self._memory.health.observe_first_token(seconds, now)
         if record.permit is not None and record.permit.probe:  # a probe is judged now, other calls by their end
-            record.judged = True
             self._settle(record, "success", now)
 
     def _released(self, lease_id: int, outcome: Outcome, failure: Failure | None, model: str) -> None:
@@ -211,8 +210,7 @@ class Provider(GenServer[FirstContent | Release]):
             memory.throttle = memory.throttle.succeed()
         if outcome != "neutral":
             memory.health = memory.health.observe(outcome, now)
-        if not (record.judged and outcome == "success"):
-            self._settle(record, outcome, now)
+        self._settle(record, outcome, now)  # a probe that was judged well by then can only get worse
 
     def _settle(self, record: LeaseRecord, outcome: Outcome, now: float) -> None:
         if record.permit is None:

@@ -82,10 +82,8 @@ class Roster(GenServer[Restarted]):
 
     async def init(self) -> None:
         """Start a subtree per provider; one that is there already (this actor crashed, they did not) is left alone."""
-        there = {child.id for child in await self._providers.which_children()}
         for name, spec in self._specs.items():
-            if name not in there:
-                await self._providers.start_child(spec)
+            await self._providers.start_child(spec)
             self._settle(name)
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:

@@ -290,6 +290,8 @@ async def test_the_threshold_is_each_groups_own() -> None:
         stand(node, "a", 0.8)
 
         assert [await asked(node, 2), await asked(node, 2, group="lax"), await asked(node, 1)] == ["b b", "a a", "b"]
+        stand(node, "a", 0.95**0.5)
+        assert await asked(node, 1) == "b"  # out here still, though well above the other group's threshold
 
 
 async def test_where_none_is_good_enough_the_best_serves_and_it_is_counted() -> None:
@@ -307,6 +309,15 @@ async def test_without_a_circuit_breaker_a_bad_score_puts_nobody_out() -> None:
     members = provider("a", circuit_breaker=False), provider("b")
     async with fleet(*members, groups=(group("a", "b", strategy="priority"),), router=True) as node:
         stand(node, "a", 0.1)
+
+        assert await asked(node, 2) == "a a"
+
+
+async def test_without_a_circuit_breaker_a_bad_score_costs_no_place_either() -> None:
+    members = provider("a", circuit_breaker=False), provider("b")
+    async with fleet(*members, groups=(group("a", "b", strategy="health_aware"),), router=True) as node:
+        stand(node, "a", 0.1)
+        stand(node, "b", 0.95)
 
         assert await asked(node, 2) == "a a"
 
@@ -419,12 +430,13 @@ async def test_the_first_failover_of_a_request_is_free_of_the_budget() -> None:
 
 
 async def test_a_wait_costs_nothing_of_the_budget_and_the_retry_after_it_does() -> None:
-    async with fleet(provider("a"), router=True) as node:
+    async with fleet(provider("a"), provider("b"), router=True) as node:
         one = await lease(node)
+        both = tried(one), tried(await lease(node, tried(one), plan=one.plan))
 
         for _ in range(100):
-            assert isinstance(await admit(node, tried(one), plan=one.plan), Wait)
-        answers = [await admit(node, tried(one), plan=one.plan, waited=True) for _ in range(60)]
+            assert isinstance(await admit(node, *both, plan=one.plan), Wait)
+        answers = [await admit(node, *both, plan=one.plan, waited=True) for _ in range(60)]
 
         assert Counter(type(a).__name__ for a in answers) == {"Lease": 30, "Exhausted": 30}
 

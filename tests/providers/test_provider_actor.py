@@ -361,6 +361,7 @@ async def test_a_judged_probe_gives_its_place_to_the_next_and_counts_once() -> N
         await settle()
 
         assert state(node) == "half_open"
+        assert score(node) < 0.5
         await node.succeeds()
         assert state(node) == "closed"
 
