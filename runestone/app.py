@@ -31,11 +31,12 @@ from runestone.state import Sockets, State
 from runestone.telemetry.actor import Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
-from supervisors import ChildSpec, DynamicSupervisor, LogObserver, Registry, Supervisor, start
+from supervisors import Backoff, ChildSpec, DynamicSupervisor, LogObserver, Registry, Supervisor, start
 
 _CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clients
 _REQUEST_STOP_SECONDS = 2.0
 _SERVER_STOP_SECONDS = 3.0
+_LISTENER_BACKOFF = Backoff(min_seconds=0.1, max_seconds=1.0)  # `servers` may have to come back first
 
 
 def bind(settings: Settings) -> Sockets:
@@ -187,7 +188,8 @@ class Composition:
 
     def _listener(self, name: str, listener: socket.socket, app: Callable[[], ASGIApp]) -> ChildSpec:
         graceful = self.settings.timeouts.request_deadline_seconds
-        return ChildSpec(id=name, start=partial(Listener, listener, app, self.registry, graceful), name=name)
+        start = partial(Listener, listener, app, self.registry, graceful)
+        return ChildSpec(id=name, start=start, name=name, backoff=_LISTENER_BACKOFF)
 
     def _front(self) -> ASGIApp:
         settings = self.settings

@@ -20,6 +20,7 @@ from runestone.http.sockets import BindError
 from runestone.simulated.actor import Simulation
 from runestone.state import Sockets
 from runestone.telemetry import logs
+from supervisors import StartError
 
 EX_OK: Final = 0
 EX_FAILED: Final = 1
@@ -65,13 +66,20 @@ async def _serve(settings: Settings, *, demo: bool, allow_faults: bool) -> int:
     except BindError as error:
         print(f"runestone: cannot listen: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
-    running = await app.compose(settings, sockets, simulation, allow_faults=allow_faults or demo).start()
+    try:
+        running = await app.compose(settings, sockets, simulation, allow_faults=allow_faults or demo).start()
+    except StartError as error:
+        logger.critical("the tree does not start: {}", error)
+        sockets.close()
+        return EX_SOFTWARE
     _announce(settings, sockets, demo=demo)
     assert running.node.root is not None
     ended = asyncio.ensure_future(running.node.root.wait())
     await asyncio.wait({ended, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         logger.critical("the tree has given up: {}", ended.result())
+        sockets.close()
+        _watchdog(_STOP_SECONDS)
         return EX_SOFTWARE
     watchdog = _watchdog(settings.server.drain_timeout_seconds + _STOP_SECONDS)
     await running.drain(hurry)

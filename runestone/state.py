@@ -12,7 +12,7 @@ from attrs import define
 
 from runestone.http.sockets import AdminSocket, http_url
 from runestone.providers.memory import ProviderMemory
-from supervisors import GenServer
+from supervisors import ExitReason, GenServer, is_abnormal
 
 
 @define(slots=True, eq=False)
@@ -46,6 +46,7 @@ class State(GenServer[object]):
         """What the tree shows of this actor."""
         return {"providers": len(self._memories), "leases": sum(len(m.leases) for m in self._memories.values())}
 
-    def terminate(self, reason: object) -> None:
-        """The last to go closes the doors."""
-        self._sockets.close()
+    def terminate(self, reason: ExitReason) -> None:
+        """The last to go closes the doors. After a crash they stay open: the next incarnation has the same."""
+        if not is_abnormal(reason):
+            self._sockets.close()

@@ -93,7 +93,16 @@ def app(node: Node) -> Starlette:
         ("GET", "/v1/failover/{name}", actions.failover),
         ("POST", "/v1/crash", actions.crash),
     ]
-    return Starlette(routes=[Route(path, _endpoint(action), methods=[method]) for method, path, action in routes])
+    return Starlette(
+        routes=[Route(path, _endpoint(action), methods=[method]) for method, path, action in routes],
+        exception_handlers={404: _no_such_path, 405: _no_such_path},
+    )
+
+
+async def _no_such_path(request: Request, _: Exception) -> Response:
+    message = f"there is no {request.method} {request.url.path[:100]}"
+    data = {"v": 1, "error": {"code": "not_found", "message": message}}
+    return Response(orjson.dumps(data), 404, media_type="application/json")
 
 
 def _endpoint(action: Action) -> Callable[[Request], Awaitable[Response]]:

@@ -9,7 +9,6 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 
 class Unreachable(Exception):
@@ -39,6 +38,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def _user() -> str:
+    """Who asks; in a container the user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 class AdminClient:
     """Calls the node that listens on ``path``."""
 
@@ -56,13 +63,15 @@ class AdminClient:
         """
         connection = _UnixConnection(self.path, self._timeout_seconds)
         try:
-            actor = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+            actor = f"{_user()}@{socket.gethostname()}:{os.getpid()}"
             headers = {"content-type": "application/json", "x-runestone-actor": actor}
-            connection.request(method, quote(route), json.dumps(body or {}) if method == "POST" else None, headers)
+            connection.request(method, route, json.dumps(body or {}) if method == "POST" else None, headers)
             answer = json.loads(connection.getresponse().read())
         except PermissionError as error:
             raise Unreachable(f"{self.path}: {error.strerror}", denied=True) from None
-        except (FileNotFoundError, ConnectionError, http.client.HTTPException, json.JSONDecodeError) as error:
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
             raise Unreachable(f"no running node answers on {self.path}: {error}. Is `runestone serve` up?") from None
         finally:
             connection.close()

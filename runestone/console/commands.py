@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,12 +52,12 @@ _PROVIDER_COLUMNS = (
 _BREAKER_COLUMNS = ("provider", "state", "mode", "consecutive_failures", "failure_threshold", "retry_in_seconds")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """Seconds above 0. Raises ``ValueError``, which argparse turns into a usage error."""
-    seconds = float(text)
-    if not seconds > 0:
+    value = float(text)
+    if not 0 < value < math.inf:
         raise ValueError(text)
-    return seconds
+    return value
 
 
 def _plain(data: Mapping[str, Any]) -> str:
@@ -130,7 +131,7 @@ COMMANDS: tuple[Command, ...] = (
         help="force it open",
         arguments=(
             PROVIDER,
-            Argument(name="--seconds", help="for so long; without it, until it is reset", type=_seconds),
+            Argument(name="--seconds", help="for so long; without it, until it is reset", type=seconds),
         ),
         render=lambda data: render.facts(data["breaker"]),
     ),
@@ -173,6 +174,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         one = groups[parent].add_parser(verb, help=command.help, description=command.help)
         for argument in command.arguments:
             _add_argument(one, argument)
+        one.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object on standard output"
+        )
         one.set_defaults(command=command)
 
 

@@ -7,10 +7,11 @@ import json
 import sys
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from runestone.config.run_directory import admin_socket
 from runestone.console.client import AdminClient, Refused, Unreachable
-from runestone.console.commands import Command, add_to
+from runestone.console.commands import Command, add_to, seconds
 
 EXIT_CODES: Final = {"not_found": 3, "conflict": 5, "timeout": 6, "unreachable": 69, "denied": 77}
 
@@ -21,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--socket", type=Path, help="the node's admin socket (RUNESTONE_ADMIN_SOCKET)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait for the answer"
+        "--timeout", type=seconds, default=60.0, metavar="SECONDS", help="how long to wait for the answer"
     )
     add_to(parser)
     parser.set_defaults(run=run)
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.socket or admin_socket()
     values = {a.name.lstrip("-"): getattr(arguments, a.name.lstrip("-")) for a in command.arguments}
     values = {k: " ".join(v) if isinstance(v, list) else v for k, v in values.items()}
-    in_route = {k: v for k, v in values.items() if f"{{{k}}}" in command.route}
+    in_route = {k: quote(v, safe="") or "%20" for k, v in values.items() if f"{{{k}}}" in command.route}
     body = {k: v for k, v in values.items() if k not in in_route and v not in (None, False)}
     try:
         data = AdminClient(path, arguments.timeout).request(command.method, command.route.format(**in_route), body)

@@ -19,7 +19,9 @@ from typing import ClassVar, Final
 from runestone.domain.failure import Failure
 
 _SAME_EVERYWHERE: Final = frozenset({413, 504})  # statuses that mean the same on both wires
-_TRANSLATED: Final = frozenset({"context_length_exceeded"})  # codes that a codec has found in the words of the other wire
+_TRANSLATED: Final = frozenset(
+    {"context_length_exceeded"}
+)  # codes that a codec has found in the words of the other wire
 
 
 class RunestoneError(Exception):

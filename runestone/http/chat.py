@@ -41,7 +41,8 @@ class ChatCompletions:
             async with phase.request(now + self.server.body_timeout_seconds) as timeout:
                 chat = parse(await body.read(exchange, limit_bytes=self.server.body_limit_bytes), exchange)
                 deadline = now + self.gateway.timeouts.request_deadline_seconds
-                timeout.reschedule(deadline)
+                if not phase.cut:
+                    timeout.reschedule(deadline)
                 await self._serve(chat, exchange, deadline)
         except TimeoutError:
             exchange.outcome = "timeout"

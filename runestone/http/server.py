@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from runestone.http import http11
 from runestone.http.http11 import ServerConfig
 from runestone.providers import names
-from supervisors import ChildSpec, GenServer, Registry, Task
+from supervisors import ActorRef, ChildSpec, Down, GenServer, Info, Registry, Shutdown, Stop, Task
 
 _QUEUE = 64  # body messages that hypercorn reads ahead of the application
 _HEAD_BYTES = 32 * 1024
@@ -68,4 +68,11 @@ class Listener(GenServer[object]):
 
         serving = partial(serve, self._app(), settings, shutdown_trigger=until_over)  # type: ignore[arg-type]
         spec = ChildSpec(id=f"{self.name}", start=partial(Task, serving), restart="temporary", shutdown=1.0)
-        await self._servers.start_child(spec)
+        server = await self._servers.start_child(spec)
+        if not isinstance(server, ActorRef):
+            raise TypeError(f"the server did not start: {server}")
+        self.monitor(server)
+
+    def handle_info(self, message: Info) -> Stop | None:
+        """Its server has ended, however: so does this, and its supervisor makes a new pair."""
+        return Stop(Shutdown("its server has ended")) if isinstance(message, Down) else None

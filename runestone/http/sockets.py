@@ -54,6 +54,7 @@ class AdminSocket:
     listener: socket.socket
     _lock: int
     _identity: tuple[int, int] = field(init=False)
+    _closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         status = self.path.stat()
@@ -81,7 +82,10 @@ class AdminSocket:
             raise BindError(f"{path}: {error.strerror or error}") from None
 
     def close(self) -> None:
-        """Stop listening and remove the file, if it is still ours."""
+        """Stop listening and remove the file, if it is still ours. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.listener.close()
         try:
             status = self.path.stat()

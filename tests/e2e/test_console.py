@@ -71,6 +71,10 @@ def test_every_verb_speaks_to_people_and_to_scripts(node: Gateway, command: list
     ("command", "code"),
     [
         (["breaker", "show", "nobody"], 3),
+        (["provider", "show", ""], 3),
+        (["provider", "show", "a/b"], 3),
+        (["--timeout", "-1", "status"], 2),
+        (["breaker", "trip", "openai-default", "--seconds", "inf"], 2),
         (["provider", "restart", "nobody"], 3),
         (["failover", "show", "nobody"], 3),
         (["breaker", "trip", "openai-default", "--seconds", "-1"], 2),
@@ -92,6 +96,19 @@ def test_json_tells_a_refusal_on_standard_output(node: Gateway) -> None:
     script = node.ctl_raw("--json", "breaker", "show", "nobody")
 
     assert json.loads(script.stdout)["error"]["code"] == "not_found"
+
+
+def test_json_is_taken_behind_the_verb_too(node: Gateway) -> None:
+    assert json.loads(node.ctl_raw("providers", "--json").stdout)["v"] == 1
+
+
+def test_a_path_that_no_socket_can_have_is_69_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "runestone", "ctl", "--socket", str(tmp_path / ("x" * 200)), "status"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 69
+    assert "Traceback" not in done.stderr
 
 
 def test_nobody_there_is_69(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
@@ -109,6 +110,27 @@ def test_requests_that_come_while_an_actor_crashes_are_answered(serve: Callable[
         assert [(s.status, s.error, s.body) for s in crowd.all if not s.whole] == []
 
     anyio.run(scene)
+
+
+@pytest.mark.parametrize("name", ["servers", "state"])
+def test_a_node_whose_servers_or_state_crash_listens_again(serve: Callable[..., Gateway], name: str) -> None:
+    node = serve("--allow-faults")
+
+    node.ctl("crash", name, check=False)
+
+    def answers() -> bool:
+        try:
+            return (
+                node.post({**HELLO, "stream": False}).status_code == 200
+                and node.health("/ready").status_code == 200
+                and node.ctl_raw("status").returncode == 0
+            )
+        except httpx.TransportError:
+            return False
+
+    eventually(answers, "all three listen")
+    assert node.process.poll() is None
+    assert node.stop() == 0
 
 
 def test_an_open_breaker_survives_a_crash_of_its_actor_and_not_the_operators_restart(
