@@ -289,7 +289,7 @@ async def test_the_threshold_is_each_groups_own() -> None:
     async with fleet(provider("a"), provider("b"), groups=(strict, lax), router=True) as node:
         stand(node, "a", 0.8)
 
-        assert [await asked(node, 2), await asked(node, 2, group="lax"), await asked(node, 1)] == ["b b", "a a", "b"]
+        assert [await asked(node, 2), await asked(node, 2, group="lax")] == ["b b", "a a"]
         stand(node, "a", 0.95**0.5)
         assert await asked(node, 1) == "b"  # out here still, though well above the other group's threshold
 
