@@ -1,0 +1,204 @@
+"""The pure parts, against models that are naive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisors import Crashed, ExitReason, Killed, NoProc, Normal, Shutdown, is_abnormal
+from supervisors.ending import interrupt_in, reason_of
+from supervisors.restart import Backoff, Intensity, Restart, restarts
+from supervisors.strategy import Strategy, affected
+
+SECONDS = st.floats(min_value=0.0, max_value=100.0, allow_nan=False)
+
+
+# -- exit reasons
+
+
+@pytest.mark.parametrize(
+    ("reason", "abnormal"),
+    [
+        (Normal(), False),
+        (Shutdown(), False),
+        (Shutdown("x"), False),
+        (Killed(), True),
+        (Crashed(ValueError()), True),
+        (NoProc(), True),
+    ],
+)
+def test_abnormal_is_everything_but_normal_and_shutdown(reason: ExitReason, abnormal: bool) -> None:
+    assert is_abnormal(reason) is abnormal
+
+
+@pytest.mark.parametrize("reason", [Normal(), Shutdown(), Shutdown("x"), Killed(), Crashed(ValueError())])
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+def test_restarts_is_otps_table(restart: Restart, reason: ExitReason) -> None:
+    table = {"permanent": True, "transient": isinstance(reason, Killed | Crashed), "temporary": False}
+
+    assert restarts(restart, reason) is table[restart]
+
+
+def test_crashed_equals_only_itself_and_reads_as_its_exception() -> None:
+    bug = TypeError("text")
+
+    assert Crashed(bug) != Crashed(bug)
+    assert str(Crashed(bug)) == "TypeError: text"
+
+
+def test_group_of_cancellations_is_a_cancellation() -> None:
+    group = BaseExceptionGroup("", [asyncio.CancelledError(), BaseExceptionGroup("", [asyncio.CancelledError()])])
+
+    assert reason_of(group) == Killed()
+
+
+def test_group_with_an_interrupt_is_that_interrupt() -> None:
+    interrupt = KeyboardInterrupt()
+    reason = reason_of(BaseExceptionGroup("", [ValueError(), BaseExceptionGroup("", [interrupt])]))
+
+    assert interrupt_in(reason) is interrupt
+
+
+def test_group_of_errors_is_one_crash_that_keeps_the_group() -> None:
+    group = BaseExceptionGroup("", [ValueError(), asyncio.CancelledError()])
+    reason = reason_of(group)
+
+    assert isinstance(reason, Crashed)
+    assert reason.exception is group
+    assert interrupt_in(reason) is None
+
+
+# -- intensity
+
+
+class NaiveIntensity:
+    """Keeps every entry for ever."""
+
+    def __init__(self, max_restarts: int, max_seconds: float) -> None:
+        self.max_restarts = max_restarts
+        self.max_seconds = max_seconds
+        self.entries: list[float] = []
+
+    def add(self, now: float) -> bool:
+        self.entries.append(now)
+        return sum(entry >= now - self.max_seconds for entry in self.entries) <= self.max_restarts
+
+
+@given(
+    max_restarts=st.integers(min_value=0, max_value=5),
+    max_seconds=st.floats(min_value=0.001, max_value=50.0),
+    gaps=st.lists(SECONDS | st.sampled_from([0.0, 1.0, 5.0]), max_size=30),
+)
+def test_intensity_is_a_sliding_window_with_an_inclusive_boundary(
+    max_restarts: int, max_seconds: float, gaps: list[float]
+) -> None:
+    window, model = Intensity(max_restarts, max_seconds), NaiveIntensity(max_restarts, max_seconds)
+    now = 0.0
+
+    for gap in gaps:
+        now += gap
+        fine = window.add(now)
+        assert fine is model.add(now)
+        if not fine:
+            break  # the supervisor has given up
+
+
+@pytest.mark.parametrize(("gap", "fine"), [(4.999, False), (5.0, False), (5.001, True)])
+def test_intensity_at_the_very_boundary(gap: float, fine: bool) -> None:
+    window = Intensity(1, 5.0)
+
+    assert window.add(100.0)
+    assert window.add(100.0 + gap) is fine
+
+
+def test_intensity_takes_no_more_memory_than_its_budget() -> None:
+    window = Intensity(3, 1e9)
+    for now in range(1000):
+        window.add(float(now))
+
+    assert len(window._at) == 4
+
+
+@pytest.mark.parametrize(("max_restarts", "max_seconds"), [(-1, 5.0), (1, 0.0), (1, -1.0)])
+def test_intensity_refuses_impossible_values(max_restarts: int, max_seconds: float) -> None:
+    with pytest.raises(ValueError):
+        Intensity(max_restarts, max_seconds)
+
+
+# -- strategy
+
+
+@given(
+    strategy=st.sampled_from(["one_for_one", "one_for_all", "rest_for_one"]),
+    children=st.lists(st.integers(), min_size=1, unique=True),
+    data=st.data(),
+)
+def test_affected_are_the_failed_one_all_or_the_rest_in_start_order(
+    strategy: Strategy, children: list[int], data: st.DataObject
+) -> None:
+    failed = data.draw(st.sampled_from(children))
+    seen_failed = False
+    expected = []
+    for child in children:
+        seen_failed = seen_failed or child == failed
+        if child == failed or strategy == "one_for_all" or (strategy == "rest_for_one" and seen_failed):
+            expected.append(child)
+
+    assert affected(strategy, children, failed) == expected
+
+
+# -- backoff
+
+
+@given(
+    min_seconds=st.floats(min_value=0.001, max_value=10.0),
+    more=st.floats(min_value=0.0, max_value=100.0),
+    factor=st.floats(min_value=1.0, max_value=10.0),
+    jitter=st.floats(min_value=0.0, max_value=1.0),
+    failures=st.integers(min_value=1, max_value=20),
+    chance=st.floats(min_value=0.0, max_value=1.0),
+)
+def test_backoff_multiplies_per_failure_adds_its_jitter_and_never_passes_the_maximum(
+    min_seconds: float, more: float, factor: float, jitter: float, failures: int, chance: float
+) -> None:
+    backoff = Backoff(min_seconds=min_seconds, max_seconds=min_seconds + more, factor=factor, jitter=jitter)
+    seconds = min_seconds
+    for _ in range(failures - 1):
+        seconds *= factor
+    seconds = min(min_seconds + more, seconds * (1 + jitter * chance))
+
+    assert backoff.delay(failures, chance) == pytest.approx(seconds)
+
+
+@given(failures=st.integers(min_value=1, max_value=10**9))
+def test_backoff_never_overflows(failures: int) -> None:
+    assert Backoff(min_seconds=1.0, max_seconds=60.0, factor=1000.0).delay(failures, 1.0) <= 60.0
+
+
+@given(failures=st.integers(min_value=1, max_value=50), chance=st.floats(min_value=0.0, max_value=1.0))
+def test_backoff_without_jitter_is_exact(failures: int, chance: float) -> None:
+    backoff = Backoff(min_seconds=0.5, max_seconds=1e9)
+
+    assert backoff.delay(failures, chance) == backoff.delay(failures, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("min_seconds", -1.0),
+        ("max_seconds", 0.5),
+        ("factor", 0.5),
+        ("jitter", -0.1),
+        ("jitter", 1.1),
+        ("reset_after_seconds", -1.0),
+    ],
+)
+def test_backoff_refuses_impossible_values_by_name(option: str, value: float) -> None:
+    options: dict[str, Any] = {"min_seconds": 1.0, "max_seconds": 10.0, option: value}
+
+    with pytest.raises(ValueError, match=option):
+        Backoff(**options)
