@@ -1,5 +1,6 @@
 """Small servers, a trace of their lives, and the few verbs with which the tests speak."""
 
+# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio
@@ -287,11 +288,6 @@ async def server(factory: Callable[[], GenServer[Any]], **options: Any) -> Async
             await halt(ref)
 
 
-def inside(ref: ActorRef) -> Any:
-    """The behaviour of ``ref``, to look into."""
-    return ref.process.behaviour
-
-
 async def halt(ref: ActorRef) -> None:
     """Stop it if it runs, and wait until it has ended."""
     if ref.alive:
@@ -347,6 +343,12 @@ def node(root: ActorRef, *path: str) -> TreeNode:
     for id_ in path:
         found = next(each for each in found.children if each.id == id_)
     return found
+
+
+async def until(holds: Callable[[], bool], seconds: float = 0.001) -> None:
+    """Wait until something holds that nobody tells of, looking again every so many seconds."""
+    while not holds():  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(seconds)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Section 1.12: what OTP does not have."""
 
+# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio
@@ -28,7 +29,8 @@ from supervisors import (
     Supervisor,
     start,
 )
-from supervisors.testing import leak_check, settle
+from supervisors.events import Restarting
+from supervisors.testing import Recorder, leak_check, settle
 from tests.supervisors.actors import (
     Boom,
     Busy,
@@ -43,7 +45,6 @@ from tests.supervisors.actors import (
     end,
     fail,
     info,
-    inside,
     letters,
     nested,
     node,
@@ -51,6 +52,7 @@ from tests.supervisors.actors import (
     server,
     states,
     stopwatch,
+    until,
 )
 
 pytestmark = pytest.mark.anyio
@@ -59,55 +61,65 @@ pytestmark = pytest.mark.anyio
 # -- async callbacks
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_every_callback_may_be_def_or_async_def(asynchronous: bool) -> None:
+class Plain(GenServer[str]):
+    """Callbacks that are plain functions."""
+
+    def __init__(self, lived: list[str]) -> None:
+        self.lived = lived
+
+    def init(self) -> Any:
+        self.lived.append("init")
+
+    def handle_call(self, message: Call[Any], caller: Caller[Any]) -> Any:
+        self.lived.append("call")
+        return "answer"
+
+    def handle_cast(self, message: str) -> Any:
+        self.lived.append("cast")
+
+    def handle_info(self, info: Info) -> Any:
+        self.lived.append("info")
+
+    def terminate(self, reason: ExitReason) -> Any:
+        self.lived.append("terminate")
+
+
+class Awaiting(Plain):
+    """The same, each after a second."""
+
+    async def init(self) -> None:
+        await asyncio.sleep(1)
+        super().init()
+
+    async def handle_call(self, message: Call[Any], caller: Caller[Any]) -> Any:
+        await asyncio.sleep(1)
+        return super().handle_call(message, caller)
+
+    async def handle_cast(self, message: str) -> None:
+        await asyncio.sleep(1)
+        super().handle_cast(message)
+
+    async def handle_info(self, info: Info) -> None:
+        await asyncio.sleep(1)
+        super().handle_info(info)
+
+    async def terminate(self, reason: ExitReason) -> None:
+        await asyncio.sleep(1)
+        super().terminate(reason)
+
+
+@pytest.mark.parametrize(("behaviour", "elapsed"), [(Plain, 0.0), (Awaiting, 5.0)])
+async def test_every_callback_may_be_def_or_async_def(behaviour: type[Plain], elapsed: float) -> None:
     lived: list[str] = []
 
-    class Plain(GenServer[str]):
-        def init(self) -> None:
-            lived.append("init")
-
-        def handle_call(self, message: Call[Any], caller: Caller[Any]) -> str:
-            lived.append("call")
-            return "answer"
-
-        def handle_cast(self, message: str) -> None:
-            lived.append("cast")
-
-        def handle_info(self, info: Info) -> None:
-            lived.append("info")
-
-        def terminate(self, reason: ExitReason) -> None:
-            lived.append("terminate")
-
-    class Awaiting(GenServer[str]):
-        async def init(self) -> None:
-            await asyncio.sleep(1)
-            lived.append("init")
-
-        async def handle_call(self, message: Call[Any], caller: Caller[Any]) -> str:
-            await asyncio.sleep(1)
-            lived.append("call")
-            return "answer"
-
-        async def handle_cast(self, message: str) -> None:
-            await asyncio.sleep(1)
-            lived.append("cast")
-
-        async def handle_info(self, info: Info) -> None:
-            await asyncio.sleep(1)
-            lived.append("info")
-
-        async def terminate(self, reason: ExitReason) -> None:
-            await asyncio.sleep(1)
-            lived.append("terminate")
-
-    async with server(Awaiting if asynchronous else Plain) as ref:
-        ref.cast("")
-        ref.send(Note(""))
-        assert await ref.call(Ping()) == "answer"
+    with stopwatch() as seconds:
+        async with server(lambda: behaviour(lived)) as ref:
+            ref.cast("")
+            ref.send(Note(""))
+            assert await ref.call(Ping()) == "answer"
 
     assert lived == ["init", "cast", "info", "call", "terminate"]
+    assert seconds() == elapsed
 
 
 # -- the mailbox
@@ -264,7 +276,7 @@ async def test_mailbox_bound_is_bypassed_by_stop_exit_down_and_timers(trace: Tra
     async with leak_check():
         other = await start(lambda: Traced(trace, "b"))
         ref = await start(lambda: Bounded(trace, "a"))
-        inside(ref).monitor(other)
+        ref.process.behaviour.monitor(other)
         await full(ref)
         await other.stop()
         ref.exit(Shutdown("trapped"))
@@ -272,7 +284,7 @@ async def test_mailbox_bound_is_bypassed_by_stop_exit_down_and_timers(trace: Tra
         stopping = asyncio.ensure_future(ref.stop())
         await stopping
 
-        seen = [type(each).__name__ for each in inside(ref).seen]
+        seen = [type(each).__name__ for each in ref.process.behaviour.seen]
         assert seen == ["str", "str", "Down", "Exit", "Note"]
 
 
@@ -346,16 +358,19 @@ async def test_dead_letters_of_two_trees_are_counted_apart(trace: Trace) -> None
 async def test_backoff_grows_from_min_by_factor_to_max(trace: Trace) -> None:
     backoff = Backoff(min_seconds=1.0, max_seconds=5.0, factor=2.0)
     bad = trace.child("a", inits=[None, Boom(), Boom(), Boom(), Boom(), None], backoff=backoff)
+    recorder = Recorder()
 
-    async with running(bad, max_restarts=10) as root:
+    async with leak_check():
+        root = await start(lambda: Supervisor([bad], max_restarts=10), observers=[recorder])
         trace.take()
         with stopwatch() as seconds:
             await fail(root, "a")
-            while states(root)["a"] != "running":
-                await asyncio.sleep(0.5)
+            await until(lambda: states(root)["a"] == "running", seconds=0.1)
 
         assert trace.take() == "-a !a !a !a !a +a"
-        assert seconds() == pytest.approx(1 + 2 + 4 + 5 + 5, abs=0.5)
+        assert [event.delay_seconds for event in recorder.of(Restarting)] == [1, 2, 4, 5, 5]
+        assert seconds() == pytest.approx(1 + 2 + 4 + 5 + 5, abs=0.2)
+        await root.stop()
 
 
 async def test_backoff_jitter_only_adds_up_to_its_share(trace: Trace) -> None:

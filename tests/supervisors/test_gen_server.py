@@ -1,5 +1,6 @@
 """Section 1.10: one actor."""
 
+# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio
@@ -51,7 +52,6 @@ from tests.supervisors.actors import (
     end,
     fail,
     info,
-    inside,
     running,
     server,
     stopwatch,
@@ -70,7 +70,7 @@ class Ask(Call[str]):
 # -- the queue
 
 
-async def test_fifo_for_calls_casts_and_infos_alike(trace: Trace) -> None:
+async def test_fifo_for_calls_casts_and_infos_alike() -> None:
     order: list[str] = []
 
     class Server(GenServer[str]):
@@ -96,7 +96,7 @@ async def test_fifo_for_calls_casts_and_infos_alike(trace: Trace) -> None:
         assert order == ["first", "info", "call", "last"]
 
 
-async def test_continue_runs_before_anything_queued_also_right_after_init(trace: Trace) -> None:
+async def test_continue_runs_before_anything_queued_also_right_after_init() -> None:
     seen: list[object] = []
 
     class Server(GenServer[str]):
@@ -119,7 +119,7 @@ async def test_continue_runs_before_anything_queued_also_right_after_init(trace:
         assert seen == ["from init", "again", "queued in init", "from cast", "queued after start"]
 
 
-async def test_continue_after_init_lets_the_starter_go_on(trace: Trace) -> None:
+async def test_continue_after_init_lets_the_starter_go_on() -> None:
     class Server(GenServer[str]):
         def init(self) -> Continue:
             return Continue("slow")
@@ -603,7 +603,7 @@ async def test_timers_die_with_their_actor(trace: Trace) -> None:
 
 async def test_now_is_the_loops_clock(trace: Trace) -> None:
     async with server(lambda: Traced(trace, "a")) as ref:
-        behaviour = inside(ref)
+        behaviour = ref.process.behaviour
         before = behaviour.now()
         await asyncio.sleep(2)
 
@@ -651,7 +651,7 @@ async def test_spawned_task_is_cancelled_and_awaited_when_the_actor_ends(trace: 
 
 
 @pytest.mark.parametrize("reason", [Killed(), Crashed(Boom())])
-async def test_spawned_task_ends_with_its_actor_however_that_ends(trace: Trace, reason: ExitReason) -> None:
+async def test_spawned_task_ends_with_its_actor_however_that_ends(reason: ExitReason) -> None:
     async def job() -> None:
         await asyncio.sleep(60)
 
@@ -659,7 +659,7 @@ async def test_spawned_task_ends_with_its_actor_however_that_ends(trace: Trace, 
         ref = await start(Spawning)
         ref.cast(job)
         await settle()
-        task = inside(ref).child
+        task = ref.process.behaviour.child
         if isinstance(reason, Crashed):
             crash(ref, reason.exception)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ from supervisors import (
 from supervisors.restart import Restart
 from supervisors.strategy import Strategy
 from supervisors.testing import VirtualTimeLoop, leak_check, settle
-from tests.supervisors.actors import Boom, Busy, Ping, Trace, Traced, child, end, states
+from tests.supervisors.actors import Boom, Busy, Ping, Raise, Trace, Traced, child, end, states
 from tests.supervisors.models import DynamicModel, SupervisorModel, Window
 
 IDS = "abcde"
@@ -37,14 +37,28 @@ RESTARTS: list[Restart] = ["permanent", "transient", "temporary"]
 STRATEGIES: list[Strategy] = ["one_for_one", "one_for_all", "rest_for_one"]
 REASONS: list[ExitReason] = [Normal(), Shutdown(), Shutdown("x"), Killed(), Crashed(Boom())]
 
-short = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-long = settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+short = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+long = settings(max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """One look for leaks after all examples of a test, for it walks over all objects there are."""
+    with leak_check():
+        yield
 
 
 def run(history: Coroutine[Any, Any, None], seed: int | None = None) -> None:
-    """Run ``history`` on a loop of its own with virtual time."""
+    """Run ``history`` on a loop of its own with virtual time. It must leave no task."""
+
+    async def main() -> None:
+        await history
+        await settle()
+
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(seed=seed)) as runner:
-        runner.run(history)
+        runner.run(main())
 
 
 # -- supervisor
@@ -63,7 +77,7 @@ class Terminate:
 
 
 @frozen
-class Revive:
+class RestartChild:
     id: str
 
 
@@ -84,13 +98,13 @@ class Sleep:
     seconds: float
 
 
-Step = Start | Terminate | Revive | Delete | Ends | Sleep
+Step = Start | Terminate | RestartChild | Delete | Ends | Sleep
 
 ids_ = st.sampled_from(IDS)
 steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(Start, ids_, st.sampled_from(RESTARTS), st.sampled_from([0, 0, 0, 1])),
     st.builds(Terminate, ids_),
-    st.builds(Revive, ids_),
+    st.builds(RestartChild, ids_),
     st.builds(Delete, ids_),
     st.builds(Ends, ids_, st.sampled_from(REASONS), st.sampled_from([0, 0, 0, 1, 2])),
     st.builds(Ends, ids_, st.sampled_from(REASONS), st.sampled_from([0, 0, 0, 1, 2])),
@@ -124,23 +138,22 @@ async def supervisor_history(
     for spec in specs:
         model.start_child(spec.id, spec.restart, 0)
 
-    async with leak_check():
-        root = await start(lambda: Supervisor(specs, strategy=strategy, max_restarts=max_restarts, max_seconds=5.0))
-        for step in history:
-            await supervisor_step(root, nursery, model, step)
+    root = await start(lambda: Supervisor(specs, strategy=strategy, max_restarts=max_restarts, max_seconds=5.0))
+    for step in history:
+        await supervisor_step(root, nursery, model, step)
 
-            assert nursery.trace.take().split() == model.log, step
-            model.log.clear()
-            assert root.alive == model.alive
-            if not model.alive:
-                assert root.process.reason == Shutdown()
-                return
-            assert states(root) == {each.id: each.state for each in model.children}
-            assert [each.id for each in await root.which_children()] == [each.id for each in model.children]
-        await root.stop()
-        model.stop()
+        assert nursery.trace.take().split() == model.log, step
+        model.log.clear()
+        assert root.alive == model.alive
+        if not model.alive:
+            assert root.process.reason == Shutdown()
+            return
+        assert states(root) == {each.id: each.state for each in model.children}
+        assert [each.id for each in await root.which_children()] == [each.id for each in model.children]
+    await root.stop()
+    model.stop()
 
-        assert nursery.trace.take().split() == model.log
+    assert nursery.trace.take().split() == model.log
 
 
 async def supervisor_step(root: ActorRef, nursery: Nursery, model: SupervisorModel, step: Step) -> None:
@@ -152,7 +165,7 @@ async def supervisor_step(root: ActorRef, nursery: Nursery, model: SupervisorMod
             assert type(answer).__name__ == model.start_child(id_, restart, failures)
         case Terminate(id_):
             assert type(await root.terminate_child(id_)).__name__ == model.terminate_child(id_)
-        case Revive(id_):
+        case RestartChild(id_):
             assert type(await root.restart_child(id_)).__name__ == model.restart_child(id_)
         case Delete(id_):
             assert type(await root.delete_child(id_)).__name__ == model.delete_child(id_)
@@ -171,7 +184,7 @@ supervisor_histories = given(
     strategy=st.sampled_from(STRATEGIES),
     initial=st.lists(st.sampled_from(RESTARTS), max_size=4),
     max_restarts=st.sampled_from([0, 1, 3, 1000]),
-    history=st.lists(steps, max_size=25),
+    history=st.lists(steps, min_size=5, max_size=40),
 )
 
 
@@ -184,6 +197,7 @@ def test_supervisor_agrees_with_its_model_in_any_history(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @long
 @supervisor_histories
 def test_supervisor_agrees_with_its_model_in_many_histories(
@@ -194,8 +208,10 @@ def test_supervisor_agrees_with_its_model_in_many_histories(
 
 # -- dynamic supervisor
 
+DynamicStep = Start | Terminate | Ends | Sleep
+
 numbers = st.integers(min_value=0, max_value=11)
-dynamic_steps = st.one_of(
+dynamic_steps: st.SearchStrategy[DynamicStep] = st.one_of(
     st.builds(Start, st.just(""), st.sampled_from(RESTARTS), st.sampled_from([0, 0, 0, 0, 1])),
     st.builds(Start, st.just(""), st.sampled_from(RESTARTS), st.just(0)),
     st.builds(Terminate, numbers.map(str)),
@@ -204,7 +220,7 @@ dynamic_steps = st.one_of(
 )
 
 
-async def dynamic_history(max_children: int | None, max_restarts: int, history: list[Any]) -> None:
+async def dynamic_history(max_children: int | None, max_restarts: int, history: list[DynamicStep]) -> None:
     nursery = Nursery()
     model = DynamicModel(max_children, Window(max_restarts, 5.0))
     number = 0
@@ -212,64 +228,60 @@ async def dynamic_history(max_children: int | None, max_restarts: int, history: 
     async def ref_of(id_: str) -> ActorRef | None:
         return next((each.ref for each in await root.which_children() if each.id == id_), None)
 
-    async with leak_check():
-        root = await start(
-            lambda: DynamicSupervisor(max_children=max_children, max_restarts=max_restarts, max_seconds=5.0)
-        )
-        for step in history:
-            match step:
-                case Start(_, restart, failures):
-                    nursery.failures[str(number)] = failures
-                    answer = await root.start_child(nursery.spec(str(number), restart))
-                    assert type(answer).__name__ == model.start_child(number, restart, failures)
-                    number += 1
-                case Terminate(id_):
+    root = await start(lambda: DynamicSupervisor(max_children=max_children, max_restarts=max_restarts, max_seconds=5.0))
+    for step in history:
+        match step:
+            case Start(_, restart, failures):
+                nursery.failures[str(number)] = failures
+                answer = await root.start_child(nursery.spec(str(number), restart))
+                assert type(answer).__name__ == model.start_child(number, restart, failures)
+                number += 1
+            case Terminate(id_):
+                ref = await ref_of(id_)
+                done = await root.terminate_child(id_ if ref is None else ref)
+                assert type(done).__name__ == model.terminate_child(int(id_))
+            case Sleep(seconds):
+                await asyncio.sleep(seconds)
+            case Ends(id_, reason, failures):
+                if int(id_) in model.children:
+                    nursery.failures[id_] = model.children[int(id_)].failures = failures
+                    now = asyncio.get_running_loop().time()
                     ref = await ref_of(id_)
-                    ended = await root.terminate_child(id_ if ref is None else ref)
-                    assert type(ended).__name__ == model.terminate_child(int(id_))
-                case Sleep(seconds):
-                    await asyncio.sleep(seconds)
-                case Ends(id_, reason, failures):
-                    if int(id_) in model.children:
-                        nursery.failures[id_] = model.children[int(id_)].failures = failures
-                        now = asyncio.get_running_loop().time()
-                        ref = await ref_of(id_)
-                        assert ref is not None
-                        await end(ref, reason)
-                        model.end(int(id_), reason, now)
-                case _:
-                    raise AssertionError(step)
-            assert root.alive == model.alive
-            if not model.alive:
-                return
-            assert states(root) == {str(each): "running" for each in model.children}
-            refs = {each.id: each.ref for each in await root.which_children()}
-            for ref in refs.values():
-                assert ref is not None
-                assert await ref.call(Ping()) == "pong"
-        await root.stop()
+                    assert ref is not None
+                    await end(ref, reason)
+                    model.end(int(id_), reason, now)
+        assert root.alive == model.alive
+        if not model.alive:
+            return
+        assert states(root) == {str(each): "running" for each in model.children}
+        refs = {each.id: each.ref for each in await root.which_children()}
+        for ref in refs.values():
+            assert ref is not None
+            assert await ref.call(Ping()) == "pong"
+    await root.stop()
 
 
 dynamic_histories = given(
     max_children=st.sampled_from([None, 0, 1, 3]),
     max_restarts=st.sampled_from([0, 1, 3, 1000]),
-    history=st.lists(dynamic_steps, max_size=30),
+    history=st.lists(dynamic_steps, min_size=5, max_size=40),
 )
 
 
 @short
 @dynamic_histories
 def test_dynamic_supervisor_agrees_with_its_model_in_any_history(
-    max_children: int | None, max_restarts: int, history: list[Any]
+    max_children: int | None, max_restarts: int, history: list[DynamicStep]
 ) -> None:
     run(dynamic_history(max_children, max_restarts, history))
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @long
 @dynamic_histories
 def test_dynamic_supervisor_agrees_with_its_model_in_many_histories(
-    max_children: int | None, max_restarts: int, history: list[Any]
+    max_children: int | None, max_restarts: int, history: list[DynamicStep]
 ) -> None:
     run(dynamic_history(max_children, max_restarts, history))
 
@@ -294,57 +306,57 @@ class Dies:
     holder: int
 
 
+RegistryStep = Register | Unregister | Dies
+
 names = st.sampled_from(["one", "two", "three"])
 holders = st.integers(min_value=0, max_value=3)
-registry_steps = st.one_of(
+registry_steps: st.SearchStrategy[RegistryStep] = st.one_of(
     st.builds(Register, names, holders), st.builds(Unregister, names, holders), st.builds(Dies, holders)
 )
 
 
-async def registry_history(history: list[Any]) -> None:
+async def registry_history(history: list[RegistryStep]) -> None:
     registry, trace = Registry(), Trace()
     model: dict[str, ActorRef] = {}
 
-    async with leak_check():
-        refs = [await start(lambda: Traced(trace, "x")) for _ in range(4)]
-        for step in history:
-            match step:
-                case Register(name, holder):
-                    try:
+    refs = [await start(lambda: Traced(trace, "x")) for _ in range(4)]
+    for step in history:
+        match step:
+            case Register(name, holder):
+                if name in model:
+                    with pytest.raises(AlreadyRegistered) as failed:
                         registry.register(name, refs[holder])
-                    except AlreadyRegistered as error:
-                        assert error.holder == model[name]
-                    else:
-                        assert name not in model
-                        model[name] = refs[holder]
-                case Unregister(name, holder):
-                    registry.unregister(name, refs[holder])
-                    if model.get(name) == refs[holder]:
-                        del model[name]
-                case Dies(holder):
-                    await end(refs[holder], Killed())
-                    model = {name: ref for name, ref in model.items() if ref != refs[holder]}
-                    refs[holder] = await start(lambda: Traced(trace, "x"))
-                case _:
-                    raise AssertionError(step)
-            assert dict(registry.names()) == model
-            assert {name: registry.lookup(name) for name in model} == model
-        for ref in refs:
-            await ref.stop()
+                    assert failed.value.holder == model[name]
+                else:
+                    registry.register(name, refs[holder])
+                    model[name] = refs[holder]
+            case Unregister(name, holder):
+                registry.unregister(name, refs[holder])
+                if model.get(name) == refs[holder]:
+                    del model[name]
+            case Dies(holder):
+                await end(refs[holder], Killed())
+                model = {name: ref for name, ref in model.items() if ref != refs[holder]}
+                refs[holder] = await start(lambda: Traced(trace, "x"))
+        assert dict(registry.names()) == model
+        assert {name: registry.lookup(name) for name in model} == model
+    for ref in refs:
+        await ref.stop()
 
-        assert dict(registry.names()) == {}
+    assert dict(registry.names()) == {}
 
 
 @short
 @given(history=st.lists(registry_steps, max_size=40))
-def test_registry_agrees_with_a_dictionary_in_any_history(history: list[Any]) -> None:
+def test_registry_agrees_with_a_dictionary_in_any_history(history: list[RegistryStep]) -> None:
     run(registry_history(history))
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @long
 @given(history=st.lists(registry_steps, max_size=60))
-def test_registry_agrees_with_a_dictionary_in_many_histories(history: list[Any]) -> None:
+def test_registry_agrees_with_a_dictionary_in_many_histories(history: list[RegistryStep]) -> None:
     run(registry_history(history))
 
 
@@ -373,6 +385,7 @@ schedules = st.lists(
         st.integers(min_value=0, max_value=9),
         st.sampled_from([None, None, 0.0, 0.05, 0.3]),
     ),
+    min_size=5,
     max_size=40,
 )
 
@@ -403,7 +416,7 @@ class Chaos:
 
     def do(self, step: At) -> None:
         action: dict[str, Callable[[int], None]] = {
-            "crash": lambda n: self._each(self.workers(), n, lambda ref: ref.cast(_raise())),
+            "crash": lambda n: self._each(self.workers(), n, lambda ref: ref.cast(Raise(Boom("chaos")))),
             "kill": lambda n: self._each(self.workers(), n, lambda ref: ref.exit(Killed())),
             "cancel": lambda n: self._each(self.workers(), n, _cancel),
             "stop": lambda n: self._each(self.workers(), n, lambda ref: self._go(ref.stop(Shutdown()))),
@@ -434,7 +447,7 @@ class Chaos:
             "kill pool": lambda n: self._each(self.pools(), n, lambda ref: ref.exit(Killed())),
             "kill inner": lambda n: self._each(self.inners(), n, lambda ref: ref.exit(Killed())),
             "cancel root": lambda n: _cancel(self.root) if n == 0 else None,
-            "stop root": lambda n: self._each([self.root] if n == 0 else [], n, lambda ref: self._go(ref.stop())),
+            "stop root": lambda n: self._each([self.root], n, lambda ref: self._go(ref.stop())) if n == 0 else None,
         }
         action[step.what](step.which)
 
@@ -465,12 +478,6 @@ class Chaos:
     def _cancel_one(self, tasks: list[asyncio.Task[Any]], number: int) -> None:
         if tasks:
             tasks[number % len(tasks)].cancel()
-
-
-def _raise() -> object:
-    from tests.supervisors.actors import Raise
-
-    return Raise(Boom("chaos"))
 
 
 def _cancel(ref: ActorRef) -> None:
@@ -506,27 +513,26 @@ async def chaos(strategy: Strategy, schedule: list[At]) -> None:
         trace.child("w1", restart="transient", name="last"),
     ]
 
-    async with leak_check():
-        root = await start(lambda: Supervisor(children, strategy=strategy, max_restarts=10), registry=registry)
-        world = Chaos(root, trace)
-        processes = set(living(root))
-        for step in schedule:
-            world.do(step)
-            if step.after is not None:
-                await asyncio.sleep(step.after)
-            processes |= set(living(root))
-        if root.alive:
-            world.tasks.append(asyncio.ensure_future(root.stop()))
-        async with asyncio.timeout(600):
-            await root.wait()
-        for request in world.requests:
-            request.cancel()
-        done = await asyncio.gather(*world.tasks, return_exceptions=True)
-        await settle()
+    root = await start(lambda: Supervisor(children, strategy=strategy, max_restarts=10), registry=registry)
+    world = Chaos(root, trace)
+    processes = set(living(root))
+    for step in schedule:
+        world.do(step)
+        if step.after is not None:
+            await asyncio.sleep(step.after)
+        processes |= set(living(root))
+    if root.alive:
+        world.tasks.append(asyncio.ensure_future(root.stop()))
+    async with asyncio.timeout(600):
+        await root.wait()
+    for request in world.requests:
+        request.cancel()
+    done = await asyncio.gather(*world.tasks, return_exceptions=True)
+    await settle()
 
-        assert not any(process.alive for process in processes)
-        assert dict(registry.names()) == {}
-        assert [each for each in done if isinstance(each, Exception) and not isinstance(each, ActorError)] == []
+    assert not any(process.alive for process in processes)
+    assert dict(registry.names()) == {}
+    assert [each for each in done if isinstance(each, Exception) and not isinstance(each, ActorError)] == []
 
 
 @short
@@ -542,6 +548,7 @@ def test_no_schedule_of_crashes_cancels_and_stops_leaves_anything(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @long
 @given(
     strategy=st.sampled_from(STRATEGIES),

@@ -25,7 +25,7 @@ from supervisors import (
     start,
 )
 from supervisors.testing import leak_check, settle
-from tests.supervisors.actors import Boom, Busy, Raise, Trace, Traced, child, end, fail, inside, running, stopwatch
+from tests.supervisors.actors import Boom, Busy, Raise, Trace, Traced, child, end, fail, running, stopwatch
 
 pytestmark = pytest.mark.anyio
 
@@ -194,7 +194,7 @@ async def test_down_keeps_its_place_behind_what_the_dead_process_had_sent_before
     async with leak_check():
         owner = await start(Owner)
         lessee = await start(lambda: Traced(trace, "lessee"))
-        inside(owner).monitor(lessee)
+        owner.process.behaviour.monitor(lessee)
 
         owner.cast("busy")
         await settle()
@@ -312,11 +312,11 @@ async def test_link_to_the_dead_is_a_noproc_signal(trace: Trace) -> None:
         await trapping_ref.stop()
 
 
-async def test_links_spread_through_a_chain(trace: Trace) -> None:
+async def test_links_spread_through_a_chain() -> None:
     async with leak_check():
         refs = [await start(Watcher) for _ in range(5)]
         for left, right in pairwise(refs):
-            inside(left).link(right)
+            left.process.behaviour.link(right)
         await end(refs[2], Killed())
 
         assert [each.process.reason for each in refs] == [Killed()] * 5

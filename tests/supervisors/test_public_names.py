@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 import supervisors
 
-NAMES = [
+PUBLIC = {
     "ActorError",
     "ActorExited",
     "ActorRef",
@@ -87,7 +88,7 @@ NAMES = [
     "suspend",
     "trace",
     "tree",
-]
+}
 MODULES = sorted(Path(supervisors.__file__).parent.glob("*.py"))
 
 
@@ -100,13 +101,11 @@ def test_public_names_exist() -> None:
 
 
 def test_public_names_are_these_and_no_others() -> None:
-    assert set(supervisors.__all__) == set(NAMES)
+    assert set(supervisors.__all__) == PUBLIC
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_module_imports_the_standard_library_and_attrs_alone(path: Path) -> None:
-    import sys
-
     imported = set()
     for each in ast.walk(ast.parse(path.read_text())):
         if isinstance(each, ast.Import):

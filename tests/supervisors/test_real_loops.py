@@ -1,5 +1,6 @@
 """What virtual time cannot show: real clocks, both loops, and interpreters that end."""
 
+# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio
@@ -27,7 +28,7 @@ from supervisors import (
     start,
 )
 from supervisors.testing import leak_check
-from tests.supervisors.actors import Boom, Ping, Raise, Stubborn, Trace, Work, child, states
+from tests.supervisors.actors import Boom, Ping, Raise, Stubborn, Trace, Work, child, states, until
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 Play = Callable[[Main], None]
@@ -57,8 +58,7 @@ def test_tree_starts_crashes_restarts_and_stops(play: Play) -> None:
             ref = await child(root, "a")
             ref.cast(Raise(Boom()))
             await ref.wait()
-            while states(root) != {"a": "running", "b": "running"}:
-                await asyncio.sleep(0.001)
+            await until(lambda: states(root) == {"a": "running", "b": "running"})
             assert await registry.via("a").call(Ping()) == "pong"
             await root.stop()
 

@@ -1,5 +1,6 @@
 """Section 1.11: names."""
 
+# ruff: noqa: ARG001, ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio
@@ -22,7 +23,7 @@ from supervisors import (
     start,
 )
 from supervisors.testing import leak_check, settle
-from tests.supervisors.actors import Boom, Ping, Trace, Traced, child, end, fail, inside, nested, running
+from tests.supervisors.actors import Boom, Ping, Trace, Traced, child, end, fail, nested, running
 
 pytestmark = pytest.mark.anyio
 
@@ -113,7 +114,7 @@ async def test_start_of_a_tree_with_one_name_twice_fails_and_rolls_back(trace: T
     assert trace.take() == "+a -a"
 
 
-async def test_name_is_registered_before_init_and_free_again_before_a_restart(trace: Trace) -> None:
+async def test_name_is_registered_before_init_and_free_again_before_a_restart() -> None:
     registry = Registry()
     found: list[ActorRef | None] = []
 
@@ -144,7 +145,7 @@ async def test_name_is_inherited_down_the_tree(trace: Trace) -> None:
 
         assert registry.lookup("deep") == x
         assert x.process.name == "deep"
-        assert inside(x).registry is registry
+        assert x.process.behaviour.registry is registry
 
 
 async def test_name_is_free_when_its_child_is_terminated_brutally_killed_or_gone_with_its_supervisor(

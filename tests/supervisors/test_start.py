@@ -9,7 +9,7 @@ import pytest
 
 from supervisors import Continue, Crashed, DynamicSupervisor, Ignore, NotFound, StartError, Supervisor, start
 from supervisors.testing import leak_check, settle
-from tests.supervisors.actors import Boom, Trace, child, fail, ids, inside, nested, running, states, stopwatch
+from tests.supervisors.actors import Boom, Trace, child, fail, ids, nested, running, states, stopwatch
 
 pytestmark = pytest.mark.anyio
 
@@ -122,9 +122,10 @@ async def test_ignore_of_a_root_is_no_start(trace: Trace) -> None:
         ("start_timeout", -1.0),
     ],
 )
-async def test_validation_of_a_child_spec_names_the_option(trace: Trace, option: str, value: object) -> None:
+async def test_validation_of_a_child_spec_names_the_option(trace: Trace, option: str, value: Any) -> None:
+    options: dict[str, Any] = {option: value}
+
     with pytest.raises(ValueError, match=option):
-        options: Any = {option: value}
         trace.child("a", **options)
 
 
@@ -203,9 +204,9 @@ async def test_defaults_of_intensity_are_three_in_five_seconds(trace: Trace) -> 
 
 async def test_start_of_a_new_object_for_every_incarnation(trace: Trace) -> None:
     async with running(trace.child("a")) as root:
-        first = inside(await child(root, "a"))
+        first = (await child(root, "a")).process.behaviour
         await fail(root, "a")
-        second = inside(await child(root, "a"))
+        second = (await child(root, "a")).process.behaviour
 
         assert first is not second
         assert second.incarnation == 2

@@ -1,5 +1,6 @@
 """Section 1.11: looking into a running actor, and the tree as data."""
 
+# ruff: noqa: ARG001 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio
@@ -64,7 +65,6 @@ async def test_get_state_shows_what_the_actor_holds() -> None:
     async with server(Keeper) as ref:
         ref.cast(41)
         await settle()
-
         state: Any = await get_state(ref)
 
         assert state["total"] == 42
@@ -219,7 +219,7 @@ async def test_tree_shows_kinds_states_strategies_and_incarnations(trace: Trace)
         assert node(root, "inner", "x").path.endswith("inner/x")
 
 
-async def test_tree_shows_the_mailbox_and_the_status_of_an_actor(trace: Trace) -> None:
+async def test_tree_shows_the_mailbox_and_the_status_of_an_actor() -> None:
     async with server(Keeper) as ref:
         ref.cast(1)
         ref.cast(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -100,7 +99,7 @@ async def test_stream_runs_no_more_at_once_than_it_may() -> None:
 
 async def test_stream_left_early_leaves_no_task() -> None:
     async with tasks() as supervisor:
-        stream: Any = TaskSupervisor.stream(supervisor, range(1, 100), double, max_concurrency=4, ordered=True)
+        stream = TaskSupervisor.stream(supervisor, range(1, 100), double, max_concurrency=4, ordered=True)
         async for _ in stream:
             break
         await stream.aclose()
