@@ -1,6 +1,5 @@
 """Small servers, a trace of their lives, and the few verbs with which the tests speak."""
 
-# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio
@@ -347,7 +346,7 @@ def node(root: ActorRef, *path: str) -> TreeNode:
 
 async def until(holds: Callable[[], bool], seconds: float = 0.001) -> None:
     """Wait until something holds that nobody tells of, looking again every so many seconds."""
-    while not holds():  # noqa: ASYNC110 - there is no event for it
+    while not holds():
         await asyncio.sleep(seconds)
 
 

@@ -1,6 +1,5 @@
 """Tasks made elsewhere that are processes for a while; calls that are handed on; replies that nobody sees."""
 
-# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio

@@ -1,6 +1,5 @@
 """Section 1.12: what OTP does not have."""
 
-# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio

@@ -1,6 +1,5 @@
 """Section 1.10: one actor."""
 
-# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio

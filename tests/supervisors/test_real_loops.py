@@ -1,6 +1,5 @@
 """What virtual time cannot show: real clocks, both loops, and interpreters that end."""
 
-# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio

@@ -1,6 +1,5 @@
 """Section 1.11: names."""
 
-# ruff: noqa: ARG001, ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio

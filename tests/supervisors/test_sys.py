@@ -1,6 +1,5 @@
 """Section 1.11: looking into a running actor, and the tree as data."""
 
-# ruff: noqa: ARG001 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import asyncio

@@ -1,6 +1,5 @@
 """Section 3: the twenty-five traps of re-creating OTP on asyncio."""
 
-# ruff: noqa: ARG002 - callbacks have the signature that the library gives them
 from __future__ import annotations
 
 import ast
