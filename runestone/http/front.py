@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runestone.auth import loopback
 from runestone.auth.keys import KeyRing
 from runestone.config.settings import ServerSettings
-from runestone.domain.errors import Draining, InvalidRequest, RunestoneError, Unauthenticated
+from runestone.domain.errors import Draining, InvalidRequest, RunestoneError, Unauthenticated, UpstreamFailed
 from runestone.gateway import Gateway
 from runestone.http import body, guard
 from runestone.http.body import ClientGone
@@ -65,7 +65,7 @@ class Front:
         except ClientGone:
             exchange.outcome = "client_gone"
         except RunestoneError as error:
-            exchange.outcome = error.code
+            exchange.outcome = error.failure.kind if isinstance(error, UpstreamFailed) else error.code
             await self._refuse(exchange, error)
         except ActorError as error:
             exchange.outcome = "restarting"
