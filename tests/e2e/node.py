@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import pytest
 from attrs import define
 
 from runestone.console.client import AdminClient, Unreachable
 
 START_SECONDS = 20.0
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 _QUIET = httpx.Timeout(10.0)
 
 

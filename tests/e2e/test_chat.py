@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from tests.e2e.node import Gateway, Upstream, eventually
+from tests.e2e.node import Gateway, Upstream, eventually, needs_curl
 
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
 DOWN = ["refused", "reset", "status=500", "status=503", "status=529", "error_event", "garbage", "html=502"]
@@ -30,6 +30,7 @@ def whole(node: Gateway) -> str:
     return sdk(node).chat.completions.create(**HELLO).choices[0].message.content or ""  # type: ignore[call-overload]
 
 
+@needs_curl
 def test_the_guides_curl_streams_an_answer(node: Gateway) -> None:
     command = f"""curl -sN -X POST http://localhost:{node.port}/v1/chat/completions \
       -H "Authorization: Bearer your-api-key" -H "Content-Type: application/json" -d '{json.dumps({**HELLO, "stream": True})}'"""

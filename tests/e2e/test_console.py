@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.node import Gateway, Upstream, eventually, gateway
+from tests.e2e.node import Gateway, Upstream, eventually, gateway, needs_curl
 from tests.e2e.streams import HELLO
 
 WHOLE = {**HELLO, "stream": False}
@@ -170,6 +170,7 @@ def test_failover_show_counts_what_happened(node: Gateway, primary: Upstream) ->
     assert [member["name"] for member in shown["members"]] == ["openai-default", "anthropic-default"]
 
 
+@needs_curl
 def test_the_admin_api_is_plain_http_with_any_host(node: Gateway) -> None:
     command = ["curl", "-s", "--unix-socket", str(node.socket), "http://x/v1/tree"]
 
