@@ -158,7 +158,7 @@ def _native(group: Group, members: Sequence[Member], model: str) -> tuple[Choice
     )
     if not tier1 and vendor is None:
         raise InvalidRequest(
-            f"The model {model[:100]!r} does not exist here. Ask GET /v1/models, or name a provider before it: openai/{model[:100]}.",
+            f"The model {model[:100]!r} does not exist here. Ask for another one, or name its provider before it: openai/{model[:100]}.",
             code="model_not_found",
             status=404,
             param="model",
