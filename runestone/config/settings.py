@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -47,7 +48,8 @@ class TimeoutSettings:
 class ProviderSettings:
     """One provider. ``timeout_seconds`` bounds one attempt: the whole of it, or in a stream what comes before the first content.
 
-    Without ``circuit_breaker`` its breaker, throttle, quarantine and score measure and never refuse.
+    Without ``circuit_breaker`` its breaker, throttle, quarantine and score measure and never refuse. Without ``telemetry`` nothing is
+    told or counted of it by name.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ProviderSettings:
     default_model: str
     models: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(factory=dict, repr=False)
+    telemetry: bool = True
 
 
 @frozen(kw_only=True)
@@ -68,7 +71,8 @@ class GroupSettings:
     """One failover group.
 
     ``max_attempts`` providers are tried for one request. One whose score falls below ``health_threshold`` is out, until it is 0.1 above.
-    ``models`` makes models equal: model -> provider name or kind -> the model there. ``weights`` by provider name.
+    ``models`` makes models equal: model -> provider name or kind -> the model there. ``weights`` by provider name. ``mode`` is the
+    group's own; ``None``: the node's.
     """
 
     name: str
@@ -78,14 +82,34 @@ class GroupSettings:
     health_threshold: float = field(default=0.7, validator=[validators.ge(0), validators.le(1)])
     models: Mapping[str, Mapping[str, str]] = field(factory=dict)
     weights: Mapping[str, float] = field(factory=dict)
+    mode: Mode | None = None
+
+
+@frozen(kw_only=True)
+class ModelAlias:
+    """A name that clients may ask for instead of ``model``, in ``group`` if it names one."""
+
+    model: str
+    group: str | None = None
+
+
+@frozen(kw_only=True)
+class Price:
+    """What a model costs, in US dollars for a million tokens; ``None``: not known, or as the input."""
+
+    input_per_million_usd: Decimal
+    output_per_million_usd: Decimal
+    cached_input_per_million_usd: Decimal | None = None
+    cache_write_per_million_usd: Decimal | None = None
 
 
 @frozen
 class InboundKey:
-    """A key that clients send: its name, and the SHA-256 of it."""
+    """A key that clients send: its name, the SHA-256 of it, and the groups that it may use, its own one first (none: all of them)."""
 
     name: str
     digest: bytes = field(repr=False)
+    groups: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -120,6 +144,8 @@ class Settings:
     timeouts: TimeoutSettings = TimeoutSettings()
     providers: tuple[ProviderSettings, ...] = ()
     groups: tuple[GroupSettings, ...] = ()
+    models: Mapping[str, ModelAlias] = field(factory=dict)
+    prices: Mapping[str, Price] = field(factory=dict)
     auth: AuthSettings = AuthSettings()
     logs: LogSettings = LogSettings()
     max_upstream_calls: int = field(default=4, validator=validators.ge(1))  # for one client request
