@@ -1,15 +1,20 @@
-"""The command line: ``runestone serve``, ``runestone ctl``, ``runestone version``."""
+"""The command line: ``runestone serve``, ``ctl``, ``config``, ``version``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import runestone
 
-_EX_CONFIG = 78
-_EX_UNAVAILABLE = 69
+_FLAGS = {
+    "--host": "the address of the API and the health port (RUNESTONE_HOST)",
+    "--port": "the API's port (RUNESTONE_PORT)",
+    "--health-port": "the health port (RUNESTONE_HEALTH_PORT)",
+    "--log-level": "from which level on there are lines (RUNESTONE_LOG_LEVEL)",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,12 +24,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("--demo", action="store_true", help="with simulated providers: no key, no network")
     serve.add_argument("--allow-faults", action="store_true", help="let the console crash actors, as --demo does")
+    serve.add_argument("--config", type=Path, metavar="FILE", help="a runestone.toml (RUNESTONE_CONFIG)")
+    for flag, text in _FLAGS.items():
+        serve.add_argument(flag, help=text)
     serve.set_defaults(run=_serve)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
     from runestone.console import ctl  # noqa: PLC0415 - a command pays for what it uses alone
 
     ctl.add_parser(commands)
+    if "config" in (sys.argv[1:2] if argv is None else argv[:1]):
+        from runestone.console import config  # noqa: PLC0415 - likewise
+
+        config.add_parser(commands)
+    else:
+        commands.add_parser("config", help="the settings: check, show, explain, init")
     arguments = parser.parse_args(argv)
     return int(arguments.run(arguments))
 
@@ -37,7 +51,9 @@ def _version(_: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     from runestone import serve  # noqa: PLC0415 - ctl must not wait for the server's imports
 
-    return serve.run(demo=arguments.demo, allow_faults=arguments.allow_faults)
+    given = {flag: getattr(arguments, flag[2:].replace("-", "_")) for flag in _FLAGS}
+    flags = {flag: text for flag, text in given.items() if text is not None}
+    return serve.run(demo=arguments.demo, allow_faults=arguments.allow_faults, config=arguments.config, flags=flags)
 
 
 if __name__ == "__main__":

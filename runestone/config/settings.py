@@ -65,6 +65,15 @@ class ProviderSettings:
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     telemetry: bool = True
 
+    def reaches_elsewhere_than(self, other: ProviderSettings) -> bool:
+        """Whether calls go to another place than with ``other``, or as somebody else: nothing known of that one holds here."""
+        return (self.kind, self.base_url, self.api_key, self.headers) != (
+            other.kind,
+            other.base_url,
+            other.api_key,
+            other.headers,
+        )
+
 
 @frozen(kw_only=True)
 class GroupSettings:

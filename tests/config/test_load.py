@@ -211,7 +211,7 @@ INVALID: list[tuple[str, str, str]] = [
     (
         "RUNESTONE_CONFIG",
         "/etc/runestone.toml",
-        "env:RUNESTONE_CONFIG: names a file, and files are not read yet; got '/etc/runestone.toml'; allowed: environment variables",
+        "env:RUNESTONE_CONFIG: cannot be read; got /etc/runestone.toml (FileNotFoundError); allowed: a readable text file",
     ),
     (
         "RUNESTONE_HEALTH_PORT",
@@ -282,7 +282,7 @@ def test_every_variable_is_tried() -> None:
 def test_all_problems_are_told_at_once() -> None:
     found = problems({**KEYS, "OPENAI_TIMEOUT": "soon", "RETRY_JITTER": "maybe", "RUNESTONE_PORT": "http"})
 
-    assert [p.split(": ")[0] for p in found] == ["env:RETRY_JITTER", "env:OPENAI_TIMEOUT", "env:RUNESTONE_PORT"]
+    assert [p.split(": ")[0] for p in found] == ["env:RUNESTONE_PORT", "env:RETRY_JITTER", "env:OPENAI_TIMEOUT"]
 
 
 # -- provider keys -------------------------------------------------------------------------------------------------------
@@ -511,7 +511,8 @@ def test_demo_looks_at_no_key_and_no_address_of_a_real_provider() -> None:
 
     settings = load(environ, demo=True)
 
-    assert [(p.name, p.api_key) for p in settings.providers] == [("openai-default", None), ("anthropic-default", None)]
+    assert [p.name for p in settings.providers] == ["openai-default", "anthropic-default"]
+    assert {p.api_key.reveal() for p in settings.providers if p.api_key} == {"sk-simulated"}
     assert settings.refusals == ()
     assert "real.example" not in repr(settings)
 

@@ -1,0 +1,422 @@
+"""From layers to settings: merged, structured, checked across keys. All that is wrong is told at once."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+from attrs import evolve, field, frozen
+
+from runestone.config.document import (
+    MEGABYTE,
+    NAMED,
+    TABLES,
+    VENDORS,
+    Document,
+    GroupTable,
+    OwnBreakerTable,
+    ProviderTable,
+)
+from runestone.config.inbound import digest
+from runestone.config.kinds import Duration, Invalid, is_name, plain_url
+from runestone.config.layers import Layer, Merged, MissingSecret, location, merge
+from runestone.config.load import Sources, dotted, placed, read_text
+from runestone.config.run_directory import admin_socket
+from runestone.config.settings import (
+    AuthSettings,
+    ConfigurationError,
+    GroupSettings,
+    InboundKey,
+    LogSettings,
+    ModelAlias,
+    Price,
+    Problem,
+    ProviderRefusal,
+    ProviderSettings,
+    ServerSettings,
+    Settings,
+    TimeoutSettings,
+)
+from runestone.config.structure import kind_of, structure
+from runestone.domain.routing import DEFAULT_GROUP
+from runestone.domain.secret import Secret
+from runestone.resilience.breaker import BreakerPolicy
+from runestone.resilience.retry import RetryPolicy
+
+Key = tuple[str, ...]
+
+COST_GROUP: Final = "cost-optimized-service"
+BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com/v1"}
+DEFAULT_MODELS: Final = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
+_PROBE_GRACE_SECONDS: Final = 5.0  # a call's own timeout ends it before its breaker stops waiting for the probe
+_SECRETS: Final = (("providers", "api_key"), ("keys", "key"))
+_MASKED: Final = frozenset({"api_key", "key", "sha256", "headers"})
+
+
+@frozen(kw_only=True)
+class Entry:
+    """One value in force: its path, the value (a secret is a :class:`Secret`), and where it comes from (``default``: nobody set it)."""
+
+    path: Key
+    value: Any = field(repr=False)
+    origin: str
+
+    @property
+    def key(self) -> str:
+        """The path as people write it."""
+        return dotted(self.path)
+
+    @property
+    def written(self) -> bool:
+        """Whether some layer sets it."""
+        return self.origin != "default"
+
+    @property
+    def shown(self) -> Any:
+        """The value as it may be told."""
+        if self.value is None or self.value == {}:
+            return None
+        if self.path[-1] in _MASKED:
+            return "***"
+        return self.value if isinstance(self.value, bool | int | float | str) else _plain(self.value)
+
+
+@frozen(kw_only=True)
+class Loaded:
+    """Settings, and every value that they are made of."""
+
+    settings: Settings
+    entries: tuple[Entry, ...] = field(repr=False)
+
+
+def build(sources: Sources, overlay: Mapping[str, Any]) -> Loaded:
+    """The settings of ``sources`` under what was changed at run time.
+
+    Raises:
+        ConfigurationError: with all that is wrong.
+    """
+    merged = merge((*sources.layers, Layer("runtime", overlay)))
+    builder = _Builder(sources, merged)
+    settings = builder.settings()
+    if builder.problems:
+        raise ConfigurationError(tuple(builder.problems))
+    return Loaded(settings=settings, entries=tuple(builder.entries()))
+
+
+class _Builder:
+    def __init__(self, sources: Sources, merged: Merged) -> None:
+        self.sources = sources
+        self.merged = merged
+        self.problems: list[Problem] = list(sources.problems)
+        self.warnings: list[str] = list(sources.warnings)
+        self.missing: dict[str, str] = {}  # what would give a provider its key
+        self._resolve_secrets()
+        self.document = self._structured()
+
+    def problem(self, path: Key, what: str, got: str, allowed: str) -> None:
+        self.problems.append(placed(self.merged.origin(path), path, Invalid(what, got, allowed)))
+
+    def warn(self, path: Key, text: str) -> None:
+        origin = self.merged.origin(path)
+        about = origin if origin.startswith("env:") else f"{origin}: {dotted(path)}"
+        self.warnings.append(f"{about}: {text}")
+
+    # -- tables --------------------------------------------------------------------------------------------------------
+
+    def _resolve_secrets(self) -> None:
+        for kind, key in _SECRETS:
+            tables = self.merged.table.get(kind)
+            for name, table in (tables if isinstance(tables, dict) else {}).items():
+                if isinstance(table, dict) and key in table:
+                    self._resolve(table, (kind, name, key))
+
+    def _resolve(self, table: dict[str, Any], path: Key) -> None:
+        try:
+            table[path[-1]] = location(table[path[-1]], self.sources.environ, read_text)
+        except MissingSecret as missing:
+            del table[path[-1]]
+            if path[0] == "providers":
+                self.missing[path[1]] = str(missing)
+            else:
+                self.problem(path, "is not there", "an unset variable", str(missing))
+        except Invalid as error:
+            del table[path[-1]]
+            self.problems.append(placed(self.merged.origin(path), path, error))
+
+    def _structured(self) -> Document:
+        """What is wrong is told and left out, so that the rest can be looked at too."""
+        while not isinstance(document := structure(self.merged.table), Document):
+            for path, invalid in document:
+                self.problems.append(placed(self.merged.origin(path), path, invalid))
+                _drop(self.merged.table, path)
+        return document
+
+    # -- settings ------------------------------------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        document = self.document
+        keys = (*self.sources.inbound_keys, *self._keys())
+        found = [self._provider(name, table) for name, table in document.providers.items()]
+        providers = tuple(p for p in found if isinstance(p, ProviderSettings))
+        groups = self._groups(tuple(p.name for p in providers))
+        server = document.server
+        settings = Settings(
+            server=self._server(has_keys=bool(keys)),
+            timeouts=TimeoutSettings(
+                request_deadline_seconds=server.request_deadline_ms,
+                first_token_seconds=server.first_token_timeout_ms,
+                idle_seconds=server.idle_timeout_ms,
+                connect_seconds=server.connect_timeout_ms,
+            ),
+            providers=providers,
+            groups=groups,
+            models=self._aliases({g.name for g in groups}),
+            prices=self._prices(),
+            auth=AuthSettings(keys=keys),
+            logs=LogSettings(level=document.log.level, format=document.log.format),  # type: ignore[arg-type] # a choice
+            max_upstream_calls=max(
+                server.max_upstream_calls,
+                *(p.retry.max_attempts for p in providers),
+                *(g.max_attempts for g in groups),
+            ),
+            refusals=tuple(p for p in found if isinstance(p, ProviderRefusal)),
+        )
+        self._check_names({g.name for g in groups})
+        self._check_times()
+        return evolve(settings, warnings=tuple(self.warnings))
+
+    def _server(self, *, has_keys: bool) -> ServerSettings:
+        server, health = self.document.server, self.document.health
+        if not has_keys and not is_loopback(server.host):
+            self.problem(
+                ("server", "host"),
+                "would serve other machines without any key",
+                repr(server.host[:60]),
+                "a loopback address, or set RUNESTONE_API_KEYS",
+            )
+        if server.port == health.port != 0:
+            allowed = "another port, or 0 for a free one"
+            self.problem(("health", "port"), "is the API's port too", str(server.port), allowed)
+        socket = self.document.admin.socket
+        return ServerSettings(
+            host=server.host,
+            port=server.port,
+            health_port=health.port,
+            admin_socket=admin_socket(self.sources.environ) if socket is None else socket,
+            drain_timeout_seconds=server.drain_timeout_ms,
+            body_limit_bytes=min(server.body_limit_bytes, 1024 * MEGABYTE),
+            body_timeout_seconds=server.body_timeout_ms,
+            mode=server.mode,  # type: ignore[arg-type] # a choice
+        )
+
+    def _provider(self, name: str, table: ProviderTable) -> ProviderSettings | ProviderRefusal | None:
+        path = ("providers", name)
+        if table.kind is None:
+            if "kind" in self.merged.table["providers"].get(name, {}) or not self._told(path):
+                self.problem(path, "needs a kind", "none", f"kind = one of {', '.join(VENDORS)}")
+            return None
+        retry, breaker = self.document.retry, self.document.circuit_breaker
+        own = table.circuit_breaker if isinstance(table.circuit_breaker, OwnBreakerTable) else OwnBreakerTable()
+        settings = ProviderSettings(
+            name=name,
+            kind=table.kind,  # type: ignore[arg-type] # a choice
+            base_url=self._base_url(name, table),
+            api_key=table.api_key,
+            timeout_seconds=table.timeout_ms,
+            retry=RetryPolicy(
+                max_attempts=table.retry_attempts or retry.max_attempts,
+                base_delay_seconds=retry.base_delay_ms,
+                factor=retry.backoff_factor,
+                jitter=retry.jitter,
+            ),
+            circuit_breaker=table.circuit_breaker is not False,
+            breaker=BreakerPolicy(
+                failure_threshold=own.failure_threshold or breaker.failure_threshold,
+                recovery_timeout_seconds=own.recovery_timeout_ms or breaker.recovery_timeout_ms,
+                half_open_limit=own.half_open_limit or breaker.half_open_limit,
+                probe_deadline_seconds=table.timeout_ms + _PROBE_GRACE_SECONDS,
+            ),
+            default_model=table.default_model or DEFAULT_MODELS[table.kind],
+            models=table.models,
+            headers=table.headers,
+            telemetry=table.telemetry,
+        )
+        if table.api_key is None:
+            return ProviderRefusal(name, "missing_api_key", self._how_to_give_a_key(name, table.kind))
+        if table.api_key.reveal().lower().startswith("your_"):
+            self.warn((*path, "api_key"), "looks like a placeholder; put the real key in its place")
+        return settings
+
+    def _how_to_give_a_key(self, name: str, kind: str) -> str:
+        if name in self.missing:
+            return self.missing[name]
+        if name == f"{kind}-default":
+            return f"set {VENDORS[kind]}_API_KEY, or {VENDORS[kind]}_API_KEY_FILE"
+        return f"set {dotted(('providers', name, 'api_key'))}"
+
+    def _base_url(self, name: str, table: ProviderTable) -> str:
+        assert table.kind is not None
+        if table.base_url is None:
+            return BASE_URLS[table.kind]
+        url = plain_url(table.base_url)
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            self.warn(("providers", name, "base_url"), f"keys and prompts go over plain http to {url.hostname}")
+        # Anthropic's own SDK is given its address without the version
+        return table.base_url + ("/v1" if table.kind == "anthropic" and url.path in ("", "/") else "")
+
+    def _groups(self, usable: tuple[str, ...]) -> tuple[GroupSettings, ...]:
+        tables = {DEFAULT_GROUP: GroupTable(), COST_GROUP: GroupTable(strategy="cost_optimized")}
+        for name, table in self.document.groups.items():
+            if name == COST_GROUP and table.strategy is None:
+                table = evolve(table, strategy="cost_optimized")  # noqa: PLW2901 - its own default
+            tables[name] = table
+        return tuple(self._group(name, table, usable) for name, table in tables.items())
+
+    def _group(self, name: str, table: GroupTable, usable: tuple[str, ...]) -> GroupSettings:
+        path, failover, known = ("groups", name), self.document.failover, self.document.providers
+        members = usable if table.members is None else table.members
+        if not self.sources.demo:
+            for key, names in (("members", members), ("weights", table.weights)):
+                if missing := [one for one in names if one not in known]:
+                    allowed = ", ".join(known)
+                    self.problem((*path, key), "names a provider that is not there", _listed(missing), allowed)
+        return GroupSettings(
+            name=name,
+            providers=tuple(member for member in members if member in usable),
+            strategy=table.strategy or failover.strategy,  # type: ignore[arg-type] # a choice
+            max_attempts=table.max_attempts or failover.max_attempts,
+            health_threshold=failover.health_threshold if table.health_threshold is None else table.health_threshold,
+            models=table.models,
+            weights=table.weights,
+            mode=table.mode,  # type: ignore[arg-type] # a choice
+        )
+
+    def _aliases(self, groups: set[str]) -> dict[str, ModelAlias]:
+        aliases = {}
+        for name, table in self.document.models.items():
+            path = ("models", name)
+            if table.model is None:
+                self.problem(path, "needs a model", "none", 'model = "..."')
+                continue
+            if table.group is not None and table.group not in groups:
+                self.problem(
+                    (*path, "group"), "names a group that is not there", repr(table.group[:60]), _listed(sorted(groups))
+                )
+            if name in groups or name in self.document.providers:
+                self.problem(path, "is the name of a group or a provider", repr(name[:60]), "another name")
+            if table.model in self.document.models:
+                self.problem(path, "stands for another alias", repr(table.model[:60]), "a model, a pin or a group")
+            aliases[name] = ModelAlias(model=table.model, group=table.group)
+        return aliases
+
+    def _prices(self) -> dict[str, Price]:
+        prices = {}
+        for model, table in self.document.prices.items():
+            values = attrs.asdict(table)
+            for key in ("input_per_million_usd", "output_per_million_usd"):
+                if values[key] is None:
+                    self.problem(("prices", model), f"needs {key}", "none", "dollars for a million tokens")
+                    values[key] = 0
+            prices[model] = Price(**values)
+        return prices
+
+    def _keys(self) -> Iterator[InboundKey]:
+        groups = {DEFAULT_GROUP, COST_GROUP, *self.document.groups}
+        for name, table in self.document.keys.items():
+            path = ("keys", name)
+            if (table.key is None) == (table.sha256 is None):
+                got = "both" if table.key is not None else "none"
+                if self._told(path):
+                    self.problem(path, "needs either key or sha256", got, "one of them")
+                continue
+            if missing := [group for group in table.groups if group not in groups]:
+                self.problem(
+                    (*path, "groups"), "names a group that is not there", _listed(missing), _listed(sorted(groups))
+                )
+            known = digest(table.key.reveal()) if table.key is not None else table.sha256
+            assert known is not None
+            yield InboundKey(name, known, table.groups)
+
+    # -- across keys ---------------------------------------------------------------------------------------------------
+
+    def _told(self, path: Key) -> bool:
+        """Whether nothing else is said of ``path`` yet: one mistake is told once."""
+        title = dotted(path)
+        return not any(title in problem.what for problem in self.problems)
+
+    def _check_names(self, groups: set[str]) -> None:
+        for kind in ("providers", "groups", "keys"):
+            for name in getattr(self.document, kind):
+                if not is_name(name):
+                    self.problem(
+                        (kind, name), "is not a name", repr(name[:60]), "letters, digits, dots, dashes; 64 at most"
+                    )
+        for name in self.document.providers:
+            if name in VENDORS or name in groups:
+                self.problem(("providers", name), "is named like a kind or a group", repr(name[:60]), "another name")
+
+    def _check_times(self) -> None:
+        for path, cls, attribute, value in self._values():
+            kind = kind_of(attrs.fields_dict(attrs.resolve_types(cls))[attribute].type)
+            short = isinstance(kind, Duration) and kind.warn and value is not None and value < 1.0
+            if short and path in self.merged.origins:
+                self.warn(path, f"{value * 1000:g} ms is very short; did you mean seconds? The unit is milliseconds")
+
+    def entries(self) -> Iterator[Entry]:
+        """Every value in force."""
+        for path, cls, attribute, value in self._values():
+            unit = attrs.fields_dict(cls)[attribute].metadata.get("unit")
+            told = round(value * 1000) if unit == "milliseconds" and value is not None else value
+            yield Entry(path=path, value=told, origin=self.merged.origins.get(path, "default"))
+
+    def _values(self) -> Iterator[tuple[Key, type, str, Any]]:
+        for name in TABLES:
+            yield from _fields((name,), getattr(self.document, name))
+        for kind in NAMED:
+            for name, table in getattr(self.document, kind).items():
+                yield from _fields((kind, name), table)
+
+
+def _fields(path: Key, table: Any) -> Iterator[tuple[Key, type, str, Any]]:
+    for attribute in attrs.fields(type(table)):
+        value = getattr(table, attribute.name)
+        if isinstance(value, OwnBreakerTable):
+            yield from _fields((*path, attribute.name), value)
+        else:
+            yield (*path, attribute.name), type(table), attribute.name, value
+
+
+def _drop(table: dict[str, Any], path: Key) -> None:
+    for name in path[:-1]:
+        table = table[name]
+    table.pop(path[-1], None)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(str(name)[:60]) for name in names)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {key: _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case bool() | int() | float() | str() | None:
+            return value
+        case Secret():
+            return "***"
+        case _:
+            return str(value)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine is reached there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
