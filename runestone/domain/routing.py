@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from runestone.domain.errors import InvalidRequest, NoProviderAvailable
+from runestone.domain.errors import InvalidRequest, NoProviderAvailable, NotAllowed
 
 DEFAULT_GROUP: Final = "default-chat-service"
 
@@ -44,6 +44,14 @@ class Group:
     name: str
     members: tuple[str, ...]
     models: Mapping[str, Mapping[str, str]] = field(factory=dict)
+
+
+@frozen
+class Alias:
+    """A name that stands for ``model``, in ``group`` if it names one."""
+
+    model: str
+    group: str | None = None
 
 
 @frozen
@@ -80,24 +88,42 @@ class Directory:
     members: Mapping[str, Member]
     groups: Mapping[str, Group]
     kinds: frozenset[str]
+    aliases: Mapping[str, Alias] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         if taken := self.members.keys() & (self.kinds | self.groups.keys()):
             raise ValueError(f"a provider may not be named like a kind or a group: {', '.join(sorted(taken))}")
 
-    def plan(self, model: str, group_header: str | None = None, *, chat: bool = True) -> Plan:
+    def plan(
+        self, model: str, group_header: str | None = None, *, key_groups: tuple[str, ...] = (), chat: bool = True
+    ) -> Plan:
         """The candidates for ``model``. ``chat`` is false on routes where another model cannot stand in, such as embeddings.
+
+        ``key_groups`` are those that the client's key may use, its own first; none: all.
 
         Raises:
             InvalidRequest: ``unknown_group`` or ``group_mismatch`` (400), ``model_not_found`` (404).
+            NotAllowed: ``group_not_allowed`` or ``provider_not_allowed`` (403).
             NoProviderAvailable: the group has nobody for it (503).
         """
-        group = self._group(model, group_header)
+        alias = self.aliases.get(model, Alias(model))
+        model = alias.model
+        group = self._group(model, group_header, alias.group or (key_groups[0] if key_groups else DEFAULT_GROUP))
+        if key_groups and group.name not in key_groups:
+            raise NotAllowed(
+                f"This key may not use the group {group.name!r}; it may use {', '.join(key_groups)}.",
+                code="group_not_allowed",
+            )
         members = [self.members[name] for name in group.members if name in self.members]
         if model in self.groups:
             return Plan(group=group.name, tier1=_equals(group, members, model))
         prefix, _, rest = model.partition("/")
         if rest and prefix in self.members:
+            if key_groups and not any(prefix in self.groups[g].members for g in key_groups if g in self.groups):
+                raise NotAllowed(
+                    f"This key may not pin the provider {prefix!r}: it is in none of the groups {', '.join(key_groups)}.",
+                    code="provider_not_allowed",
+                )
             return Plan(group=group.name, tier1=(Choice(prefix, rest),), pinned=True)
         if rest and prefix in self.kinds:
             tier1 = _of_kind(group, members, prefix, rest)
@@ -113,9 +139,9 @@ class Directory:
             )
         return Plan(group=group.name, tier1=tier1, tier2=tier2)
 
-    def _group(self, model: str, header: str | None) -> Group:
+    def _group(self, model: str, header: str | None, otherwise: str) -> Group:
         if header is None:
-            return self.groups[model if model in self.groups else DEFAULT_GROUP]
+            return self.groups[model if model in self.groups else otherwise]
         if header not in self.groups:
             raise InvalidRequest(
                 f"There is no group {header[:100]!r}. Leave x-runestone-group out, or name one of: {', '.join(sorted(self.groups))}.",
@@ -154,7 +180,7 @@ def _native(group: Group, members: Sequence[Member], model: str) -> tuple[Choice
     tier1 = tuple(
         Choice(m.name, _mapped(group, model, m) or model)
         for m in members
-        if m.kind == vendor or model in m.models or _mapped(group, model, m)
+        if m.kind == vendor or model == m.default_model or model in m.models or _mapped(group, model, m)
     )
     if not tier1 and vendor is None:
         raise InvalidRequest(

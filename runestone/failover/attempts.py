@@ -34,7 +34,7 @@ class Attempts:
         self._failover = failover
         self._timeouts = timeouts
         self._bus = bus
-        self._admit = Admit(model=chat.model, group=chat.group, deadline=deadline)
+        self._admit = Admit(model=chat.model, group=chat.group, key_groups=chat.key_groups, deadline=deadline)
         self._call: UpstreamCall | None = None
         self.calls = 0
 
@@ -98,7 +98,7 @@ class Attempts:
         return call
 
     def _tell(self, lease: Lease) -> None:
-        if not self._admit.tried:
+        if not self._admit.tried or not lease.settings.telemetry:
             return
         last = self._admit.tried[-1]
         if last.choice.provider == lease.choice.provider:

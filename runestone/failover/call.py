@@ -108,20 +108,21 @@ class UpstreamCall:
         if self._idle is not None:
             self._idle.stop()
         self.lease.release(self._outcome, self._failure)
-        seconds = self._loop.time() - self._started
-        self._bus.emit(
-            AttemptFinished(
-                provider=self.lease.choice.provider,
-                model=self.lease.choice.model,
-                stream=self.chat.stream,
-                outcome=self._failure.kind if self._failure else "ok" if self._outcome == "success" else "cancelled",
-                duration_seconds=seconds,
-                first_content_seconds=self.first_content_seconds,
-                usage=self.usage,
-            )
-        )
+        if self.lease.settings.telemetry:
+            self._bus.emit(self._finished())
         if self._stream is not None:
             await self._stream.aclose()
+
+    def _finished(self) -> AttemptFinished:
+        return AttemptFinished(
+            provider=self.lease.choice.provider,
+            model=self.lease.choice.model,
+            stream=self.chat.stream,
+            outcome=self._failure.kind if self._failure else "ok" if self._outcome == "success" else "cancelled",
+            duration_seconds=self._loop.time() - self._started,
+            first_content_seconds=self.first_content_seconds,
+            usage=self.usage,
+        )
 
     # -- up to the commit point --------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ straight to the request; a provider that refuses forwards it back.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -14,7 +15,8 @@ from attrs import define, evolve, field, frozen
 
 from runestone.config.settings import GroupSettings, Settings
 from runestone.domain.errors import RunestoneError
-from runestone.domain.routing import Directory, Group, Member, Plan
+from runestone.domain.routing import Alias, Directory, Group, Member, Plan
+from runestone.failover.explain import Explanation, explain
 from runestone.failover.plan import Rules, Scene, after_refusals, retry_wait, turns
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
@@ -37,13 +39,29 @@ from runestone.telemetry.events import FailoverExhausted
 from supervisors import NO_REPLY, Call, Caller, GenServer, Registry
 
 _PLANS_KEPT = 1024
+PlanKey = tuple[str, str | None, tuple[str, ...], bool]
 
 
 @frozen
-class GetStats(Call["dict[str, object]"]):
-    """The statistics of one group, by the name of the group."""
+class GetStats(Call["dict[str, object] | None"]):
+    """The statistics of one group, by the name of the group; ``None``: there is no such group."""
 
     group: str
+
+
+@frozen(kw_only=True)
+class Explain(Call["Explanation | Unroutable"]):
+    """Who would be asked for ``model``, in which order, and why. Nothing is asked, and no turn is taken."""
+
+    model: str
+    group: str | None = None
+
+
+@frozen
+class Reconfigure(Call[None]):
+    """Other settings are in force from now on. What is known of groups that are still there is kept."""
+
+    settings: Settings
 
 
 @define(slots=True)
@@ -71,20 +89,25 @@ class FailoverRouter(GenServer[object]):
         bus: Bus,
         chance: Callable[[], float],
     ) -> None:
-        self._settings = settings
         self._memories = memories
         self._registry = registry
         self._bus = bus
         self._chance = chance
-        self._groups = {group.name: group for group in settings.groups}
-        self._rules = {group.name: _rules(group, settings) for group in settings.groups}
-        self._stats = {group.name: GroupStats() for group in settings.groups}
         self._cursors: Counter[tuple[str, ...]] = Counter()  # requests so far, by those who take turns
         self._budget = RetryBudget()
         self._poor: set[str] = set()
-        self._plans: OrderedDict[tuple[str, str | None], Plan] = OrderedDict()
+        self._stats: dict[str, GroupStats] = {}
+        self._configure(settings)
+
+    def _configure(self, settings: Settings) -> None:
+        self._groups = {group.name: group for group in settings.groups}
+        self._rules = {group.name: _rules(group, settings) for group in settings.groups}
+        self._stats = {name: self._stats.get(name) or GroupStats() for name in self._groups}
+        self._cursors = Counter({turn: count for turn, count in self._cursors.items() if turn[0] in self._groups})
+        self._poor = {key for key in self._poor if key.partition("/")[0] in self._groups}
+        self._plans: OrderedDict[PlanKey, Plan] = OrderedDict()
         self._directory = directory(settings)
-        self._vias = {name: registry.via(names.provider(name)) for name in memories}
+        self._vias = {p.name: self._registry.via(names.provider(p.name)) for p in settings.providers}
 
     def status(self) -> Mapping[str, object]:
         """What the tree shows of this actor."""
@@ -102,16 +125,23 @@ class FailoverRouter(GenServer[object]):
                 return NO_REPLY
             case GetStats(group):
                 return self._describe(group)
+            case Explain():
+                return self._explain(message)
+            case Reconfigure(settings):
+                self._configure(settings)
+                return None
             case _:
                 raise TypeError(message)
 
     # -- routing -----------------------------------------------------------------------------------------------------
 
-    def _route(self, model: str, group: str | None) -> Plan | RunestoneError:
-        key = (model, group)
+    def _route(
+        self, model: str, group: str | None, key_groups: tuple[str, ...] = (), *, chat: bool = True
+    ) -> Plan | RunestoneError:
+        key = (model, group, key_groups, chat)
         if (plan := self._plans.get(key)) is None:
             try:
-                plan = self._directory.plan(model, group)
+                plan = self._directory.plan(model, group, key_groups=key_groups, chat=chat)
             except RunestoneError as error:
                 return error
             self._plans[key] = plan
@@ -122,9 +152,12 @@ class FailoverRouter(GenServer[object]):
     # -- admission ---------------------------------------------------------------------------------------------------
 
     def _admit(self, admit: Admit, caller: Caller[Admission]) -> None:
-        plan = admit.plan or self._route(admit.model, admit.group)
+        plan = admit.plan or self._route(admit.model, admit.group, admit.key_groups, chat=admit.chat)
         if isinstance(plan, RunestoneError):
             caller.reply(Unroutable(plan))
+            return
+        if plan.group not in self._groups:  # it was deleted under a request in flight
+            caller.reply(Exhausted(group=plan.group, reason="refused"))
             return
         now, stats, rules = self.now(), self._stats[plan.group], self._rules[plan.group]
         if not admit.tried:
@@ -144,7 +177,8 @@ class FailoverRouter(GenServer[object]):
             (choice, tier, panic), *left = round_.left
             round_ = evolve(round_, left=tuple(left))
             acquire = Acquire(round=round_, choice=choice, tier=tier, panic=panic)
-            if self._vias[choice.provider].forward(caller, acquire):
+            via = self._vias.get(choice.provider)
+            if via is not None and via.forward(caller, acquire):
                 self._count(acquire, by=1)
                 return
             refused = Refused(provider=choice.provider, tier=tier, reason="down", retry_after_seconds=1.0)
@@ -156,11 +190,11 @@ class FailoverRouter(GenServer[object]):
             self._exhausted(answer, caller)
 
     def _refused(self, round_: Round, refused: Refused) -> Round:
-        self._stats[round_.plan.group].refusals[f"{refused.provider}:{refused.reason}"] += 1
+        self._stats_of(round_.plan.group).refusals[f"{refused.provider}:{refused.reason}"] += 1
         return round_.refused(refused)
 
     def _exhausted(self, answer: Exhausted, caller: Caller[Admission]) -> None:
-        self._stats[answer.group].exhausted += 1
+        self._stats_of(answer.group).exhausted += 1
         self._bus.emit(FailoverExhausted(group=answer.group, reason=answer.reason))
         caller.reply(answer)
 
@@ -171,7 +205,7 @@ class FailoverRouter(GenServer[object]):
     def _count(self, acquire: Acquire, *, by: Literal[1, -1]) -> None:
         """Count an admission when it is forwarded, and take it back when the candidate refuses."""
         provider, tried = acquire.choice.provider, acquire.round.admit.tried
-        stats = self._stats[acquire.round.plan.group]
+        stats = self._stats_of(acquire.round.plan.group)
         stats.attempts += by
         stats.share[provider] += by
         stats.panics += by if acquire.panic else 0
@@ -180,10 +214,33 @@ class FailoverRouter(GenServer[object]):
         elif tried:
             stats.failovers += by
 
+    def _stats_of(self, group: str) -> GroupStats:
+        """Those of a group that is gone are nobody's."""
+        return self._stats.get(group) or GroupStats()
+
     def _retry_policy(self, admit: Admit) -> RetryPolicy:
-        return self._memories[admit.tried[-1].choice.provider].settings.retry if admit.tried else _NO_RETRY
+        memory = self._memories.get(admit.tried[-1].choice.provider) if admit.tried else None
+        return _NO_RETRY if memory is None else memory.settings.retry
 
     # -- what it sees of the providers ---------------------------------------------------------------------------------
+
+    def _explain(self, message: Explain) -> Explanation | Unroutable:
+        plan = self._route(message.model, message.group)
+        if isinstance(plan, RunestoneError):
+            return Unroutable(plan)
+        now, group, rules = self.now(), self._groups[plan.group], self._rules[plan.group]
+        admit = Admit(model=message.model, group=message.group, deadline=math.inf)
+        scene = evolve(self._scene(plan, now), cursor=self._cursors[plan.turn])
+        order = turns(admit, plan, rules, scene, None)
+
+        def objection(name: str, model: str) -> str | None:
+            return "is down" if name not in self._vias else _objection(self._memories[name], model, now)
+
+        def doubt(name: str) -> str:
+            score, limit = scene.candidates[name].score, group.health_threshold
+            return f"score {score:.2f}; out below {limit:g}, back in at {min(limit + 0.1, 1.0):g}"
+
+        return explain(message.model, plan, group.providers, rules, scene, order, objection, doubt)
 
     def _scene(self, plan: Plan, now: float) -> Scene:
         group = self._groups[plan.group]
@@ -222,11 +279,14 @@ class FailoverRouter(GenServer[object]):
         self._poor.add(key)
         return False
 
-    def _describe(self, name: str) -> dict[str, object]:
+    def _describe(self, name: str) -> dict[str, object] | None:
+        if name not in self._groups:
+            return None
         group, stats = self._groups[name], self._stats[name]
         return {
             "group": name,
             "strategy": group.strategy,
+            "mode": "legacy" if self._rules[name].legacy else "enhanced",
             "members": list(group.providers),
             "max_attempts": group.max_attempts,
             "health_threshold": group.health_threshold,
@@ -244,12 +304,26 @@ class FailoverRouter(GenServer[object]):
 _NO_RETRY = RetryPolicy(max_attempts=1)
 
 
+def _objection(memory: ProviderMemory, model: str, now: float) -> str | None:
+    """Why it would refuse, in words."""
+    if (refusal := memory.refusal(model, now)) is not None:
+        reason, seconds = refusal
+        return f"is {_WORDS.get(reason, reason)}" + ("" if seconds is None else f" for {seconds:.1f} s")
+    if memory.settings.circuit_breaker and (refused := memory.breaker.refusal(now)) is not None:
+        until = refused.retry_after_seconds
+        return "its breaker is open" + (" until it is reset" if until is None else f" for {until:.1f} s")
+    return None
+
+
+_WORDS = {"not_found": "without this model, it has said,"}
+
+
 def _rules(group: GroupSettings, settings: Settings) -> Rules:
     return Rules(
         strategy=group.strategy,
         max_attempts=group.max_attempts,
         max_upstream_calls=settings.max_upstream_calls,
-        legacy=settings.server.mode == "legacy",
+        legacy=(group.mode or settings.server.mode) == "legacy",
     )
 
 
@@ -261,5 +335,6 @@ def directory(settings: Settings) -> Directory:
             for p in settings.providers
         },
         groups={g.name: Group(name=g.name, members=g.providers, models=g.models) for g in settings.groups},
+        aliases={name: Alias(alias.model, alias.group) for name, alias in settings.models.items()},
         kinds=frozenset({"openai", "anthropic"}),
     )

@@ -27,7 +27,6 @@ class ChatCompletions:
     """The route as an ASGI app."""
 
     gateway: Gateway
-    server: ServerSettings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; errors before the first byte are the front's to answer."""
@@ -36,17 +35,17 @@ class ChatCompletions:
         if scope["method"] != "POST":
             raise InvalidRequest("This route takes POST only.", status=405, code="method_not_allowed")
         now = asyncio.get_running_loop().time()
-        phase = self.gateway.phase
+        phase, server = self.gateway.phase, self.gateway.live.settings.server
         try:
-            async with phase.request(now + self.server.body_timeout_seconds) as timeout:
-                chat = parse(await body.read(exchange, limit_bytes=self.server.body_limit_bytes), exchange)
+            async with phase.request(now + server.body_timeout_seconds) as timeout:
+                chat = parse(await body.read(exchange, limit_bytes=server.body_limit_bytes), exchange)
                 deadline = now + self.gateway.timeouts.request_deadline_seconds
                 if not phase.cut:
                     timeout.reschedule(deadline)
                 await self._serve(chat, exchange, deadline)
         except TimeoutError:
             exchange.outcome = "timeout"
-            await exchange.tell(phase.expired() if exchange.body_read or phase.cut else _late_body(self.server))
+            await exchange.tell(phase.expired() if exchange.body_read or phase.cut else _late_body(server))
 
     async def _serve(self, chat: ChatRequest, exchange: Exchange, deadline: float) -> None:
         exchange.stream = chat.stream
@@ -135,4 +134,5 @@ def parse(raw: bytes, exchange: Exchange) -> ChatRequest:
         raw=raw,
         headers={k.decode(): exchange.headers[k].decode("latin-1") for k in _FORWARDED & exchange.headers.keys()},
         group=_group(exchange.headers.get(b"x-runestone-group")),
+        key_groups=() if exchange.key is None else exchange.key.groups,
     )

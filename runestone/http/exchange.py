@@ -8,6 +8,7 @@ import time
 
 from starlette.types import Message, Receive, Scope, Send
 
+from runestone.config.settings import InboundKey
 from runestone.domain.errors import RunestoneError
 from runestone.failover.call import UpstreamCall
 from runestone.http import errors
@@ -30,6 +31,7 @@ class Exchange:
         "call",
         "complete",
         "headers",
+        "key",
         "outcome",
         "receive",
         "request_id",
@@ -49,6 +51,7 @@ class Exchange:
         self.receive = receive
         self.send_raw = send
         self.request_id = _request_id(headers.get(b"x-request-id"))
+        self.key: InboundKey | None = None  # whose request it is
         self.route = "other"
         self.stream = False
         self.started = False

@@ -118,6 +118,8 @@ class Admit(Call["Admission"]):
 
     model: str
     group: str | None = None  # the header's; the model may name one too
+    key_groups: tuple[str, ...] = ()  # those that the client's key may use, its own first; none: all
+    chat: bool = True  # another model may stand in
     plan: Plan | None = None  # from the first lease on
     calls: int = 0
     tried: tuple[Tried, ...] = ()

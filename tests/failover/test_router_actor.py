@@ -58,7 +58,8 @@ async def exhausted(node: Fleet, *tries: Tried, **options: Any) -> Exhausted:
 
 
 async def stats(node: Fleet) -> dict[str, Any]:
-    return await node.failover.call(GetStats(DEFAULT_GROUP))
+    found: Any = await node.failover.call(GetStats(DEFAULT_GROUP))
+    return dict(found)
 
 
 async def counted(node: Fleet) -> dict[str, int]:
