@@ -1,299 +1,450 @@
-"""The running node as others see it: what there is to know, and what an operator may do. Everything outside the tree goes through it.
+"""Runestone from Python, with the migration guide's names: a gateway in this process, or one that runs elsewhere.
 
-Reading never blocks and never calls upstream. An action returns when the new state is in force.
+:class:`Node` is a gateway in this process, :class:`RemoteNode` one that is reached by its admin socket; every façade takes either, and
+behaves alike. What is refused or fails is an :class:`OperationError`; its ``reason`` is the guide's atom.
 """
 
 from __future__ import annotations
 
 import asyncio
+import getpass
+import json
 import os
-import platform
-import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from decimal import Decimal
+from inspect import isawaitable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypedDict, cast
+from urllib.parse import quote
 
-from attrs import define, field
+import httpx
+from attrs import frozen
 
-import runestone
-from runestone.config.settings import Settings
-from runestone.failover.router import GetStats
-from runestone.gateway import Phase
-from runestone.providers import names
-from runestone.providers.memory import ProviderMemory
-from runestone.providers.provider import ResetBreaker, TripBreaker
-from runestone.providers.roster import RestartProvider
-from runestone.telemetry.metrics import Metrics
-from runestone.telemetry.process import resident_bytes
-from supervisors import ActorError, ActorRef, Registry, StartFailed, TreeNode, tree
+from runestone import app
+from runestone.config.load import Sources, read
+from runestone.config.run_directory import admin_socket
+from runestone.operations.actions import Dispatch
+from runestone.operations.errors import OperationError
 
-Health = Literal["healthy", "degraded", "unhealthy", "draining"]
-SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
-_REACH_SECONDS = 5.0
+__all__ = [
+    "CircuitBreakerManager",
+    "FailoverManager",
+    "Finished",
+    "Node",
+    "OperationError",
+    "ProviderAdapter",
+    "ProviderFactory",
+    "ProviderPool",
+    "RemoteNode",
+    "Started",
+    "TelemetryHandler",
+    "TextDelta",
+    "ThinkingDelta",
+    "ToolCallDelta",
+]
+
+Options = Mapping[str, Any]
+CircuitState = Literal["closed", "open", "half_open"]
 
 
-class NodeError(Exception):
-    """An action that was refused or failed. ``reason`` is a word for programs, the message is for people."""
+class ProbeResult(TypedDict):
+    """What a provider answered to a free question: whether it serves, the HTTP status, words, and how long it took."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    ok: bool
+    status: int | None
+    message: str
+    seconds: float
 
 
-@define(slots=True, eq=False, kw_only=True)
+class Alert(TypedDict):
+    """One thing that needs somebody: ``error`` or ``warning``, what it is about, a sentence."""
+
+    level: Literal["error", "warning"]
+    about: str
+    message: str
+
+
+class Dashboard(TypedDict):
+    """The health dashboard."""
+
+    overall_health: Literal["healthy", "degraded", "unhealthy", "draining"]
+    provider_health: dict[str, dict[str, Any]]
+    alerts: list[Alert]
+
+
+@frozen
+class Started:
+    """The answer begins: the request's id, who gives it, and with which model."""
+
+    id: str
+    provider: str
+    model: str
+
+
+@frozen
+class TextDelta:
+    """More of the text."""
+
+    text: str
+
+
+@frozen
+class ThinkingDelta:
+    """More of what the model tells of its reasoning."""
+
+    text: str
+
+
+@frozen
+class ToolCallDelta:
+    """More of a tool call: id and name come first, the JSON of its arguments in pieces."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+@frozen
+class Finished:
+    """The answer is whole: why it ended, and the tokens as OpenAI counts them (``None``: not told)."""
+
+    reason: str | None
+    usage: Mapping[str, Any] | None
+
+
+ChatEvent = Started | TextDelta | ThinkingDelta | ToolCallDelta | Finished
+OnEvent = Callable[[ChatEvent], Awaitable[None] | None]
+
+
+class AnyNode(Protocol):
+    """What the façades need of a node."""
+
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One operation. Raises :class:`OperationError`."""
+        ...
+
+    def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of one chat."""
+        ...
+
+
 class Node:
-    """One running gateway. ``root`` is set once, when the tree is up."""
+    """A gateway in this process, as an asynchronous context manager.
 
-    settings: Settings
-    registry: Registry
-    memories: Mapping[str, ProviderMemory]
-    metrics: Metrics
-    phase: Phase
-    listeners: Mapping[str, str]  # where it listens, by name
-    allow_faults: bool = False  # processes may be crashed on request
-    set_simulated_fault: SetFault | None = None  # with --demo
-    started_at: float = field(factory=time.time)  # epoch seconds
-    root: ActorRef | None = None
+    ``config`` is the path of a ``runestone.toml``, ``environ`` the variables (this process's own by default); ``demo`` takes simulated
+    providers instead of real ones. Raises :class:`~runestone.config.settings.ConfigurationError` and
+    :class:`~runestone.http.sockets.BindError` on entering.
+    """
 
-    def alive(self) -> bool:
-        """Whether the root supervisor is there."""
-        return self.root is not None and self.root.alive
+    def __init__(
+        self, *, config: Path | str | None = None, environ: Mapping[str, str] | None = None, demo: bool = False
+    ) -> None:
+        self._config = None if config is None else Path(config)
+        self._environ = dict(os.environ if environ is None else environ)
+        self._demo = demo
+        self._running: app.Running | None = None
+        self._dispatch: Dispatch | None = None
 
-    # -- what there is to know ---------------------------------------------------------------------------------------
+    async def __aenter__(self) -> Self:
+        sources = self._read()
+        self._running = await app.launch(sources, self._read, demo=self._demo)
+        self._dispatch = Dispatch(self._running.actions)
+        return self
 
-    def health(self) -> Health:
-        """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
-        if self.phase.draining:
-            return "draining"
-        usable = [self._usable(memory) for memory in self.memories.values()]
-        if not any(usable):
-            return "unhealthy"
-        return "healthy" if all(usable) and not self.settings.refusals else "degraded"
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._running is not None
+        running, self._running, self._dispatch = self._running, None, None
+        await running.drain(asyncio.Event())
+        await running.stop()
 
-    def status(self) -> dict[str, Any]:
-        """The node on one screen."""
-        return {
-            "version": runestone.__version__,
-            "status": self.health(),
-            "phase": "draining" if self.phase.draining else "ready",
-            "mode": self.settings.server.mode,
-            "demo": self.set_simulated_fault is not None,
-            "pid": os.getpid(),
-            "listeners": dict(self.listeners),
-            "uptime_seconds": round(time.time() - self.started_at, 3),
-            "in_flight": self.in_flight(),
-            "providers": {name: self._usable(memory) for name, memory in sorted(self.memories.items())},
-            "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
-            "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
-        }
+    @property
+    def url(self) -> str:
+        """The base URL for OpenAI's SDKs."""
+        assert self._running is not None
+        return f"{self._running.node.listeners['public']}/v1"
 
-    def in_flight(self) -> int:
-        """Client requests that are being served."""
-        return self.phase.in_flight
+    @property
+    def socket(self) -> Path:
+        """Its admin socket."""
+        assert self._running is not None
+        return Path(self._running.node.listeners["admin"])
 
-    def providers(self) -> list[dict[str, Any]]:
-        """All providers by name."""
-        return [self.provider(name) for name in sorted(self.memories)]
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One operation, by the method and path that it has on the admin socket."""
+        return await self._started()(method, path, body or {}, f"{getpass.getuser()} in process")
 
-    def provider(self, name: str) -> dict[str, Any]:
-        """One provider: breaker, score, leases, last endings. Raises :class:`NodeError` ``not_found``."""
-        memory, now = self._memory(name), self._now()
-        settings = memory.settings
-        return {
-            "name": name,
-            "kind": settings.kind,
-            "base_url": settings.base_url,
-            "status": self._status(memory),
-            "usable": self._usable(memory),
-            "breaker": self.breaker(name),
-            "health_score": round(memory.score(now), 4),
-            "throttled_seconds": _rounded(memory.throttle.retry_after(now)),
-            "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
-            "draining": memory.draining,
-            "in_flight": len(memory.leases),
-            "calls": memory.calls,
-            "failures": memory.failures,
-            "first_token_seconds": _rounded(memory.health.first_token_seconds),
-            "incarnation": memory.incarnation,
-            "default_model": settings.default_model,
-            "last_success": _ending(memory.last_success),
-            "last_error": _ending(memory.last_failure),
-        }
+    def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of one chat."""
+        return self._started().actions.chat(body)
 
-    def breaker(self, name: str) -> dict[str, Any]:
-        """One provider's breaker."""
-        memory, now = self._memory(name), self._now()
-        breaker, policy = memory.breaker, memory.breaker.policy
-        return {
-            "provider": name,
-            "state": breaker.name(now),
-            "mode": breaker.mode if memory.settings.circuit_breaker else "measuring",
-            "consecutive_failures": breaker.consecutive_failures,
-            "failure_threshold": policy.failure_threshold,
-            "recovery_timeout_seconds": policy.recovery_timeout_seconds,
-            "half_open_limit": policy.half_open_limit,
-            "probes_out": breaker.probes_out,
-            "retry_in_seconds": _rounded(breaker.retry_after(now)),
-            "generation": breaker.generation,
-        }
+    def _read(self) -> Sources:
+        return read(self._environ, self._config)
 
-    def tree(self) -> TreeNode:
-        """The supervision tree as data."""
-        if self.root is None:
-            raise NodeError("unavailable", "the tree is starting")
-        return tree(self.root)
+    def _started(self) -> Dispatch:
+        if self._dispatch is None:
+            raise OperationError("unavailable", "the node is not running; enter it with `async with`")
+        return self._dispatch
 
-    def detailed(self) -> dict[str, Any]:
-        """The whole system: tree, providers, groups, memory, versions, settings in force (masked)."""
-        return {
-            **self.status(),
-            "python": platform.python_version(),
-            "platform": sys.platform,
-            "memory_bytes": resident_bytes(),
-            "tasks": len(asyncio.all_tasks()),
-            "tree": tree_as_data(self.tree()),
-            "provider_health": self.providers(),
-            "groups": [
-                {
-                    "name": g.name,
-                    "strategy": g.strategy,
-                    "members": list(g.providers),
-                    "max_attempts": g.max_attempts,
-                    "health_threshold": g.health_threshold,
-                }
-                for g in self.settings.groups
-            ],
-            "settings": {
-                "request_deadline_seconds": self.settings.timeouts.request_deadline_seconds,
-                "first_token_seconds": self.settings.timeouts.first_token_seconds,
-                "idle_seconds": self.settings.timeouts.idle_seconds,
-                "connect_seconds": self.settings.timeouts.connect_seconds,
-                "drain_seconds": self.settings.server.drain_timeout_seconds,
-                "max_upstream_calls": self.settings.max_upstream_calls,
-                "inbound_keys": len(self.settings.auth.keys),
-            },
-            "warnings": list(self.settings.warnings),
-        }
 
-    async def failover_stats(self, group: str) -> dict[str, Any]:
-        """The statistics of one group, and where its members stand now. Raises :class:`NodeError` ``not_found``."""
-        if group not in {g.name for g in self.settings.groups}:
-            raise NodeError("not_found", f"there is no group {group!r}")
-        stats = await self._call(names.FAILOVER, GetStats(group))
-        return {**stats, "members": [self._standing(name) for name in stats["members"] if name in self.memories]}
+class RemoteNode:
+    """A gateway that runs in another process, reached by its admin socket."""
 
-    # -- what an operator may do -------------------------------------------------------------------------------------
+    def __init__(self, socket: Path | str | None = None, *, timeout: float = 120.0) -> None:
+        self._socket = admin_socket() if socket is None else Path(socket)
+        self._client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(self._socket)),
+            base_url="http://runestone",
+            timeout=timeout,
+            trust_env=False,
+            headers={"x-runestone-actor": f"{getpass.getuser()}:{os.getpid()}"},
+        )
 
-    async def restart_provider(self, name: str, *, hard: bool = False) -> dict[str, Any]:
-        """A clean slate for one provider: new incarnation, breaker closed, score fresh; its streams run on.
+    async def __aenter__(self) -> Self:
+        return self
 
-        ``hard`` also replaces the transport; the old one closes with its last stream.
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One operation."""
+        content = None if method == "GET" else json.dumps(body or {})
+        try:
+            answer = await self._client.request(method, path, content=content)
+            data: dict[str, Any] = answer.json()
+        except (httpx.HTTPError, json.JSONDecodeError) as error:
+            raise self._unreachable(error) from None
+        if "error" in data:
+            raise _refusal(data["error"])
+        data.pop("v", None)
+        return data
+
+    async def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of one chat."""
+        try:
+            async with self._client.stream("POST", "/v1/chat", content=json.dumps(body), timeout=None) as answer:
+                if answer.status_code != 200:
+                    raise _refusal(json.loads(await answer.aread())["error"])
+                async with aclosing(cast("AsyncGenerator[str, None]", answer.aiter_lines())) as lines:
+                    async for line in lines:
+                        event: dict[str, Any] = json.loads(line)
+                        if event["type"] == "error":
+                            raise _refusal(event)
+                        yield event
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> OperationError:
+        what = str(error) or type(error).__name__
+        return OperationError("unreachable", f"no running node answers on {self._socket}: {what}")
+
+
+@frozen
+class ProviderFactory:
+    """Providers and groups of a running node."""
+
+    node: AnyNode
+
+    async def register_provider(self, name: str, kind: str, config: Options) -> dict[str, Any]:
+        """Add a provider of ``kind`` and start it.
+
+        ``config``: ``api_key``, ``base_url``, ``timeout`` (ms), ``retry_attempts``, ``circuit_breaker``, ``telemetry``, ``default_model``,
+        ``models``, ``headers``. Reasons of a refusal: ``missing_api_key``, ``unsupported_provider``, ``conflict``, ``invalid``.
         """
-        memory = self._memory(name)
-        before = memory.incarnation
-        outcome = await self._call(names.ROSTER, RestartProvider(name, hard), reach=False)
-        if isinstance(outcome, StartFailed):
-            raise NodeError("failed", f"{name} did not start: {outcome.reason}")
-        return {"provider": name, "incarnation_before": before, "incarnation": memory.incarnation, "hard": hard}
+        body = {"name": name, "kind": kind, "config": dict(config)}
+        return dict((await self.node.ask("POST", "/v1/providers", body))["provider"])
 
-    async def reset_breaker(self, name: str) -> dict[str, Any]:
-        """Close the breaker, clear its counters and back-off, lift what was forced."""
-        self._memory(name)
-        await self._call(names.provider(name), ResetBreaker())
-        return self.breaker(name)
+    async def set_provider(self, name: str, config: Options) -> dict[str, Any]:
+        """Change settings of one that is there. Reasons: ``not_found``, ``invalid``."""
+        return dict((await self.node.ask("POST", _at("/v1/providers", name), {"config": dict(config)}))["provider"])
 
-    async def trip_breaker(self, name: str, seconds: float | None = None) -> dict[str, Any]:
-        """Force the breaker open until it is reset, or for ``seconds``."""
-        self._memory(name)
-        if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0
-        ):
-            raise NodeError("refused", "seconds must be a number above 0")
-        await self._call(names.provider(name), TripBreaker(seconds))
-        return self.breaker(name)
+    async def unregister_provider(self, name: str) -> None:
+        """Take one out; returns when its streams have ended, or the drain time has. Reason: ``not_found``."""
+        await self.node.ask("POST", _at("/v1/providers", name, "remove"))
 
-    async def set_fault(self, name: str, spec: str) -> dict[str, Any]:
-        """Switch a fault of a simulated provider."""
-        if self.set_simulated_fault is None:
-            raise NodeError("not_enabled", "faults are for simulated providers; start the node with serve --demo")
+    async def create_failover_group(
+        self, name: str, providers: Sequence[str], options: Options | None = None
+    ) -> dict[str, Any]:
+        """Make a group of ``providers``.
+
+        ``options``: ``strategy``, ``max_attempts``, ``health_threshold``, ``models``, ``weights``, ``mode``.
+        Reasons: ``missing_providers``, ``conflict``, ``invalid``.
+        """
+        body = {"name": name, "providers": list(providers), "options": dict(options or {})}
+        return dict((await self.node.ask("POST", "/v1/groups", body))["group"])
+
+    async def delete_failover_group(self, name: str) -> None:
+        """Take a group away. Reasons: ``not_found``, ``refused`` (the default group)."""
+        await self.node.ask("POST", _at("/v1/groups", name, "delete"))
+
+    async def get_metrics(self, name: str = "all") -> dict[str, Any]:
+        """Counts and mean times, of one provider or of ``"all"`` and the node. Reason: ``not_found``."""
+        return dict((await self.node.ask("GET", _at("/v1/metrics", name)))["metrics"])
+
+    async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Decimal | None]:
+        """What ``request`` would cost at each provider in US dollars, with the model that it would use; ``None``: no price is known."""
+        costs = (await self.node.ask("POST", "/v1/costs/estimate", {"request": dict(request)}))["costs"]
+        return {name: None if cost is None else Decimal(cost) for name, cost in costs.items()}
+
+    async def health_check(self, name: str = "all") -> dict[str, ProbeResult]:
+        """Ask one provider, or ``"all"``, really and for free, whether it answers. Reason: ``not_found``."""
+        return dict((await self.node.ask("POST", _at("/v1/health", name)))["health"])
+
+
+@frozen
+class CircuitBreakerManager:
+    """The circuit breakers of a running node."""
+
+    node: AnyNode
+
+    async def register_provider(self, name: str, config: Options) -> dict[str, Any]:
+        """Tune a provider's breaker: ``failure_threshold``, ``recovery_timeout`` (ms), ``half_open_limit``.
+
+        For a name that is not registered yet it is kept, and applied on registration. Reason: ``invalid``.
+        """
+        return dict((await self.node.ask("POST", _at("/v1/breakers", name), {"config": dict(config)}))["breaker"])
+
+    async def get_circuit_state(self, name: str) -> CircuitState:
+        """``closed``, ``open`` or ``half_open``. Reason: ``not_found``."""
+        state: CircuitState = (await self.node.ask("GET", _at("/v1/breakers", name)))["breaker"]["state"]
+        return state
+
+    async def reset_circuit(self, name: str) -> None:
+        """Close it, clear its counters and back-off, lift what was forced. Reason: ``not_found``."""
+        await self.node.ask("POST", _at("/v1/breakers", name, "reset"))
+
+
+@frozen
+class FailoverManager:
+    """The failover groups of a running node."""
+
+    node: AnyNode
+
+    async def get_failover_stats(self, group: str) -> dict[str, Any]:
+        """A group's settings, members and where they stand, and what has happened in it. Reason: ``not_found``."""
+        return dict((await self.node.ask("GET", _at("/v1/failover", group)))["failover"])
+
+    async def explain(self, group: str, model: str) -> dict[str, Any]:
+        """Who would be asked for ``model``, in which order, who would not, and why."""
+        return dict(
+            (await self.node.ask("POST", _at("/v1/failover", group, "explain"), {"model": model}))["explanation"]
+        )
+
+
+@frozen
+class TelemetryHandler:
+    """What a running node knows of itself."""
+
+    node: AnyNode
+
+    async def get_health_dashboard(self) -> Dashboard:
+        """Overall health, each provider's, and alerts."""
+        return cast("Dashboard", (await self.node.ask("GET", "/v1/dashboard"))["dashboard"])
+
+
+@frozen
+class ProviderAdapter:
+    """Chats through a running node, with its failover."""
+
+    node: AnyNode
+
+    async def stream_chat(
+        self, request: Mapping[str, Any], on_event: OnEvent | None = None, *, group: str | None = None
+    ) -> AsyncIterator[ChatEvent]:
+        """The events of one chat; ``request`` is a body of OpenAI's chat completions. ``on_event`` is told each, too.
+
+        The first is :class:`Started`; :class:`Finished` is the last, and comes after a real end only. Reasons: ``no_providers_available``,
+        ``model_not_found``, ``unknown_group``, the kind of the last failure, and others of the HTTP API's codes.
+        """
+        async with aclosing(self.node.chat({"request": dict(request), "group": group})) as events:
+            async for data in events:
+                event = _event(data)
+                if on_event is not None and isawaitable(told := on_event(event)):
+                    await told
+                yield event
+
+
+class ProviderPool:
+    """Chats that run by themselves: each a task of this pool, which ends with it."""
+
+    def __init__(self, node: AnyNode) -> None:
+        self._adapter = ProviderAdapter(node)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def stream_request(self, request: Mapping[str, Any], on_event: OnEvent, *, group: str | None = None) -> str:
+        """Start one chat, whose events ``on_event`` is told, and give the request's id when its answer begins.
+
+        It is a process of the node's tree, under ``requests``. Raises what :meth:`ProviderAdapter.stream_chat` does before its first event.
+        """
+        started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+
+        async def run() -> None:
+            try:
+                async with aclosing(_generator(self._adapter.stream_chat(request, on_event, group=group))) as events:
+                    async for event in events:
+                        if isinstance(event, Started):
+                            started.set_result(event)
+            except OperationError as error:
+                if started.done():
+                    raise
+                started.set_exception(error)
+
+        task = asyncio.ensure_future(run())
         try:
-            return await self.set_simulated_fault(name, spec)
-        except KeyError:
-            raise NodeError("not_found", f"there is no simulated provider {name!r}") from None
-        except ValueError as error:
-            raise NodeError("refused", str(error)) from None
+            id_ = (await started).id
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        self._tasks[id_] = task
+        return id_
 
-    def crash(self, name: str) -> dict[str, Any]:
-        """Make the process registered as ``name`` crash as a bug would."""
-        if not self.allow_faults:
-            raise NodeError("not_enabled", "crashes on request are off; start the node with serve --allow-faults")
-        if (ref := self.registry.lookup(name)) is None:
-            known = ", ".join(sorted(self.registry.names()))
-            raise NodeError("not_found", f"there is no process {name!r}; there are {known}")
-        ref.process.crash(RuntimeError("crashed on request"))
-        return {"name": name, "incarnation": ref.incarnation}
-
-    def unbound(self) -> list[str]:
-        """The listeners that do not accept now."""
-        return [name for name in self.listeners if self.registry.lookup(name) is None]
-
-    # -- within ------------------------------------------------------------------------------------------------------
-
-    async def _call(self, name: str, message: Any, *, reach: bool = True) -> Any:
-        try:
-            return await self.registry.via(name).call(message, timeout=_REACH_SECONDS if reach else 60.0)
-        except ActorError as error:
-            raise NodeError("unavailable", f"{name} does not answer: {error}") from error
-
-    def _memory(self, name: str) -> ProviderMemory:
-        if (memory := self.memories.get(name)) is None:
-            raise NodeError("not_found", f"there is no provider {name!r}")
-        return memory
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def _usable(self, memory: ProviderMemory) -> bool:
-        return self._status(memory) in ("up", "recovering")
-
-    def _status(self, memory: ProviderMemory) -> str:
-        now = self._now()
-        if self.registry.lookup(names.provider(memory.name)) is None:
-            return "down"
-        if (refusal := memory.refusal(memory.settings.default_model, now)) is not None:
-            return refusal[0]
-        if not memory.settings.circuit_breaker:
-            return "up"
-        return {"closed": "up", "open": "open", "half_open": "recovering"}[memory.breaker.name(now)]
-
-    def _standing(self, name: str) -> dict[str, Any]:
-        memory = self.memories[name]
-        return {"name": name, "status": self._status(memory), "health_score": round(memory.score(self._now()), 4)}
+    async def wait(self, request_id: str) -> None:
+        """Until that chat has ended. Raises :class:`OperationError` if it broke, ``not_found`` if there is none."""
+        if (task := self._tasks.pop(request_id, None)) is None:
+            raise OperationError("not_found", f"there is no request {request_id!r}")
+        await task
 
 
-def tree_as_data(node: TreeNode) -> dict[str, Any]:
-    """A tree node as plain data, children included."""
-    return {
-        "id": node.id,
-        "path": node.path,
-        "kind": node.kind,
-        "name": node.name,
-        "state": node.state,
-        "incarnation": node.incarnation,
-        "restarts": node.restarts,
-        "strategy": node.strategy,
-        "mailbox": node.mailbox,
-        "last_exit": node.last_exit,
-        "children": [tree_as_data(child) for child in node.children],
-    }
+def _generator(events: AsyncIterator[ChatEvent]) -> AsyncGenerator[ChatEvent, None]:
+    return cast("AsyncGenerator[ChatEvent, None]", events)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _event(data: Mapping[str, Any]) -> ChatEvent:
+    match data:
+        case {"type": "started", "id": id_, "provider": provider, "model": model}:
+            return Started(id_, provider, model)
+        case {"type": "text", "text": text}:
+            return TextDelta(text)
+        case {"type": "thinking", "text": text}:
+            return ThinkingDelta(text)
+        case {"type": "tool_call", "index": index, "id": id_, "name": name, "arguments": arguments}:
+            return ToolCallDelta(index, id_, name, arguments)
+        case {"type": "finished", "reason": reason, "usage": usage}:
+            return Finished(reason, usage)
+        case _:
+            raise TypeError(data)
 
 
-def _ending(ending: Any) -> dict[str, Any] | None:
-    if ending is None:
-        return None
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
-    return {"at": at, "what": ending.what}
+def _at(*parts: str) -> str:
+    first, *rest = parts
+    return "/".join((first, *(quote(part, safe="") for part in rest)))
+
+
+def _refusal(error: Mapping[str, Any]) -> OperationError:
+    return OperationError(error["code"], error["message"], error.get("problems", ()))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from attrs import define
 from loguru import logger
 from starlette.types import ASGIApp
 
-from runestone.api import Node
-from runestone.auth.keys import KeyRing
+from runestone import configuration
+from runestone.config.build import build
+from runestone.config.live import Live
+from runestone.config.load import Sources, with_simulated
 from runestone.config.settings import Settings
+from runestone.configuration import Configuration
 from runestone.console import admin
 from runestone.failover.router import FailoverRouter
 from runestone.gateway import Gateway, Phase
@@ -22,6 +25,9 @@ from runestone.http import health
 from runestone.http.front import Front
 from runestone.http.server import Listener
 from runestone.http.sockets import AdminSocket, bind_tcp
+from runestone.operations.actions import Actions
+from runestone.operations.fleet import Fleet
+from runestone.operations.node import Node
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.roster import Roster
@@ -31,7 +37,7 @@ from runestone.state import Sockets, State
 from runestone.telemetry.actor import Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
-from supervisors import Backoff, ChildSpec, DynamicSupervisor, LogObserver, Registry, Supervisor, start
+from supervisors import Backoff, ChildSpec, DynamicSupervisor, LogObserver, Registry, StartError, Supervisor, start
 
 _CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clients
 _REQUEST_STOP_SECONDS = 2.0
@@ -58,9 +64,11 @@ def bind(settings: Settings) -> Sockets:
 
 @define(slots=True, eq=False)
 class Running:
-    """A started node, and how it ends."""
+    """A started node, what may be asked of it, and how it ends."""
 
     node: Node
+    actions: Actions
+    sockets: Sockets
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Take nothing new, let what is in flight run to the drain timeout or until ``hurry``, end the rest in-band."""
@@ -88,16 +96,22 @@ class Running:
 class Composition:
     """Everything that the child specs refer to, made before the tree."""
 
-    settings: Settings
+    configuration: configuration.Memory
     sockets: Sockets
     simulation: Simulation | None
     registry: Registry
     bus: Bus
     metrics: Metrics
-    phase: Phase
-    memories: Mapping[str, ProviderMemory]
+    memories: dict[str, ProviderMemory]
     chance: Callable[[], float]
+    set_log_level: Callable[[str], None]
+    gateway: Gateway
     node: Node
+
+    @property
+    def live(self) -> Live:
+        """The settings in force."""
+        return self.configuration.live
 
     async def start(self) -> Running:
         """Start the tree; when this returns, every listener accepts."""
@@ -105,7 +119,7 @@ class Composition:
         observers = (LogObserver(), self.metrics.observe)
         spec = ChildSpec(id=names.ROOT, start=root, type="supervisor")
         self.node.root = await start(spec, registry=self.registry, fail_circular_calls=True, observers=observers)
-        return Running(self.node)
+        return Running(self.node, self.actions(), self.sockets)
 
     # -- the tree, from the top ----------------------------------------------------------------------------------------
 
@@ -123,7 +137,7 @@ class Composition:
             ChildSpec(
                 id="telemetry",
                 start=self._telemetry,
-                name="telemetry",
+                name=names.TELEMETRY,
             ),
             ChildSpec(
                 id="servers",
@@ -141,8 +155,13 @@ class Composition:
             ChildSpec(id="fleet", start=partial(Supervisor, self._fleet(), strategy="rest_for_one"), type="supervisor"),
             ChildSpec(
                 id="failover",
-                start=partial(FailoverRouter, self.settings, self.memories, self.registry, self.bus, self.chance),
+                start=lambda: FailoverRouter(self.live.settings, self.memories, self.registry, self.bus, self.chance),
                 name=names.FAILOVER,
+            ),
+            ChildSpec(
+                id="configuration",
+                start=partial(Configuration, self.configuration, self.memories, self.registry, self.set_log_level),
+                name=names.CONFIGURATION,
             ),
             ChildSpec(
                 id="requests",
@@ -155,23 +174,35 @@ class Composition:
         )
 
     def _telemetry(self) -> Telemetry:
-        providers = {name: (m.settings.default_model, *m.settings.models) for name, m in self.memories.items()}
-        return Telemetry(self.bus, self.metrics, providers, [g.name for g in self.settings.groups], self._standings)
+        return Telemetry(self.bus, self.metrics, self._models, self._groups, self._standings)
+
+    def _models(self) -> dict[str, tuple[str, ...]]:
+        """What is counted by name: the models that the settings name, by provider."""
+        return {
+            n: (m.settings.default_model, *m.settings.models) for n, m in self.memories.items() if m.settings.telemetry
+        }
+
+    def _groups(self) -> list[str]:
+        return [group.name for group in self.live.settings.groups]
 
     def _standings(self, now: float) -> list[Standing]:
         return [
             Standing(name, m.score(now), m.transport is not None and m.breaker.name(now) != "open")
             for name, m in self.memories.items()
+            if m.settings.telemetry
         ]
+
+    def actions(self) -> Actions:
+        """What may be asked of the node."""
+        return Actions(self.node, Fleet(self.node, self.configuration))
 
     def _operations(self) -> tuple[ChildSpec, ...]:
         return (
             self._listener("health", self.sockets.health, lambda: health.app(self.node)),
-            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.node)),
+            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions())),
         )
 
     def _fleet(self) -> tuple[ChildSpec, ...]:
-        connect = self.settings.timeouts.connect_seconds
         return (
             ChildSpec(
                 id="providers",
@@ -181,48 +212,84 @@ class Composition:
             ),
             ChildSpec(
                 id="roster",
-                start=partial(Roster, self.memories, self.registry, self.bus, self.chance, connect),
+                start=partial(Roster, self.memories, self.registry, self.bus, self.chance, self.live),
                 name=names.ROSTER,
             ),
         )
 
     def _listener(self, name: str, listener: socket.socket, app: Callable[[], ASGIApp]) -> ChildSpec:
-        graceful = self.settings.timeouts.request_deadline_seconds
+        graceful = self.live.settings.timeouts.request_deadline_seconds
         start = partial(Listener, listener, app, self.registry, graceful)
         return ChildSpec(id=name, start=start, name=name, backoff=_LISTENER_BACKOFF)
 
     def _front(self) -> ASGIApp:
-        settings = self.settings
-        gateway = Gateway.over(self.registry, settings.timeouts, self.phase, self.bus)
-        return Front.over(gateway, KeyRing(settings.auth.keys), settings.server, self.bus)
+        return Front.over(self.gateway, self.bus)
 
 
 def compose(
-    settings: Settings, sockets: Sockets, simulation: Simulation | None = None, *, allow_faults: bool = False
+    memory: configuration.Memory,
+    sockets: Sockets,
+    simulation: Simulation | None = None,
+    *,
+    allow_faults: bool = False,
+    set_log_level: Callable[[str], None] = lambda _: None,
 ) -> Composition:
-    """Make what the tree is made of; nothing runs yet."""
-    memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in settings.providers}
-    registry, phase = Registry(), Phase()
+    """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
+    live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
+    memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
     metrics = Metrics(lambda: phase.in_flight)
+    gateway = Gateway.over(registry, live, phase, bus)
     node = Node(
-        settings=settings,
+        live=live,
         registry=registry,
         memories=memories,
         metrics=metrics,
-        phase=phase,
+        gateway=gateway,
         listeners=sockets.addresses(),
         allow_faults=allow_faults,
         set_simulated_fault=simulation.set_fault if simulation else None,
     )
     return Composition(
-        settings=settings,
+        configuration=memory,
         sockets=sockets,
         simulation=simulation,
         registry=registry,
-        bus=Bus(),
+        bus=bus,
         metrics=metrics,
-        phase=phase,
         memories=memories,
         chance=random.random,
+        set_log_level=set_log_level,
+        gateway=gateway,
         node=node,
     )
+
+
+async def launch(
+    sources: Sources,
+    read: Callable[[], Sources],
+    *,
+    demo: bool = False,
+    allow_faults: bool = False,
+    set_log_level: Callable[[str], None] = lambda _: None,
+) -> Running:
+    """Start a node with the settings of ``sources``; ``read`` gives them again for a reload. ``demo``: with simulated providers.
+
+    Raises :class:`~runestone.config.settings.ConfigurationError`, :class:`~runestone.http.sockets.BindError` and
+    :class:`~supervisors.StartError`; then nothing of it is left.
+    """
+    simulation = Simulation() if demo else None
+    if simulation is not None:
+        await simulation.bind()
+        simulated = partial(with_simulated, openai_url=simulation.openai_url, anthropic_url=simulation.anthropic_url)
+        sources, read = simulated(sources), lambda read=read: simulated(read())  # type: ignore[misc]
+    loaded = build(sources, {})
+    memory = configuration.Memory(read=read, sources=sources, live=Live(loaded.settings), loaded=loaded)
+    sockets = bind(loaded.settings)
+    try:
+        composition = compose(
+            memory, sockets, simulation, allow_faults=allow_faults or demo, set_log_level=set_log_level
+        )
+        return await composition.start()
+    except StartError:
+        sockets.close()
+        raise

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from attrs import define, field, frozen
 
+from runestone.config.live import Live
 from runestone.config.settings import TimeoutSettings
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import DeadlineExceeded, Draining, RunestoneError
@@ -96,16 +97,21 @@ class InFlight:
 class Gateway:
     """What the front end asks. It holds no state of its own: the tree does."""
 
-    timeouts: TimeoutSettings
+    live: Live
     phase: Phase
     requests: Via
     _failover: Via
     _bus: Bus
 
     @classmethod
-    def over(cls, registry: Registry, timeouts: TimeoutSettings, phase: Phase, bus: Bus) -> Gateway:
+    def over(cls, registry: Registry, live: Live, phase: Phase, bus: Bus) -> Gateway:
         """The gateway over the processes registered in ``registry``."""
-        return cls(timeouts, phase, registry.via(names.REQUESTS), registry.via(names.FAILOVER), bus)
+        return cls(live, phase, registry.via(names.REQUESTS), registry.via(names.FAILOVER), bus)
+
+    @property
+    def timeouts(self) -> TimeoutSettings:
+        """Those in force."""
+        return self.live.settings.timeouts
 
     def complete(self, chat: ChatRequest, deadline: float) -> Attempts:
         """The attempts of ``chat`` until ``deadline`` (loop time), as a context manager; its ``open`` calls upstream."""

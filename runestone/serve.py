@@ -7,18 +7,21 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from loguru import logger
 
 import runestone
 from runestone import app
-from runestone.config import demo as demo_settings
-from runestone.config.load import load
-from runestone.config.settings import ConfigurationError, Settings
+from runestone.config.build import build
+from runestone.config.load import read
+from runestone.config.settings import ConfigurationError
+from runestone.configuration import ReloadNow
 from runestone.http.sockets import BindError
-from runestone.simulated.actor import Simulation
-from runestone.state import Sockets
+from runestone.providers import names
 from runestone.telemetry import logs
 from supervisors import StartError
 
@@ -30,14 +33,19 @@ EX_CONFIG: Final = 78
 _STOP_SECONDS: Final = 10.0  # for the tree to stop, on top of the drain
 
 
-def run(*, demo: bool, allow_faults: bool) -> int:
-    """Serve until SIGTERM or SIGINT; the result is the exit code."""
+def run(*, demo: bool, allow_faults: bool, config: Path | None = None, flags: Mapping[str, str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the settings again. The result is the exit code."""
+    read_again = partial(read, os.environ, config, flags or {})
     try:
-        settings = load(os.environ, demo=demo)
+        sources = read_again()
+        settings = build(sources, {}).settings
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return EX_CONFIG
-    logs.configure(settings.logs.level, settings.logs.format)
+    sink = logs.configure(settings.logs.level, settings.logs.format)
+    launch = partial(
+        app.launch, sources, read_again, demo=demo, allow_faults=allow_faults, set_log_level=sink.set_level
+    )
     try:
         import uvloop  # noqa: PLC0415 - where it installs
     except ImportError:
@@ -45,10 +53,10 @@ def run(*, demo: bool, allow_faults: bool) -> int:
     else:
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     with runner:
-        return runner.run(_serve(settings, demo=demo, allow_faults=allow_faults))
+        return runner.run(_serve(launch))
 
 
-async def _serve(settings: Settings, *, demo: bool, allow_faults: bool) -> int:
+async def _serve(launch: Callable[[], Awaitable[app.Running]]) -> int:
     stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -57,31 +65,26 @@ async def _serve(settings: Settings, *, demo: bool, allow_faults: bool) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
-    simulation = Simulation() if demo else None
-    if simulation is not None:
-        await simulation.bind()
-        settings = demo_settings.demo(settings, simulation.openai_url, simulation.anthropic_url)
     try:
-        sockets = app.bind(settings)
+        running = await launch()
     except BindError as error:
         print(f"runestone: cannot listen: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
-    try:
-        running = await app.compose(settings, sockets, simulation, allow_faults=allow_faults or demo).start()
     except StartError as error:
         logger.critical("the tree does not start: {}", error)
-        sockets.close()
         return EX_SOFTWARE
-    _announce(settings, sockets, demo=demo)
-    assert running.node.root is not None
-    ended = asyncio.ensure_future(running.node.root.wait())
+    node = running.node
+    loop.add_signal_handler(signal.SIGHUP, partial(node.registry.via(names.CONFIGURATION).cast, ReloadNow()))
+    _announce(running)
+    assert node.root is not None
+    ended = asyncio.ensure_future(node.root.wait())
     await asyncio.wait({ended, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         logger.critical("the tree has given up: {}", ended.result())
-        sockets.close()
+        running.sockets.close()
         _watchdog(_STOP_SECONDS)
         return EX_SOFTWARE
-    watchdog = _watchdog(settings.server.drain_timeout_seconds + _STOP_SECONDS)
+    watchdog = _watchdog(node.settings.server.drain_timeout_seconds + _STOP_SECONDS)
     await running.drain(hurry)
     await running.stop()
     watchdog.cancel()
@@ -89,13 +92,17 @@ async def _serve(settings: Settings, *, demo: bool, allow_faults: bool) -> int:
     return EX_OK
 
 
-def _announce(settings: Settings, sockets: Sockets, *, demo: bool) -> None:
+def _announce(running: app.Running) -> None:
+    settings, where = running.node.settings, running.node.listeners
     for refusal in settings.refusals:
         logger.warning("{}: {}: {}", refusal.code, refusal.name, refusal.message)
     for warning in settings.warnings:
         logger.warning("{}", warning)
-    where = sockets.addresses()
-    what = "simulated providers" if demo else f"{len(settings.providers)} providers"
+    what = (
+        "simulated providers"
+        if running.node.set_simulated_fault is not None
+        else f"{len(settings.providers)} providers"
+    )
     logger.info("runestone {} with {}", runestone.__version__, what)
     logger.info("API    {}/v1", where["public"])
     logger.info("health {}/health", where["health"])

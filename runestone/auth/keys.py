@@ -6,7 +6,8 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from runestone.config.settings import InboundKey
+from runestone.config.live import Live
+from runestone.config.settings import AuthSettings, InboundKey
 
 _NOBODY = bytes(32)
 
@@ -28,3 +29,19 @@ class KeyRing:
         key = self._keys.get(digest)
         known = hmac.compare_digest(digest, key.digest if key is not None else _NOBODY)
         return key if known else None
+
+
+class KeysInForce:
+    """The key ring of the settings in force, made anew when they have changed: a key that is taken away is refused from then on."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._made_of: AuthSettings | None = None
+        self._ring = KeyRing(())
+
+    def __call__(self) -> KeyRing:
+        """The ring of this moment."""
+        auth = self._live.settings.auth
+        if auth is not self._made_of:
+            self._made_of, self._ring = auth, KeyRing(auth.keys)
+        return self._ring

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import field, frozen
 
-from runestone.console import render
+from runestone.console import bodies, render
+from runestone.console.bodies import Values, seconds
 
 Renderer = Callable[[Mapping[str, Any]], str]
 
@@ -23,11 +23,23 @@ class Argument:
     type: Callable[[str], Any] = str
     flag: bool = False
     nargs: str | None = None
+    choices: tuple[str, ...] | None = None
+    metavar: str | None = None
+    required: bool = False
+    append: bool = False  # may be given several times
+
+    @property
+    def key(self) -> str:
+        """Under which name its value is found."""
+        return self.name.lstrip("-").replace("-", "_")
 
 
 @frozen(kw_only=True)
 class Command:
-    """``path`` is what is typed, ``route`` what is asked; ``{name}`` in it stands for the argument of that name."""
+    """``path`` is what is typed, ``route`` what is asked; ``{name}`` in it stands for the argument of that name.
+
+    ``body`` makes the request's body of the other arguments.
+    """
 
     path: str
     method: str
@@ -35,9 +47,13 @@ class Command:
     help: str
     render: Renderer
     arguments: tuple[Argument, ...] = field(default=())
+    body: Callable[[Values], dict[str, Any]] = bodies.as_given
 
 
+STRATEGIES = ("round_robin", "priority", "load_balanced", "fastest_first", "health_aware", "cost_optimized")
+KINDS = ("openai", "anthropic")
 PROVIDER = Argument(name="name", help="the provider, such as openai-default")
+GROUP = Argument(name="name", help="the group, such as default-chat-service")
 _PROVIDER_COLUMNS = (
     "name",
     "kind",
@@ -50,18 +66,45 @@ _PROVIDER_COLUMNS = (
     "base_url",
 )
 _BREAKER_COLUMNS = ("provider", "state", "mode", "consecutive_failures", "failure_threshold", "retry_in_seconds")
-
-
-def seconds(text: str) -> float:
-    """Seconds above 0. Raises ``ValueError``, which argparse turns into a usage error."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError(text)
-    return value
+_GROUP_COLUMNS = ("name", "strategy", "members", "max_attempts", "health_threshold", "mode")
+_PROVIDER_OPTIONS = (
+    Argument(name="--base-url", help="where it is, with the version: https://host/v1", metavar="URL"),
+    Argument(name="--default-model", help="the model that it serves when another one was asked for", metavar="MODEL"),
+    Argument(name="--models", help="further models that it serves, with commas between them", metavar="A,B"),
+    Argument(name="--timeout", help="of one attempt: milliseconds, or such as 120s", metavar="TIME"),
+    Argument(name="--retry-attempts", help="attempts at it for one request", type=int, metavar="N"),
+    Argument(name="--circuit-breaker", help="whether its breaker may refuse", choices=("true", "false")),
+    Argument(name="--telemetry", help="whether it is counted by name", choices=("true", "false")),
+    Argument(name="--key-env", help="the variable of this command that holds its API key", metavar="VARIABLE"),
+    Argument(name="--key-file", help="the file that holds its API key", metavar="PATH"),
+    Argument(name="--key-stdin", help="read its API key from standard input", flag=True),
+)
+_GROUP_OPTIONS = (
+    Argument(name="--strategy", help="who goes first", choices=STRATEGIES),
+    Argument(name="--max-attempts", help="providers tried for one request", type=int, metavar="N"),
+    Argument(name="--health-threshold", help="out below this score, 0 to 1", type=float, metavar="SCORE"),
+    Argument(name="--weight", help="a share, such as openai-default=2; may be repeated", append=True, metavar="NAME=N"),
+    Argument(name="--mode", help="legacy: no failover in this group", choices=("enhanced", "legacy")),
+)
 
 
 def _plain(data: Mapping[str, Any]) -> str:
     return render.facts({key: value for key, value in data.items() if key != "v"})
+
+
+def _changed(kind: str) -> Renderer:
+    """What was made or changed, and what was done for it."""
+
+    def renderer(data: Mapping[str, Any]) -> str:
+        about = data.get(kind)
+        lines = [render.facts(about)] if isinstance(about, Mapping) else []
+        told = {**(about if isinstance(about, Mapping) else {}), **data}
+        lines += [f"done: {line}" for line in told.get("done", ())]
+        lines += [f"needs a restart of the process: {key}" for key in told.get("needs_restart", ())]
+        lines += [f"warning: {line}" for line in told.get("warnings", ())]
+        return "\n".join(lines) or "nothing to do"
+
+    return renderer
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -87,6 +130,36 @@ COMMANDS: tuple[Command, ...] = (
         help="one provider, with its last success and error",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["provider"]),
+    ),
+    Command(
+        path="provider add",
+        method="POST",
+        route="/v1/providers",
+        help="register a provider; its key comes from a variable, a file or standard input",
+        arguments=(
+            PROVIDER,
+            Argument(name="--kind", help="whose wire it speaks", choices=KINDS, required=True),
+            *_PROVIDER_OPTIONS,
+        ),
+        body=bodies.new_provider,
+        render=_changed("provider"),
+    ),
+    Command(
+        path="provider set",
+        method="POST",
+        route="/v1/providers/{name}",
+        help="change settings of a provider; its actor is restarted, its streams run on",
+        arguments=(PROVIDER, *_PROVIDER_OPTIONS),
+        body=bodies.provider_config,
+        render=_changed("provider"),
+    ),
+    Command(
+        path="provider remove",
+        method="POST",
+        route="/v1/providers/{name}/remove",
+        help="take a provider out; returns when its streams have ended",
+        arguments=(PROVIDER,),
+        render=_changed("provider"),
     ),
     Command(
         path="provider restart",
@@ -136,11 +209,152 @@ COMMANDS: tuple[Command, ...] = (
         render=lambda data: render.facts(data["breaker"]),
     ),
     Command(
+        path="breaker set",
+        method="POST",
+        route="/v1/breakers/{name}",
+        help="tune a breaker; for a provider that is not there yet it is kept",
+        arguments=(
+            PROVIDER,
+            Argument(name="--failure-threshold", help="failures in a row that open it", type=int, metavar="N"),
+            Argument(
+                name="--recovery-timeout", help="until it is tried again: milliseconds, or such as 60s", metavar="TIME"
+            ),
+            Argument(name="--half-open-limit", help="probes out at once", type=int, metavar="N"),
+        ),
+        body=bodies.config,
+        render=_changed("breaker"),
+    ),
+    Command(
+        path="group list",
+        method="GET",
+        route="/v1/groups",
+        help="all failover groups",
+        render=lambda data: render.table(data["groups"], _GROUP_COLUMNS),
+    ),
+    Command(
+        path="group create",
+        method="POST",
+        route="/v1/groups",
+        help="make a failover group",
+        arguments=(
+            GROUP,
+            Argument(name="--members", help="its providers, with commas between them", metavar="A,B", required=True),
+            *_GROUP_OPTIONS,
+        ),
+        body=bodies.new_group,
+        render=_changed("group"),
+    ),
+    Command(
+        path="group set",
+        method="POST",
+        route="/v1/groups/{name}",
+        help="change a group's members or options",
+        arguments=(
+            GROUP,
+            Argument(name="--members", help="its providers, with commas between them", metavar="A,B"),
+            *_GROUP_OPTIONS,
+        ),
+        body=bodies.group,
+        render=_changed("group"),
+    ),
+    Command(
+        path="group delete",
+        method="POST",
+        route="/v1/groups/{name}/delete",
+        help="take a group away",
+        arguments=(GROUP,),
+        render=_changed("group"),
+    ),
+    Command(
+        path="failover set-strategy",
+        method="POST",
+        route="/v1/groups/{name}",
+        help="change who goes first in a group",
+        arguments=(GROUP, Argument(name="strategy", help="the strategy", choices=STRATEGIES)),
+        body=bodies.group,
+        render=_changed("group"),
+    ),
+    Command(
+        path="failover explain",
+        method="POST",
+        route="/v1/failover/{name}/explain",
+        help="who would be asked for a model, who would not, and why",
+        arguments=(GROUP, Argument(name="--model", help="the model", required=True)),
+        render=lambda data: render.explanation(data["explanation"]),
+    ),
+    Command(
+        path="mode",
+        method="POST",
+        route="/v1/mode",
+        help="legacy: no failover, the guide's rollback; enhanced: everything",
+        arguments=(
+            Argument(name="mode", help="the mode", choices=("enhanced", "legacy")),
+            Argument(name="--group", help="for one group alone"),
+        ),
+        render=_changed("mode"),
+    ),
+    Command(
+        path="health check",
+        method="POST",
+        route="/v1/health/{name}",
+        help="ask providers, really and for free, whether they answer",
+        arguments=(Argument(name="name", help="a provider, or all"),),
+        render=lambda data: render.table(
+            [{"provider": name, **found} for name, found in data["health"].items()],
+            ("provider", "ok", "status", "seconds", "message"),
+        ),
+    ),
+    Command(
+        path="metrics",
+        method="GET",
+        route="/v1/metrics/{name}",
+        help="calls, failures, mean times and tokens",
+        arguments=(Argument(name="name", help="a provider, or all"),),
+        render=lambda data: render.facts(data["metrics"]),
+    ),
+    Command(
+        path="cost estimate",
+        method="POST",
+        route="/v1/costs/estimate",
+        help="what a request would cost at each provider",
+        arguments=(Argument(name="--request", help="the file with its JSON, - for standard input", required=True),),
+        body=bodies.request,
+        render=lambda data: render.facts(data["costs"]),
+    ),
+    Command(
+        path="config show",
+        method="GET",
+        route="/v1/config",
+        help="every setting in force, and where it comes from",
+        render=lambda data: render.table(data["settings"], ("key", "value", "origin")),
+    ),
+    Command(
+        path="config diff",
+        method="GET",
+        route="/v1/config/diff",
+        help="what was changed at run time",
+        render=lambda data: render.table(data["changes"], ("key", "value")),
+    ),
+    Command(
+        path="config export",
+        method="GET",
+        route="/v1/config/export",
+        help="what was changed at run time, as a piece of runestone.toml",
+        render=lambda data: str(data["toml"]).rstrip("\n"),
+    ),
+    Command(
+        path="config reload",
+        method="POST",
+        route="/v1/config/reload",
+        help="read the file and the variables again; refused whole if anything is wrong",
+        render=_changed("config"),
+    ),
+    Command(
         path="failover show",
         method="GET",
         route="/v1/failover/{name}",
         help="a failover group: strategy, members, statistics",
-        arguments=(Argument(name="name", help="the group, such as default-chat-service"),),
+        arguments=(GROUP,),
         render=lambda data: render.facts(data["failover"]),
     ),
     Command(
@@ -183,7 +397,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     if argument.flag:
         parser.add_argument(argument.name, help=argument.help, action="store_true")
-    elif argument.nargs is not None:
-        parser.add_argument(argument.name, help=argument.help, type=argument.type, nargs=argument.nargs)
-    else:
-        parser.add_argument(argument.name, help=argument.help, type=argument.type)
+        return
+    options: dict[str, Any] = {"help": argument.help, "type": argument.type}
+    if argument.name.startswith("-"):
+        options["required"] = argument.required
+    for name in ("nargs", "choices", "metavar"):
+        if (value := getattr(argument, name)) is not None:
+            options[name] = value
+    if argument.append:
+        options["action"] = "append"
+    parser.add_argument(argument.name, **options)

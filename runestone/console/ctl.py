@@ -10,10 +10,19 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from runestone.config.run_directory import admin_socket
+from runestone.console.bodies import Unusable, seconds
 from runestone.console.client import AdminClient, Refused, Unreachable
-from runestone.console.commands import Command, add_to, seconds
+from runestone.console.commands import Command, add_to
 
-EXIT_CODES: Final = {"not_found": 3, "conflict": 5, "timeout": 6, "unreachable": 69, "denied": 77}
+EXIT_CODES: Final = {
+    "usage": 2,
+    "not_found": 3,
+    "conflict": 5,
+    "timeout": 6,
+    "unreachable": 69,
+    "denied": 77,
+    "invalid": 78,
+}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,10 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command in ``arguments``; the result is the exit code."""
     command: Command = arguments.command
     path = arguments.socket or admin_socket()
-    values = {a.name.lstrip("-"): getattr(arguments, a.name.lstrip("-")) for a in command.arguments}
-    values = {k: " ".join(v) if isinstance(v, list) else v for k, v in values.items()}
+    values = {a.key: getattr(arguments, a.key) for a in command.arguments}
     in_route = {k: quote(v, safe="") or "%20" for k, v in values.items() if f"{{{k}}}" in command.route}
-    body = {k: v for k, v in values.items() if k not in in_route and v not in (None, False)}
+    try:
+        body = command.body({k: v for k, v in values.items() if k not in in_route and v not in (None, False)})
+    except Unusable as error:
+        return _fail("usage", str(error), as_json=arguments.json)
     try:
         data = AdminClient(path, arguments.timeout).request(command.method, command.route.format(**in_route), body)
     except Unreachable as error:

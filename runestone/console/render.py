@@ -34,6 +34,14 @@ def tree(node: Mapping[str, Any], prefix: str = "") -> str:
     return "\n".join(lines)
 
 
+def explanation(data: Mapping[str, Any]) -> str:
+    """A group's decision: the candidates in their order, each with what speaks for or against it."""
+    told = facts({key: value for key, value in data.items() if key != "candidates"})
+    return (
+        told + "\n\n" + table(data["candidates"], tuple(data["candidates"][0]) if data["candidates"] else ("provider",))
+    )
+
+
 def _node(node: Mapping[str, Any]) -> str:
     parts = [str(node["id"])]
     if node.get("strategy"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import frozen
 from loguru import logger
@@ -10,8 +10,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runestone.auth import loopback
-from runestone.auth.keys import KeyRing
-from runestone.config.settings import ServerSettings
+from runestone.auth.keys import KeyRing, KeysInForce
 from runestone.domain.errors import Draining, InvalidRequest, RunestoneError, Unauthenticated, UpstreamFailed
 from runestone.gateway import Gateway
 from runestone.http import body, guard
@@ -36,15 +35,16 @@ class Front:
     """The ASGI app of the public port."""
 
     gateway: Gateway
-    keys: KeyRing
+    keys: Callable[[], KeyRing]
     bus: Bus
     hot: Mapping[str, ASGIApp]  # whole paths, found without the router
     router: Router
 
     @classmethod
-    def over(cls, gateway: Gateway, keys: KeyRing, server: ServerSettings, bus: Bus) -> Front:
+    def over(cls, gateway: Gateway, bus: Bus) -> Front:
         """The app over ``gateway``."""
-        hot: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway, server)}
+        keys = KeysInForce(gateway.live)
+        hot: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway)}
         routes = [Route(path, app) for path, app in hot.items()]
         return cls(gateway, keys, bus, hot, Router(routes, redirect_slashes=False, default=not_found))
 
@@ -89,8 +89,9 @@ class Front:
             retry_after = self.gateway.phase.retry_after_seconds
             raise Draining("The gateway is shutting down. Send the request again.", retry_after_seconds=retry_after)
         headers = exchange.headers
-        if self.keys:
-            if self.keys.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key")) is None:
+        if keys := self.keys():
+            exchange.key = keys.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key"))
+            if exchange.key is None:
                 raise Unauthenticated(
                     "Incorrect API key provided. Send one of this gateway's keys as Authorization: Bearer KEY."
                 )

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from runestone.api import Node, NodeError
+from runestone.operations.errors import OperationError
+from runestone.operations.node import Node
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -45,7 +46,7 @@ class Health:
         """One provider."""
         try:
             return json_answer(self.node.provider(request.path_params["name"]))
-        except NodeError as error:
+        except OperationError as error:
             return json_answer({"error": {"code": error.reason, "message": str(error)}}, 404)
 
     async def metrics(self, request: Request) -> Response:

@@ -7,7 +7,7 @@ number of readers in the same loop. The machines in it are frozen values, so a r
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from runestone.config.settings import ProviderSettings
 from runestone.domain.failure import Failure
@@ -99,6 +99,17 @@ class ProviderMemory:
         return (
             model == self.settings.default_model or model in self.settings.models or family(model) == self.settings.kind
         )
+
+    def change(self, settings: ProviderSettings) -> None:
+        """Take other settings. What was learned stays, unless it was learned of another place or with another key.
+
+        Only for while its actor is down: that one is the writer.
+        """
+        elsewhere = settings.reaches_elsewhere_than(self.settings)
+        self.settings = settings
+        self.breaker = evolve(self.breaker, policy=settings.breaker)
+        if elsewhere:
+            self.forget()
 
     def forget(self) -> None:
         """Start fresh, as the operator's clean slate asks: all but the leases that are out."""

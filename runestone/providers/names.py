@@ -11,6 +11,8 @@ PROVIDERS: Final = "providers"
 ROSTER: Final = "roster"
 STATE: Final = "state"
 SERVERS: Final = "servers"
+TELEMETRY: Final = "telemetry"
+CONFIGURATION: Final = "configuration"
 
 
 def provider(name: str) -> str:

@@ -61,6 +61,11 @@ class SetDraining(Call[None]):
     draining: bool
 
 
+@frozen
+class Drain(Call[None]):
+    """Take nothing new, and answer when no lease is out."""
+
+
 class Provider(GenServer[FirstContent | Release]):
     """One provider: breaker, throttle, quarantine, score and leases."""
 
@@ -72,6 +77,7 @@ class Provider(GenServer[FirstContent | Release]):
         self._via = registry.via(names.provider(memory.name))
         self._owners: dict[Monitor, int] = {}
         self._monitors: dict[int, Monitor] = {}
+        self._drains: list[Caller[None]] = []
 
     def init(self) -> None:
         """Take over from the incarnation before: its leases are watched again."""
@@ -110,6 +116,11 @@ class Provider(GenServer[FirstContent | Release]):
                 self._memory.breaker = self._memory.breaker.trip(now, None if seconds is None else now + seconds)
             case SetDraining(draining):
                 self._memory.draining = draining
+            case Drain():
+                self._memory.draining = True
+                self._drains.append(caller)
+                self._tell_drained()
+                return NO_REPLY
             case _:
                 raise TypeError(message)
         self._announce()
@@ -211,6 +222,13 @@ class Provider(GenServer[FirstContent | Release]):
         if outcome != "neutral":
             memory.health = memory.health.observe(outcome, now)
         self._settle(record, outcome, now)  # a probe that was judged well by then can only get worse
+        self._tell_drained()
+
+    def _tell_drained(self) -> None:
+        if self._drains and not self._memory.leases:
+            for caller in self._drains:
+                caller.reply(None)
+            self._drains.clear()
 
     def _settle(self, record: LeaseRecord, outcome: Outcome, now: float) -> None:
         if record.permit is None:
@@ -226,7 +244,9 @@ class Provider(GenServer[FirstContent | Release]):
         match failure.kind:
             case "rate_limited":
                 memory.throttle = memory.throttle.hit(now, failure.retry_after_seconds)
-                self._bus.emit(ProviderThrottled(provider=memory.name, seconds=memory.throttle.retry_after(now) or 0.0))
+                if memory.settings.telemetry:
+                    seconds = memory.throttle.retry_after(now) or 0.0
+                    self._bus.emit(ProviderThrottled(provider=memory.name, seconds=seconds))
             case "credentials" | "quota_exceeded":
                 memory.quarantine = memory.quarantine.add(now, None, failure.kind, _QUARANTINE_SECONDS)
                 logger.error(
@@ -240,4 +260,5 @@ class Provider(GenServer[FirstContent | Release]):
         before, after = memory.announced, memory.breaker.name(self.now())
         if before != after:
             memory.announced = after
-            self._bus.emit(BreakerChanged(provider=memory.name, before=before, after=after))
+            if memory.settings.telemetry:
+                self._bus.emit(BreakerChanged(provider=memory.name, before=before, after=after))

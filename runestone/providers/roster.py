@@ -1,16 +1,21 @@
-"""The roster: fills ``providers`` from the settings, restarts one on request, and brings one that is down back with patience."""
+"""The roster: fills ``providers``, adds, changes, removes and restarts one on request, and brings one that is down back with patience."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from typing import Any, Final, assert_never
 
 from attrs import frozen
 from loguru import logger
 
+from runestone.config.live import Live
+from runestone.config.settings import ProviderSettings
 from runestone.providers import names, subtree
 from runestone.providers.memory import ProviderMemory
+from runestone.providers.provider import Drain
+from runestone.resilience.breaker import Breaker
 from runestone.telemetry.bus import Bus
 from supervisors import (
     NO_REPLY,
@@ -20,6 +25,7 @@ from supervisors import (
     Call,
     Caller,
     Cast,
+    ChildSpec,
     Done,
     Down,
     GenServer,
@@ -46,8 +52,38 @@ class RestartProvider(Call[Done | StartFailed]):
 
 
 @frozen
+class SetProvider(Call[Done | StartFailed]):
+    """Start a provider with these settings, or restart the actor of one that is there, with them in force.
+
+    Its transport is replaced where it leads elsewhere now, or if ``hard``. Streams run on.
+    """
+
+    settings: ProviderSettings
+    hard: bool = False
+
+    @property
+    def name(self) -> str:
+        """Whose turn it is."""
+        return self.settings.name
+
+
+@frozen
+class RemoveProvider(Call[Done | StartFailed]):
+    """Take a provider out: nothing new goes there, and it is stopped when its streams have ended, or after ``drain_seconds``.
+
+    A stream that lasts longer runs on; nothing is learned from it any more.
+    """
+
+    name: str
+    drain_seconds: float
+
+
+Job = RestartProvider | SetProvider | RemoveProvider
+
+
+@frozen
 class Restarted(Cast):
-    """A restart, or an attempt at a return, is over: the next one in the line may begin."""
+    """A job, or an attempt at a return, is over: the next one in the line may begin."""
 
     name: str
 
@@ -65,30 +101,32 @@ class Roster(GenServer[Restarted]):
 
     def __init__(
         self,
-        memories: Mapping[str, ProviderMemory],
+        memories: MutableMapping[str, ProviderMemory],
         registry: Registry,
         bus: Bus,
         chance: Callable[[], float],
-        connect_timeout_seconds: float,
+        live: Live,
     ) -> None:
         self._memories = memories
         self._names = registry
+        self._bus = bus
+        self._chance = chance
+        self._live = live
         self._providers = registry.via(names.PROVIDERS)
-        self._specs = {n: subtree.spec(m, registry, bus, chance, connect_timeout_seconds) for n, m in memories.items()}
         self._watched: dict[Monitor, str] = {}
         self._waits: dict[str, float] = {}  # seconds before the next return of one that was down of late
         self._came: dict[str, float] = {}
-        self._lines: dict[str, deque[tuple[RestartProvider, Caller[Any] | None]]] = {}  # the first of each is under way
+        self._lines: dict[str, deque[tuple[Job, Caller[Any] | None]]] = {}  # the first of each is under way
 
     async def init(self) -> None:
         """Start a subtree per provider; one that is there already (this actor crashed, they did not) is left alone."""
-        for name, spec in self._specs.items():
-            await self._providers.start_child(spec)
+        for name, memory in self._memories.items():
+            await self._providers.start_child(self._spec(memory))
             self._settle(name)
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
-        """Restart a provider, beside this actor's loop; of several at once each has its turn."""
-        assert isinstance(message, RestartProvider)
+        """Do a job, beside this actor's loop; of several for one provider each has its turn."""
+        assert isinstance(message, RestartProvider | SetProvider | RemoveProvider)
         self._line_up(message, caller)
         return NO_REPLY
 
@@ -110,7 +148,7 @@ class Roster(GenServer[Restarted]):
                     self._return_later(name)
                 else:
                     self.send_after(_LOOK_SECONDS, Look(name))
-            case Look(name, due) if name not in self._lines and not self._whole(name):
+            case Look(name, due) if name in self._memories and name not in self._lines and not self._whole(name):
                 if due:
                     self._line_up(RestartProvider(name, hard=True), None)
                 else:
@@ -120,7 +158,10 @@ class Roster(GenServer[Restarted]):
 
     def _settle(self, name: str) -> None:
         """It was started, or found: watch it, or see to its return."""
-        if not self._whole(name):
+        if name not in self._memories:
+            self._waits.pop(name, None)
+            self._came.pop(name, None)
+        elif not self._whole(name):
             self._return_later(name)
 
     def _whole(self, name: str) -> bool:
@@ -142,43 +183,87 @@ class Roster(GenServer[Restarted]):
         self._waits[name] = min(wait * 2, _LAST_RETURN_SECONDS)
         self.send_after(wait, Look(name, due=True))
 
-    def _line_up(self, message: RestartProvider, caller: Caller[Any] | None) -> None:
-        line = self._lines.setdefault(message.name, deque())
-        line.append((message, caller))
+    def _spec(self, memory: ProviderMemory) -> ChildSpec:
+        return subtree.spec(memory, self._names, self._bus, self._chance, self._live)
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def _line_up(self, job: Job, caller: Caller[Any] | None) -> None:
+        line = self._lines.setdefault(job.name, deque())
+        line.append((job, caller))
         if len(line) == 1:
-            self._begin(message, caller)
+            self._begin(job, caller)
 
-    def _begin(self, message: RestartProvider, caller: Caller[Any] | None) -> None:
-        self.spawn(self._restart(message, caller, self.ref), name=f"restart:{message.name}")
+    def _begin(self, job: Job, caller: Caller[Any] | None) -> None:
+        verb = {RestartProvider: "restart", SetProvider: "set", RemoveProvider: "remove"}[type(job)]
+        self.spawn(self._do(job, caller, self.ref), name=f"{verb}:{job.name}")
 
-    async def _restart(self, message: RestartProvider, caller: Caller[Any] | None, roster: Address) -> None:
+    async def _do(self, job: Job, caller: Caller[Any] | None, roster: Address) -> None:
         try:
-            outcome = await self._renew(message)
+            match job:
+                case RestartProvider(name, hard):
+                    outcome = await self._renew(name, None, hard=hard)
+                case SetProvider(settings, hard):
+                    outcome = await self._set(settings, hard=hard)
+                case RemoveProvider(name, drain_seconds):
+                    outcome = await self._remove(name, drain_seconds)
+                case _:
+                    assert_never(job)
         except ActorError as error:  # `providers` itself is being restarted, and this actor after it
-            logger.warning("provider {} could not be restarted: {}", message.name, error)
+            logger.warning("provider {} could not be restarted: {}", job.name, error)
             if caller is not None:
                 caller.fail(error)
         else:
             if caller is not None:
                 caller.reply(outcome)
             if isinstance(outcome, StartFailed):
-                logger.warning("provider {} stays down: {}", message.name, outcome.reason)
-        roster.cast(Restarted(message.name))
+                logger.warning("provider {} stays down: {}", job.name, outcome.reason)
+        roster.cast(Restarted(job.name))
 
-    async def _renew(self, message: RestartProvider) -> Done | StartFailed:
-        memory, tree = self._memories[message.name], self._names.lookup(names.subtree(message.name))
+    async def _set(self, settings: ProviderSettings, *, hard: bool) -> Done | StartFailed:
+        if (memory := self._memories.get(settings.name)) is not None:
+            elsewhere = settings.reaches_elsewhere_than(memory.settings)
+            return await self._renew(settings.name, settings, hard=hard or elsewhere)
+        memory = self._memories[settings.name] = ProviderMemory(
+            settings=settings, breaker=Breaker.new(settings.breaker)
+        )
+        started = await self._providers.start_child(self._spec(memory))
+        return started if isinstance(started, StartFailed) else Done()
+
+    async def _renew(self, name: str, settings: ProviderSettings | None, *, hard: bool) -> Done | StartFailed:
+        """A new incarnation: with other settings, or without any a clean slate."""
+        memory = self._memories.get(name)
+        if memory is None:
+            return Done()  # it was removed by whoever was before in the line
+        tree = self._names.lookup(names.subtree(name))
         if tree is None:
+            _renew_memory(memory, settings)
             memory.forget()
-            outcome = await self._providers.restart_child(message.name)
+            outcome = await self._providers.restart_child(name)
             if isinstance(outcome, NotFound):  # its first start has failed
-                started = await self._providers.start_child(self._specs[message.name])
+                started = await self._providers.start_child(self._spec(memory))
                 return started if isinstance(started, StartFailed) else Done()
             return outcome if isinstance(outcome, StartFailed) else Done()
-        children = (subtree.TRANSPORT, subtree.ACTOR) if message.hard else (subtree.ACTOR,)
+        children = (subtree.TRANSPORT, subtree.ACTOR) if hard else (subtree.ACTOR,)
         for child in reversed(children):
             await tree.terminate_child(child)
-        memory.forget()
+        _renew_memory(memory, settings)
         for child in children:
             if not isinstance(outcome := await tree.restart_child(child), ActorRef):
                 return outcome if isinstance(outcome, StartFailed) else Done()
         return Done()
+
+    async def _remove(self, name: str, drain_seconds: float) -> Done | StartFailed:
+        with suppress(ActorError):  # it is down, or its streams take longer
+            await self._names.via(names.provider(name)).call(Drain(), timeout=drain_seconds)
+        await self._providers.terminate_child(name)
+        await self._providers.delete_child(name)
+        self._memories.pop(name, None)
+        return Done()
+
+
+def _renew_memory(memory: ProviderMemory, settings: ProviderSettings | None) -> None:
+    if settings is None:
+        memory.forget()
+    else:
+        memory.change(settings)

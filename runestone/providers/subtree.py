@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from runestone.config.live import Live
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.provider import Provider
@@ -19,9 +20,9 @@ ACTOR = "provider"
 class TransportKeeper(GenServer[object]):
     """Owns the connections to one provider. A new incarnation has new ones; the old close with their last stream."""
 
-    def __init__(self, memory: ProviderMemory, connect_timeout_seconds: float) -> None:
+    def __init__(self, memory: ProviderMemory, live: Live) -> None:
         self._memory = memory
-        self._transport = Transport(connect_timeout_seconds=connect_timeout_seconds)
+        self._transport = Transport(connect_timeout_seconds=live.settings.timeouts.connect_seconds)
 
     async def init(self) -> None:
         """From now on, leases are given out with this transport; one that a crash has left behind ends with its last stream."""
@@ -36,9 +37,7 @@ class TransportKeeper(GenServer[object]):
         await self._transport.aclose()
 
 
-def spec(
-    memory: ProviderMemory, registry: Registry, bus: Bus, chance: Callable[[], float], connect_timeout_seconds: float
-) -> ChildSpec:
+def spec(memory: ProviderMemory, registry: Registry, bus: Bus, chance: Callable[[], float], live: Live) -> ChildSpec:
     """The child spec of one provider's subtree.
 
     It is transient: a subtree that exceeds its restart intensity exits with ``shutdown`` and stays down, and the rest of the node goes on.
@@ -46,7 +45,7 @@ def spec(
     children = (
         ChildSpec(
             id=TRANSPORT,
-            start=partial(TransportKeeper, memory, connect_timeout_seconds),
+            start=partial(TransportKeeper, memory, live),
             name=names.transport(memory.name),
         ),
         ChildSpec(

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
-from supervisors import GenServer, Info
+from supervisors import Cast, GenServer, Info
 
 _LOOK_SECONDS = 1.0
 
@@ -16,6 +16,11 @@ _LOOK_SECONDS = 1.0
 @frozen
 class Look(Info):
     """Time to refresh the gauges."""
+
+
+@frozen
+class FleetChanged(Cast):
+    """Providers have come, gone or changed."""
 
 
 @frozen
@@ -27,15 +32,15 @@ class Standing:
     up: bool
 
 
-class Telemetry(GenServer[object]):
+class Telemetry(GenServer[FleetChanged]):
     """One for the node. Its metrics outlive it: a crash loses the events of a moment, not the counts."""
 
     def __init__(
         self,
         bus: Bus,
         metrics: Metrics,
-        providers: Mapping[str, Sequence[str]],
-        groups: Sequence[str],
+        providers: Callable[[], Mapping[str, Sequence[str]]],
+        groups: Callable[[], Sequence[str]],
         standings: Callable[[float], Iterable[Standing]],
     ) -> None:
         self._bus = bus
@@ -46,16 +51,26 @@ class Telemetry(GenServer[object]):
 
     def init(self) -> None:
         """Listen."""
-        for name, models in self._providers.items():
-            self._metrics.add_provider(name, models, self._groups)
+        self._count_who_is_there()
         unsubscribe = self._bus.subscribe(self._metrics.handle)
         self.process.on_exit(lambda _process, _reason: unsubscribe())
         self._look()
+
+    def handle_cast(self, message: FleetChanged) -> None:
+        """Start the series of who is new, drop those of who is gone."""
+        self._count_who_is_there()
 
     def handle_info(self, message: Info) -> None:
         """Refresh the gauges."""
         if isinstance(message, Look):
             self._look()
+
+    def _count_who_is_there(self) -> None:
+        there = self._providers()
+        for name in self._metrics.providers() - there.keys():
+            self._metrics.remove_provider(name)
+        for name, models in there.items():
+            self._metrics.add_provider(name, models, self._groups())
 
     def _look(self) -> None:
         for standing in self._standings(self.now()):

@@ -43,6 +43,8 @@ class Sink:
         self._as_json = as_json
         self._queue: queue.Queue[str | None] = queue.Queue(_QUEUE)
         self.dropped = 0
+        self._number: int | None = None  # loguru's, of the level in force
+        self._staying = False
         self._thread = threading.Thread(target=self._write, name="log writer", daemon=True)
         self._thread.start()
 
@@ -53,8 +55,19 @@ class Sink:
         except queue.Full:
             self.dropped += 1
 
+    def set_level(self, level: str) -> None:
+        """Take what is of ``level`` or above, at once."""
+        number = logger.add(self, level=level, format="{message}", diagnose=False, backtrace=False, catch=True)
+        if self._number is not None:
+            self._staying = True
+            logger.remove(self._number)
+            self._staying = False
+        self._number = number
+
     def stop(self) -> None:
         """Write what is queued, and end. A stream that takes nothing does not hold this up for long."""
+        if self._staying:
+            return
         with suppress(queue.Full):
             self._queue.put(None, timeout=_STOP_SECONDS)
             self._thread.join(timeout=_STOP_SECONDS)
@@ -94,7 +107,7 @@ def configure(level: str, form: str, stream: TextIO = sys.stderr) -> Sink:
     """Send all logs of the process, the standard library's too, to ``stream``."""
     sink = Sink(stream, as_json=form == "json" or (form == "auto" and not stream.isatty()))
     logger.remove()
-    logger.add(sink, level=level, format="{message}", diagnose=False, backtrace=False, catch=True)
+    sink.set_level(level)
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
     logging.getLogger("hypercorn.error").setLevel(logging.WARNING)
     return sink

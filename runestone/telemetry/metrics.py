@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from aioprometheus.collectors import Registry
@@ -21,7 +22,7 @@ from runestone.telemetry.events import (
     Retry,
 )
 from runestone.telemetry.process import cpu_seconds, open_descriptors, resident_bytes
-from runestone.telemetry.series import EscapingFormatter, Family
+from runestone.telemetry.series import Buckets, EscapingFormatter, Family
 from supervisors import Event as TreeEvent
 from supervisors.events import Restarting as RestartingEvent
 
@@ -68,9 +69,9 @@ class Metrics:
 
     def add_provider(self, name: str, models: Iterable[str], groups: Iterable[str]) -> None:
         """Start the series of a provider at zero, unless they are there: they outlive the actor that counts."""
-        if name in self._models:
+        known, self._models[name] = self._models.get(name), frozenset(models)
+        if known is not None:
             return
-        self._models[name] = frozenset(models)
         for state in _STATES:
             self.breaker.at(provider=name, state=state).set(state == "closed")
             self.transitions.at(provider=name, to=state)
@@ -81,6 +82,16 @@ class Metrics:
         self.throttles.at(provider=name)
         for group in groups:
             self.exhausted.at(group=group)
+
+    def remove_provider(self, name: str) -> None:
+        """Drop the series of a provider that is gone."""
+        if self._models.pop(name, None) is not None:
+            for family in self._families().values():
+                family.drop("provider", name)
+
+    def providers(self) -> set[str]:
+        """Those whose series are there."""
+        return set(self._models)
 
     def handle(self, event: Event) -> None:
         """Count one event."""
@@ -123,7 +134,8 @@ class Metrics:
         return False
 
     def _attempt(self, event: AttemptFinished) -> None:
-        name = event.provider
+        # one that was removed may still have streams: its series do not come back
+        name = event.provider if event.provider in self._models else "other"
         model = event.model if event.model in self._models.get(name, ()) else "other"
         stream = "true" if event.stream else "false"
         self.attempts.at(provider=name, model=model, outcome=event.outcome).inc()
@@ -147,8 +159,39 @@ class Metrics:
     def snapshot(self) -> dict[str, Any]:
         """The same as plain numbers, by metric and label values."""
         self._look_at_the_process()
-        families = {k: v for k, v in vars(self).items() if isinstance(v, Family)}
-        return {name: family.values() for name, family in families.items()}
+        return {name: family.values() for name, family in self._families().items()}
+
+    def of_node(self) -> dict[str, Any]:
+        """The node's own counts as plain numbers."""
+        requests = self.requests.select()
+        failed = sum(v.value for labels, v in requests if labels["outcome"] not in ("ok", "client_gone"))
+        return {
+            "requests": int(sum(v.value for _, v in requests)),
+            "failed": int(failed),
+            "in_flight": self._in_flight(),
+            "retries": int(sum(v.value for _, v in self.retries.select())),
+            "failovers": int(sum(v.value for _, v in self.failovers.select())),
+        }
+
+    def of_provider(self, name: str) -> dict[str, Any]:
+        """One provider's counts as plain numbers; times are means in seconds."""
+        outcomes: Counter[str] = Counter()
+        for labels, series in self.attempts.select(provider=name):
+            outcomes[labels["outcome"]] += int(series.value)
+        tokens: Counter[str] = Counter()
+        for labels, series in self.tokens.select(provider=name):
+            tokens[labels["type"]] += int(series.value)
+        return {
+            "attempts": outcomes.total(),
+            "outcomes": {outcome: count for outcome, count in outcomes.items() if count},
+            "throttled": int(sum(v.value for _, v in self.throttles.select(provider=name))),
+            "mean_seconds": _mean([v for _, v in self.attempt_seconds.select(provider=name)]),
+            "mean_first_content_seconds": _mean([v for _, v in self.first_chunk_seconds.select(provider=name)]),
+            "tokens": dict(tokens),
+        }
+
+    def _families(self) -> dict[str, Family]:
+        return {name: family for name, family in vars(self).items() if isinstance(family, Family)}
 
     def _look_at_the_process(self) -> None:
         self.in_flight.at().set(self._in_flight())
@@ -156,3 +199,8 @@ class Metrics:
         self.process.at().set(resident_bytes())
         if (count := open_descriptors()) is not None:
             self.descriptors.at().set(count)
+
+
+def _mean(histograms: Sequence[Buckets]) -> float | None:
+    count = sum(h.observations for h in histograms)
+    return round(sum(h.sum for h in histograms) / count, 4) if count else None

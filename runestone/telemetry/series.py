@@ -84,6 +84,7 @@ class Family:
         self._collector = collector
         self._bounds = bounds
         self._bound: dict[tuple[str, ...], Any] = {}
+        self._labels: dict[tuple[str, ...], Labels] = {}
 
     @classmethod
     def counter(cls, registry: Registry, name: str, text: str) -> Family:
@@ -107,7 +108,22 @@ class Family:
             series = self._bind(labels)
             if len(self._bound) < SERIES_CAP:
                 self._bound[key] = series
+                self._labels[key] = labels
         return series
+
+    def select(self, **wanted: str) -> list[tuple[Labels, Any]]:
+        """The series that have these label values, with all their labels."""
+        return [
+            (labels, self._bound[key])
+            for key, labels in self._labels.items()
+            if all(labels.get(label) == value for label, value in wanted.items())
+        ]
+
+    def drop(self, label: str, value: str) -> None:
+        """Remove the series whose ``label`` has that value."""
+        for key in [key for key, labels in self._labels.items() if labels.get(label) == value]:
+            self._collector.values.pop(self._labels.pop(key), None)
+            del self._bound[key]
 
     def _bind(self, labels: dict[str, str]) -> Any:
         if self._bounds is None:

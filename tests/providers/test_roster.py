@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 from attrs import define
 
+from runestone.config.live import Live
+from runestone.config.settings import ServerSettings, Settings
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import Exhausted, Lease
@@ -32,6 +35,7 @@ from supervisors.testing import Recorder, VirtualTimeLoop, crash, leak_check, se
 from tests.support.fleet import LastResort, acquire, failure, provider, release
 
 pytestmark = pytest.mark.anyio
+LIVE = Live(Settings(server=ServerSettings(admin_socket=Path("unused"))))
 PATIENCE = [5, 10, 20, 40, 80, 160, 300, 300]
 
 
@@ -120,7 +124,7 @@ async def fleet(*members: str, before: Callable[[Registry], object] = lambda _: 
     registry = Registry()
     children = [
         ChildSpec(id="providers", start=partial(Supervisor, ()), type="supervisor", name=names.PROVIDERS),
-        ChildSpec(id="roster", start=partial(Roster, memories, registry, Bus(), lambda: 0.5, 5.0), name=names.ROSTER),
+        ChildSpec(id="roster", start=partial(Roster, memories, registry, Bus(), lambda: 0.5, LIVE), name=names.ROSTER),
     ]
     rest = [
         ChildSpec(

@@ -130,7 +130,7 @@ def test_tokens_are_counted_by_their_type(metrics: Metrics) -> None:
     }
 
 
-def test_a_model_that_is_not_configured_is_other(metrics: Metrics) -> None:
+def test_a_model_or_a_provider_that_is_not_configured_is_other(metrics: Metrics) -> None:
     for number in range(50):
         metrics.handle(ATTEMPT(model=f"made-up-{number}", usage=Usage(input_tokens=1, output_tokens=0)))
     metrics.handle(ATTEMPT(provider="unknown"))
@@ -138,7 +138,7 @@ def test_a_model_that_is_not_configured_is_other(metrics: Metrics) -> None:
     series = read(metrics)
     assert labelled(series, "runestone_provider_attempts_total") == {
         ("other", "ok", "a"): 50.0,
-        ("other", "ok", "unknown"): 1.0,
+        ("other", "ok", "other"): 1.0,
     }
     assert labelled(series, "runestone_tokens_total") == {("other", "a", "input"): 50.0}
 

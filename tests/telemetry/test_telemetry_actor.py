@@ -24,7 +24,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 async def test_it_counts_while_it_lives_and_a_crash_loses_no_counts() -> None:
     bus, metrics = Bus(), Metrics()
-    actor = partial(Telemetry, bus, metrics, {"a": ["m"]}, ["g"], lambda _: [])
+    actor = partial(Telemetry, bus, metrics, lambda: {"a": ["m"]}, lambda: ["g"], lambda _: [])
     children = [ChildSpec(id="telemetry", start=actor, name="telemetry")]
     async with leak_check():
         root = await start(partial(Supervisor, children), observers=[Recorder()])
@@ -47,7 +47,7 @@ async def test_it_counts_while_it_lives_and_a_crash_loses_no_counts() -> None:
 async def test_a_new_supervisor_above_it_resets_no_gauge() -> None:
     bus, metrics = Bus(), Metrics()
     for after in ("open", "half_open"):
-        root = await start(partial(Telemetry, bus, metrics, {"a": ["m"]}, [], lambda _: []))
+        root = await start(partial(Telemetry, bus, metrics, lambda: {"a": ["m"]}, list, lambda _: []))
         bus.emit(BreakerChanged(provider="a", before="", after=after))
         await root.stop()
 
@@ -62,7 +62,7 @@ async def test_scores_are_looked_at_once_a_second() -> None:
         looks.append(now)
         return [Standing("a", 1.0 / len(looks), len(looks) != 3)]
 
-    root = await start(partial(Telemetry, Bus(), metrics, {"a": ["m"]}, [], standings))
+    root = await start(partial(Telemetry, Bus(), metrics, lambda: {"a": ["m"]}, list, standings))
     await asyncio.sleep(2.5)
 
     assert looks == [0.0, 1.0, 2.0]

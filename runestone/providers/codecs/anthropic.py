@@ -25,6 +25,10 @@ _VERSION: Final = "2023-06-01"
 class AnthropicCodec:
     """Anthropic's wire, translated both ways."""
 
+    def credentials(self, api_key: Secret) -> dict[str, str]:
+        """The headers that say who asks, and in which version of the wire."""
+        return {"anthropic-version": _VERSION, "x-api-key": api_key.reveal()}
+
     def request(
         self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
@@ -41,8 +45,7 @@ class AnthropicCodec:
             "content-type": "application/json",
             "accept": "text/event-stream" if chat.stream else "application/json",
             "accept-encoding": "identity",
-            "anthropic-version": _VERSION,
-            "x-api-key": api_key.reveal(),
+            **self.credentials(api_key),
         }
         for name, value in extra_headers.items():
             headers[name.lower()] = value

@@ -21,6 +21,10 @@ _FORWARDED: Final = ("openai-organization", "openai-project", "openai-beta", "id
 class OpenAICodec:
     """OpenAI and everything compatible with it."""
 
+    def credentials(self, api_key: Secret) -> dict[str, str]:
+        """The headers that say who asks."""
+        return {"authorization": f"Bearer {api_key.reveal()}"}
+
     def request(
         self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
@@ -29,7 +33,7 @@ class OpenAICodec:
             "content-type": "application/json",
             "accept": "text/event-stream" if chat.stream else "application/json",
             "accept-encoding": "identity",
-            "authorization": f"Bearer {api_key.reveal()}",
+            **self.credentials(api_key),
         }
         for name in _FORWARDED:
             if name in chat.headers:

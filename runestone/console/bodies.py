@@ -1,0 +1,120 @@
+"""From the arguments of a command to the body of its request. A key comes from a variable, a file or standard input alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+Values = Mapping[str, Any]
+_KEY_FROM: Final = ("key_env", "key_file", "key_stdin")
+
+
+class Unusable(Exception):
+    """The arguments make no request."""
+
+
+def seconds(text: str) -> float:
+    """Seconds above 0. Raises ``ValueError``, which argparse turns into a usage error."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
+
+
+def as_given(values: Values) -> dict[str, Any]:
+    """The arguments under their own names; several words are one."""
+    return {key: " ".join(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def config(values: Values) -> dict[str, Any]:
+    """All of them as one ``config``."""
+    return {"config": {key: _number(value) for key, value in values.items()}}
+
+
+def new_provider(values: Values) -> dict[str, Any]:
+    """A provider's name, kind and config."""
+    rest = {key: value for key, value in values.items() if key not in ("name", "kind")}
+    return {"name": values["name"], "kind": values["kind"], **provider_config(rest)}
+
+
+def provider_config(values: Values) -> dict[str, Any]:
+    """A provider's config, its key included."""
+    options = {key: _number(value) for key, value in values.items() if key not in _KEY_FROM}
+    for flag in ("circuit_breaker", "telemetry"):
+        if flag in options:
+            options[flag] = options[flag] == "true"
+    if "models" in options:
+        options["models"] = _listed(options["models"])
+    if (key := _key(values)) is not None:
+        options["api_key"] = key
+    return {"config": options}
+
+
+def new_group(values: Values) -> dict[str, Any]:
+    """A group's name, members and options."""
+    return {"name": values["name"], **group({key: value for key, value in values.items() if key != "name"})}
+
+
+def group(values: Values) -> dict[str, Any]:
+    """A group's members, where they are given, and options."""
+    options = {key: value for key, value in values.items() if key not in ("members", "weight")}
+    if "weight" in values:
+        options["weights"] = dict(map(_weight, values["weight"]))
+    return {"options": options, **({"providers": _listed(values["members"])} if "members" in values else {})}
+
+
+def request(values: Values) -> dict[str, Any]:
+    """The JSON in a file."""
+    path = values["request"]
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        return {"request": json.loads(text)}
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{path}: {error}") from None
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _number(value: Any) -> Any:
+    """A time in plain milliseconds is a number."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise Unusable(f"--weight {text}: not a share; such as openai-default=2") from None
+
+
+def _key(values: Values) -> str | None:
+    sources = [key for key in _KEY_FROM if key in values]
+    if len(sources) > 1:
+        raise Unusable("one of --key-env, --key-file and --key-stdin")
+    if "key_env" in values:
+        key = os.environ.get(values["key_env"], "")
+        missing = f"the variable {values['key_env']} is not set"
+    elif "key_file" in values:
+        key, missing = _read(values["key_file"]), f"{values['key_file']} is empty"
+    elif "key_stdin" in values:
+        key, missing = sys.stdin.readline(), "there is no key on standard input"
+    else:
+        return None
+    if not key.strip():
+        raise Unusable(missing)
+    return key.strip()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{path}: {type(error).__name__}") from None

@@ -1,0 +1,43 @@
+"""What was changed at run time, as a piece of ``runestone.toml``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import tomli_w
+
+from runestone.config.overlay import BREAKERS
+from runestone.configuration import Memory
+from runestone.domain.secret import Secret
+
+_ODD: Final = re.compile(r"[^A-Za-z0-9]+")
+
+
+def toml(memory: Memory) -> str:
+    """The overlay's tables: merged into the file, they make its values permanent.
+
+    A key is never written: its place is taken by a variable to set. What was taken away from the file, and what was tuned for a provider
+    that is not there, is told in comments.
+    """
+    tables = memory.overlay.layer({p.name for p in memory.live.settings.providers})
+    tuned = {n: t for n, t in memory.overlay.tables.get(BREAKERS, {}).items() if n not in tables.get("providers", {})}
+    comments = [f"# {name} is not there; its breaker was tuned: {dict(table)}" for name, table in tuned.items()]
+    comments += [
+        f"# take out [{kind}.{name}]: it was removed"
+        for kind, entries in tables.items()
+        for name, table in entries.items()
+        if table is None
+    ]
+    return "\n".join((*comments, tomli_w.dumps(_plain((), tables))))
+
+
+def _plain(path: tuple[str, ...], value: Any) -> Any:
+    match value:
+        case Secret():
+            return {"env": f"{_ODD.sub('_', path[-2]).upper()}_API_KEY"}
+        case Mapping():
+            return {key: _plain((*path, key), inner) for key, inner in value.items() if inner is not None}
+        case _:
+            return value

@@ -1,0 +1,385 @@
+"""The running node as others see it: what there is to know, and what an operator may do. Everything outside the tree goes through it.
+
+Reading never blocks and never calls upstream. An action returns when the new state is in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+from attrs import define, field
+
+import runestone
+from runestone.config.live import Live
+from runestone.config.settings import Settings
+from runestone.costs.estimate import estimated
+from runestone.costs.prices import cost
+from runestone.failover.router import Explain, GetStats
+from runestone.gateway import Gateway, Phase
+from runestone.operations.errors import OperationError
+from runestone.providers import names
+from runestone.providers.memory import ProviderMemory
+from runestone.providers.messages import Unroutable
+from runestone.providers.probe import Probe, probe
+from runestone.providers.provider import ResetBreaker, TripBreaker
+from runestone.providers.roster import RestartProvider
+from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.process import resident_bytes
+from supervisors import ActorError, ActorRef, Call, CallTimeout, Registry, StartFailed, TreeNode, tree
+
+R = TypeVar("R")
+Health = Literal["healthy", "degraded", "unhealthy", "draining"]
+SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
+_REACH_SECONDS = 5.0
+
+
+@define(slots=True, eq=False, kw_only=True)
+class Node:
+    """One running gateway. ``root`` is set once, when the tree is up."""
+
+    live: Live
+    registry: Registry
+    memories: Mapping[str, ProviderMemory]
+    metrics: Metrics
+    gateway: Gateway
+    listeners: Mapping[str, str]  # where it listens, by name
+    allow_faults: bool = False  # processes may be crashed on request
+    set_simulated_fault: SetFault | None = None  # with --demo
+    started_at: float = field(factory=time.time)  # epoch seconds
+    root: ActorRef | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """Whether it takes requests."""
+        return self.gateway.phase
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self.live.settings
+
+    def alive(self) -> bool:
+        """Whether the root supervisor is there."""
+        return self.root is not None and self.root.alive
+
+    # -- what there is to know ---------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
+        if self.phase.draining:
+            return "draining"
+        usable = [self._usable(memory) for memory in self.memories.values()]
+        if not any(usable):
+            return "unhealthy"
+        return "healthy" if all(usable) and not self.settings.refusals else "degraded"
+
+    def status(self) -> dict[str, Any]:
+        """The node on one screen."""
+        return {
+            "version": runestone.__version__,
+            "status": self.health(),
+            "phase": "draining" if self.phase.draining else "ready",
+            "mode": self.settings.server.mode,
+            "demo": self.set_simulated_fault is not None,
+            "pid": os.getpid(),
+            "listeners": dict(self.listeners),
+            "uptime_seconds": round(time.time() - self.started_at, 3),
+            "in_flight": self.in_flight(),
+            "providers": {name: self._usable(memory) for name, memory in sorted(self.memories.items())},
+            "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
+            "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
+        }
+
+    def in_flight(self) -> int:
+        """Client requests that are being served."""
+        return self.phase.in_flight
+
+    def providers(self) -> list[dict[str, Any]]:
+        """All providers by name."""
+        return [self.provider(name) for name in sorted(self.memories)]
+
+    def provider(self, name: str) -> dict[str, Any]:
+        """One provider: breaker, score, leases, last endings. Raises :class:`OperationError` ``not_found``."""
+        memory, now = self._memory(name), self._now()
+        settings = memory.settings
+        return {
+            "name": name,
+            "kind": settings.kind,
+            "base_url": settings.base_url,
+            "status": self._status(memory),
+            "usable": self._usable(memory),
+            "breaker": self.breaker(name),
+            "health_score": round(memory.score(now), 4),
+            "throttled_seconds": _rounded(memory.throttle.retry_after(now)),
+            "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
+            "draining": memory.draining,
+            "in_flight": len(memory.leases),
+            "calls": memory.calls,
+            "failures": memory.failures,
+            "first_token_seconds": _rounded(memory.health.first_token_seconds),
+            "incarnation": memory.incarnation,
+            "default_model": settings.default_model,
+            "last_success": _ending(memory.last_success),
+            "last_error": _ending(memory.last_failure),
+        }
+
+    def breaker(self, name: str) -> dict[str, Any]:
+        """One provider's breaker."""
+        memory, now = self._memory(name), self._now()
+        breaker, policy = memory.breaker, memory.breaker.policy
+        return {
+            "provider": name,
+            "state": breaker.name(now),
+            "mode": breaker.mode if memory.settings.circuit_breaker else "measuring",
+            "consecutive_failures": breaker.consecutive_failures,
+            "failure_threshold": policy.failure_threshold,
+            "recovery_timeout_seconds": policy.recovery_timeout_seconds,
+            "half_open_limit": policy.half_open_limit,
+            "probes_out": breaker.probes_out,
+            "retry_in_seconds": _rounded(breaker.retry_after(now)),
+            "generation": breaker.generation,
+        }
+
+    def tree(self) -> TreeNode:
+        """The supervision tree as data."""
+        if self.root is None:
+            raise OperationError("unavailable", "the tree is starting")
+        return tree(self.root)
+
+    def detailed(self) -> dict[str, Any]:
+        """The whole system: tree, providers, groups, memory, versions, settings in force (masked)."""
+        return {
+            **self.status(),
+            "python": platform.python_version(),
+            "platform": sys.platform,
+            "memory_bytes": resident_bytes(),
+            "tasks": len(asyncio.all_tasks()),
+            "tree": tree_as_data(self.tree()),
+            "provider_health": self.providers(),
+            "groups": [
+                {
+                    "name": g.name,
+                    "strategy": g.strategy,
+                    "members": list(g.providers),
+                    "max_attempts": g.max_attempts,
+                    "health_threshold": g.health_threshold,
+                }
+                for g in self.settings.groups
+            ],
+            "settings": {
+                "request_deadline_seconds": self.settings.timeouts.request_deadline_seconds,
+                "first_token_seconds": self.settings.timeouts.first_token_seconds,
+                "idle_seconds": self.settings.timeouts.idle_seconds,
+                "connect_seconds": self.settings.timeouts.connect_seconds,
+                "drain_seconds": self.settings.server.drain_timeout_seconds,
+                "max_upstream_calls": self.settings.max_upstream_calls,
+                "inbound_keys": len(self.settings.auth.keys),
+            },
+            "warnings": list(self.settings.warnings),
+        }
+
+    def dashboard(self) -> dict[str, Any]:
+        """Overall health, each provider's, and what needs somebody's attention."""
+        return {
+            "overall_health": self.health(),
+            "provider_health": {name: self._standing(name) for name in sorted(self.memories)},
+            "alerts": self.alerts(),
+        }
+
+    def alerts(self) -> list[dict[str, str]]:
+        """What is wrong, one sentence each, the worst first."""
+        alerts = [
+            {"level": "error", "about": r.name, "message": f"{r.code}: {r.message}"} for r in self.settings.refusals
+        ]
+        for name, memory in sorted(self.memories.items()):
+            status, last = self._status(memory), memory.last_failure
+            if status != "up":
+                why = f"; its last failure: {last.what}" if last is not None else ""
+                level = "warning" if status in ("recovering", "draining", "throttled") else "error"
+                alerts.append({"level": level, "about": name, "message": f"{name} is {status}{why}"})
+        if self.settings.server.mode == "legacy":
+            alerts.append({"level": "warning", "about": "mode", "message": "legacy mode: there is no failover"})
+        return sorted(alerts, key=lambda alert: alert["level"])
+
+    def provider_metrics(self, name: str = "all") -> dict[str, Any]:
+        """Calls, failures, latencies and tokens: of one provider, or of all and the node's own (``all``)."""
+        if name != "all":
+            self._memory(name)
+            return self.metrics.of_provider(name)
+        providers = {n: self.metrics.of_provider(n) for n in sorted(self.memories)}
+        return {**self.metrics.of_node(), "providers": providers}
+
+    async def probe(self, name: str = "all") -> dict[str, Any]:
+        """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""
+        chosen = sorted(self.memories) if name == "all" else [self._memory(name).name]
+        answers = await asyncio.gather(*(self._probe(self.memories[n]) for n in chosen))
+        return dict(zip(chosen, answers, strict=True))
+
+    async def _probe(self, memory: ProviderMemory) -> dict[str, Any]:
+        if memory.transport is None:
+            found = Probe(ok=False, status=None, message="is down", seconds=0.0)
+        else:
+            found = await probe(memory.settings, memory.transport)
+        return {"ok": found.ok, "status": found.status, "message": found.message, "seconds": round(found.seconds, 4)}
+
+    async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, str | None]:
+        """What ``request`` (a body of OpenAI's wire) would cost at each provider, in dollars; ``None``: no price is known.
+
+        Each with the model that it would use: the one asked for where it serves that, else its default model.
+        """
+        model = request.get("model")
+        if not isinstance(model, str) or not model:
+            raise OperationError("invalid_request", "the request names no model")
+        alias = self.settings.models.get(model)
+        bare = (alias.model if alias is not None else model).rpartition("/")[2]
+        usage, own = estimated(request), self.settings.prices
+        models = {
+            n: (m.settings.kind, bare if m.serves(bare) else m.settings.default_model) for n, m in self.memories.items()
+        }
+
+        def priced() -> dict[str, str | None]:
+            costs = {name: cost(usage, kind, there, own) for name, (kind, there) in sorted(models.items())}
+            return {
+                name: None if dollars is None else format(dollars.normalize(), "f") for name, dollars in costs.items()
+            }
+
+        return await asyncio.to_thread(priced)
+
+    async def explain(self, model: str, group: str | None = None) -> dict[str, Any]:
+        """Who would be asked for ``model``, in which order, who would not, and why."""
+        answer = await self.call(names.FAILOVER, Explain(model=model, group=group))
+        if isinstance(answer, Unroutable):
+            raise OperationError(answer.error.code, answer.error.message)
+        return answer.as_data()
+
+    async def failover_stats(self, group: str) -> dict[str, Any]:
+        """The statistics of one group, and where its members stand now. Raises :class:`OperationError` ``not_found``."""
+        if group not in {g.name for g in self.settings.groups}:
+            raise OperationError("not_found", f"there is no group {group!r}")
+        stats: Any = await self.call(names.FAILOVER, GetStats(group))
+        return {**stats, "members": [self._standing(name) for name in stats["members"] if name in self.memories]}
+
+    # -- what an operator may do -------------------------------------------------------------------------------------
+
+    async def restart_provider(self, name: str, *, hard: bool = False) -> dict[str, Any]:
+        """A clean slate for one provider: new incarnation, breaker closed, score fresh; its streams run on.
+
+        ``hard`` also replaces the transport; the old one closes with its last stream.
+        """
+        memory = self._memory(name)
+        before = memory.incarnation
+        outcome = await self.call(names.ROSTER, RestartProvider(name, hard), timeout=60.0)
+        if isinstance(outcome, StartFailed):
+            raise OperationError("failed", f"{name} did not start: {outcome.reason}")
+        return {"provider": name, "incarnation_before": before, "incarnation": memory.incarnation, "hard": hard}
+
+    async def reset_breaker(self, name: str) -> dict[str, Any]:
+        """Close the breaker, clear its counters and back-off, lift what was forced."""
+        self._memory(name)
+        await self.call(names.provider(name), ResetBreaker())
+        return self.breaker(name)
+
+    async def trip_breaker(self, name: str, seconds: float | None = None) -> dict[str, Any]:
+        """Force the breaker open until it is reset, or for ``seconds``."""
+        self._memory(name)
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0
+        ):
+            raise OperationError("refused", "seconds must be a number above 0")
+        await self.call(names.provider(name), TripBreaker(seconds))
+        return self.breaker(name)
+
+    async def set_fault(self, name: str, spec: str) -> dict[str, Any]:
+        """Switch a fault of a simulated provider."""
+        if self.set_simulated_fault is None:
+            raise OperationError("not_enabled", "faults are for simulated providers; start the node with serve --demo")
+        try:
+            return await self.set_simulated_fault(name, spec)
+        except KeyError:
+            raise OperationError("not_found", f"there is no simulated provider {name!r}") from None
+        except ValueError as error:
+            raise OperationError("refused", str(error)) from None
+
+    def crash(self, name: str) -> dict[str, Any]:
+        """Make the process registered as ``name`` crash as a bug would."""
+        if not self.allow_faults:
+            raise OperationError("not_enabled", "crashes on request are off; start the node with serve --allow-faults")
+        if (ref := self.registry.lookup(name)) is None:
+            known = ", ".join(sorted(self.registry.names()))
+            raise OperationError("not_found", f"there is no process {name!r}; there are {known}")
+        ref.process.crash(RuntimeError("crashed on request"))
+        return {"name": name, "incarnation": ref.incarnation}
+
+    def unbound(self) -> list[str]:
+        """The listeners that do not accept now."""
+        return [name for name in self.listeners if self.registry.lookup(name) is None]
+
+    # -- within ------------------------------------------------------------------------------------------------------
+
+    async def call(self, name: str, message: Call[R], *, timeout: float = _REACH_SECONDS) -> R:
+        """Ask the process registered as ``name``. Raises :class:`OperationError` ``unavailable``, or ``timeout``."""
+        try:
+            return await self.registry.via(name).call(message, timeout=timeout)
+        except CallTimeout:
+            raise OperationError("timeout", f"{name} did not answer within {timeout:g} s") from None
+        except ActorError as error:
+            raise OperationError("unavailable", f"{name} does not answer: {error}") from error
+
+    def _memory(self, name: str) -> ProviderMemory:
+        if (memory := self.memories.get(name)) is None:
+            raise OperationError("not_found", f"there is no provider {name!r}")
+        return memory
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _usable(self, memory: ProviderMemory) -> bool:
+        return self._status(memory) in ("up", "recovering")
+
+    def _status(self, memory: ProviderMemory) -> str:
+        now = self._now()
+        if self.registry.lookup(names.provider(memory.name)) is None:
+            return "down"
+        if (refusal := memory.refusal(memory.settings.default_model, now)) is not None:
+            return refusal[0]
+        if not memory.settings.circuit_breaker:
+            return "up"
+        return {"closed": "up", "open": "open", "half_open": "recovering"}[memory.breaker.name(now)]
+
+    def _standing(self, name: str) -> dict[str, Any]:
+        memory = self.memories[name]
+        return {"name": name, "status": self._status(memory), "health_score": round(memory.score(self._now()), 4)}
+
+
+def tree_as_data(node: TreeNode) -> dict[str, Any]:
+    """A tree node as plain data, children included."""
+    return {
+        "id": node.id,
+        "path": node.path,
+        "kind": node.kind,
+        "name": node.name,
+        "state": node.state,
+        "incarnation": node.incarnation,
+        "restarts": node.restarts,
+        "strategy": node.strategy,
+        "mailbox": node.mailbox,
+        "last_exit": node.last_exit,
+        "children": [tree_as_data(child) for child in node.children],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _ending(ending: Any) -> dict[str, Any] | None:
+    if ending is None:
+        return None
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
+    return {"at": at, "what": ending.what}
