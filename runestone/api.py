@@ -2,6 +2,134 @@
 
 :class:`Node` is a gateway in this process, :class:`RemoteNode` one that is reached by its admin socket; every façade takes either, and
 behaves alike. What is refused or fails is an :class:`OperationError`; its ``reason`` is the guide's atom.
+
+The guide, from its first call to its last, on a gateway in this process with simulated providers and free ports:
+
+>>> import asyncio, os, tempfile
+>>> from runestone.api import (
+...     CircuitBreakerManager, FailoverManager, Finished, Node, OperationError, ProviderAdapter, ProviderFactory, ProviderPool,
+...     RemoteNode, TelemetryHandler, TextDelta,
+... )
+>>> folder = tempfile.TemporaryDirectory()
+>>> environ = {
+...     "RUNESTONE_PORT": "0", "RUNESTONE_HEALTH_PORT": "0", "RUNESTONE_ADMIN_SOCKET": f"{folder.name}/admin.sock",
+... }
+>>> loop = asyncio.Runner()
+>>> do = loop.run
+>>> node = do(Node(environ=environ, demo=True).start())
+
+3.1, custom provider registration:
+
+>>> openai_config = {
+...     "api_key": "custom-key",
+...     "base_url": "https://custom-openai-endpoint.com/v1",
+...     "timeout": 180_000,
+...     "retry_attempts": 5,
+...     "circuit_breaker": True,
+...     "telemetry": True,
+... }
+>>> do(ProviderFactory(node).register_provider("openai-custom", "openai", openai_config))["status"]
+'up'
+>>> for name, kind in [
+...     ("openai-premium", "openai"), ("anthropic-premium", "anthropic"),
+...     ("openai-cost-optimized", "openai"), ("anthropic-cost-optimized", "anthropic"),
+... ]:
+...     _ = do(ProviderFactory(node).register_provider(name, kind, {"api_key": "custom-key"}))
+
+What the guide's troubleshooting begins with, and its like:
+
+>>> def reason(call):
+...     try:
+...         do(call)
+...     except OperationError as error:
+...         return error.reason
+>>> reason(ProviderFactory(node).register_provider("keyless", "openai", {}))
+'missing_api_key'
+>>> reason(ProviderFactory(node).register_provider("odd", "carrier-pigeon", {"api_key": "k"}))
+'unsupported_provider'
+>>> reason(ProviderFactory(node).register_provider("openai-custom", "openai", openai_config))
+'conflict'
+
+3.2, failover groups:
+
+>>> critical = do(ProviderFactory(node).create_failover_group(
+...     "critical-service",
+...     ["openai-premium", "anthropic-premium"],
+...     {"strategy": "fastest_first", "max_attempts": 5, "health_threshold": 0.9},
+... ))
+>>> critical["strategy"], critical["members"]
+('fastest_first', ['openai-premium', 'anthropic-premium'])
+>>> bulk = do(ProviderFactory(node).create_failover_group(
+...     "bulk-service",
+...     ["openai-cost-optimized", "anthropic-cost-optimized"],
+...     {"strategy": "load_balanced", "max_attempts": 3, "health_threshold": 0.7},
+... ))
+>>> reason(ProviderFactory(node).create_failover_group("typo", ["openai-premum"]))
+'missing_providers'
+
+3.3, circuit breaker tuning: for a provider that is not there yet it is kept.
+
+>>> circuit_config = {"failure_threshold": 10, "recovery_timeout": 120_000, "half_open_limit": 5}
+>>> do(CircuitBreakerManager(node).register_provider("stable-provider", circuit_config))["kept"]
+{'failure_threshold': 10, 'recovery_timeout_ms': 120000, 'half_open_limit': 5}
+>>> do(ProviderFactory(node).register_provider("stable-provider", "openai", {"api_key": "k"}))["breaker"]["half_open_limit"]
+5
+
+4.2, telemetry, after a chat:
+
+>>> async def chat(request):
+...     return [event async for event in ProviderAdapter(node).stream_chat(request)]
+>>> hello = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100}
+>>> pinned = {**hello, "model": "openai-default/gpt-4o-mini"}
+>>> events = do(chat(pinned))
+>>> events[0].provider, "".join(event.text for event in events if isinstance(event, TextDelta))[:14], events[-1].reason
+('openai-default', 'openai-default', 'stop')
+>>> metrics = do(ProviderFactory(node).get_metrics("all"))
+>>> sorted(metrics["providers"])[:2]
+['anthropic-cost-optimized', 'anthropic-default']
+>>> do(ProviderFactory(node).get_metrics("openai-default"))["outcomes"]
+{'ok': 1}
+>>> health_data = do(TelemetryHandler(node).get_health_dashboard())
+>>> health_data["overall_health"], health_data["alerts"]
+('healthy', [])
+
+The pool runs a chat by itself:
+
+>>> async def pooled():
+...     told = []
+...     async with ProviderPool(node) as pool:
+...         request_id = await pool.stream_request(pinned, told.append)
+...         await pool.wait(request_id)
+...     return isinstance(told[-1], Finished)
+>>> do(pooled())
+True
+
+4.3, costs:
+
+>>> costs = do(ProviderFactory(node).estimate_costs(hello))
+>>> costs["openai-default"] < costs["anthropic-default"]
+True
+
+Troubleshooting, 2 to 4. A breaker that is stuck open, a group, the providers:
+
+>>> do(CircuitBreakerManager(node).get_circuit_state("openai-default"))
+'closed'
+>>> do(CircuitBreakerManager(node).reset_circuit("openai-default"))
+>>> do(FailoverManager(node).get_failover_stats("default-chat-service"))["strategy"]
+'round_robin'
+>>> do(ProviderFactory(node).health_check("openai-default"))["openai-default"]["ok"]
+True
+
+From another process it is the same, by the admin socket:
+
+>>> async def remotely():
+...     async with RemoteNode(f"{folder.name}/admin.sock") as remote:
+...         return await CircuitBreakerManager(remote).get_circuit_state("openai-default")
+>>> do(remotely())
+'closed'
+>>> do(node.stop())
+>>> loop.close()
+>>> folder.cleanup()
 """
 
 from __future__ import annotations
@@ -132,7 +260,7 @@ class AnyNode(Protocol):
 
 
 class Node:
-    """A gateway in this process, as an asynchronous context manager.
+    """A gateway in this process: an asynchronous context manager, or :meth:`start` and :meth:`stop`.
 
     ``config`` is the path of a ``runestone.toml``, ``environ`` the variables (this process's own by default); ``demo`` takes simulated
     providers instead of real ones. Raises :class:`~runestone.config.settings.ConfigurationError` and
@@ -149,14 +277,22 @@ class Node:
         self._dispatch: Dispatch | None = None
 
     async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> Self:
+        """Start it, as entering does."""
         sources = self._read()
         self._running = await app.launch(sources, self._read, demo=self._demo)
         self._dispatch = Dispatch(self._running.actions)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def stop(self) -> None:
+        """Drain and stop it, as leaving does."""
         assert self._running is not None
         running, self._running, self._dispatch = self._running, None, None
         await running.drain(asyncio.Event())

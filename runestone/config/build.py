@@ -151,7 +151,18 @@ class _Builder:
             for path, invalid in document:
                 self.problems.append(placed(self.merged.origin(path), path, invalid))
                 _drop(self.merged.table, path)
+        self._look_at_what_is_hidden()
         return document
+
+    def _look_at_what_is_hidden(self) -> None:
+        """A value that a higher layer replaces is not in force, but wrong it may be all the same."""
+        told = {(problem.where, problem.what) for problem in self.problems}
+        for layer in self.sources.layers:
+            wrong = structure(_without_secrets(layer.table))
+            for path, invalid in wrong if isinstance(wrong, list) else ():
+                problem = placed(layer.origin(path) or layer.name, path, invalid)
+                if (problem.where, problem.what) not in told:
+                    self.problems.append(problem)
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
@@ -386,6 +397,19 @@ def _fields(path: Key, table: Any) -> Iterator[tuple[Key, type, str, Any]]:
             yield from _fields((*path, attribute.name), value)
         else:
             yield (*path, attribute.name), type(table), attribute.name, value
+
+
+def _without_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` without the places of secrets, and without who was taken away."""
+    kept = dict(table)
+    for kind, key in _SECRETS:
+        if isinstance(tables := kept.get(kind), Mapping):
+            kept[kind] = {
+                name: {k: v for k, v in inner.items() if k != key} if isinstance(inner, Mapping) else inner
+                for name, inner in tables.items()
+                if inner is not None
+            }
+    return kept
 
 
 def _drop(table: dict[str, Any], path: Key) -> None:

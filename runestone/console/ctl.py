@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     values = {a.key: getattr(arguments, a.key) for a in command.arguments}
     in_route = {k: quote(v, safe="") or "%20" for k, v in values.items() if f"{{{k}}}" in command.route}
     try:
-        body = command.body({k: v for k, v in values.items() if k not in in_route and v not in (None, False)})
+        given = {k: v for k, v in values.items() if k not in in_route and v is not None and v is not False}
+        body = command.body(given)
     except Unusable as error:
         return _fail("usage", str(error), as_json=arguments.json)
     try:

@@ -1,0 +1,353 @@
+"""Settings that change while the node runs, driven from outside: signals, ``ctl``, and what clients and providers see of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.e2e.node import Gateway, Upstream, eventually
+from tests.e2e.streams import HELLO, streams
+
+WHOLE = {**HELLO, "stream": False}
+FILE = """
+[retry]
+max_attempts = {attempts}
+
+[providers.second]
+kind = "openai"
+base_url = "{url}"
+api_key = "sk-second"
+default_model = "gpt-4o-mini"
+timeout_ms = {timeout}
+
+[groups.fast]
+members = ["second"]
+
+[models]
+quick = {{ model = "gpt-4o-mini", group = "fast" }}
+"""
+
+
+def written(path: Path, upstream: Upstream, *, attempts: int = 3, timeout: int = 60000, more: str = "") -> Path:
+    path.write_text(FILE.format(attempts=attempts, url=upstream.url, timeout=timeout) + more)
+    path.chmod(0o600)
+    return path
+
+
+def incarnations(node: Gateway) -> dict[str, int]:
+    return {p["name"]: p["incarnation"] for p in node.ctl("providers")["providers"]}
+
+
+def reload(node: Gateway) -> dict[str, Any]:
+    return node.ctl("config", "reload")
+
+
+def served_by(node: Gateway, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None) -> str:
+    answer = node.post({**WHOLE, **(body or {})}, headers)
+    assert answer.status_code == 200, answer.text
+    return answer.headers["x-runestone-provider"]
+
+
+@pytest.fixture
+def file(tmp_path: Path, primary: Upstream) -> Path:
+    return written(tmp_path / "runestone.toml", primary)
+
+
+@pytest.fixture
+def configured(serve: Callable[..., Gateway], file: Path) -> Gateway:
+    return serve("--config", str(file))
+
+
+def test_a_file_s_providers_groups_and_aliases_serve(configured: Gateway, primary: Upstream) -> None:
+    assert served_by(configured) == "openai-default"
+    assert served_by(configured, {"model": "quick"}) == "second"
+    assert served_by(configured, {"model": "fast"}) == "second"
+    assert served_by(configured, headers={"x-runestone-group": "fast"}) == "second"
+    assert served_by(configured, {"model": "second/gpt-4o"}) == "second"
+    assert [r["body"]["model"] for r in primary.requests()][-1] == "gpt-4o"
+
+
+def test_a_reload_restarts_the_one_actor_whose_settings_changed_and_no_stream_notices(
+    configured: Gateway, file: Path, primary: Upstream
+) -> None:
+    primary.fault("pace=0.05")
+    before = incarnations(configured)
+
+    async def run() -> None:
+        async with streams(configured) as crowd:
+            await crowd.start(100)
+            written(file, primary, timeout=61000)
+            done = await anyio.to_thread.run_sync(reload, configured)
+            assert done["done"] == ["provider second: restarted"]
+            assert all(stream.whole for stream in await crowd.finish())
+
+    anyio.run(run)
+
+    assert incarnations(configured) == {**before, "second": before["second"] + 1}
+
+
+def test_a_broken_file_changes_nothing_and_is_told_line_by_line(
+    configured: Gateway, file: Path, primary: Upstream
+) -> None:
+    before = configured.ctl("config", "show")
+    written(file, primary, more='[server]\nprot = 1\n[failover]\nstrategy = "fastest"\n')
+
+    refused = configured.ctl_raw("config", "reload")
+
+    assert refused.returncode == 78
+    lines = refused.stderr.splitlines()
+    assert any(
+        "runestone.toml:18: server.prot: is not known" in line and "did you mean port?" in line for line in lines
+    )
+    assert any("runestone.toml:20: failover.strategy: is not known" in line for line in lines)
+    assert configured.ctl("config", "show") == before
+    assert served_by(configured, {"model": "quick"}) == "second"
+
+
+def test_sighup_reads_the_file_again(configured: Gateway, file: Path, primary: Upstream) -> None:
+    file.write_text(
+        file.read_text().replace("[groups.fast]", "[groups.faster]").replace('group = "fast"', 'group = "faster"')
+    )
+
+    configured.process.send_signal(signal.SIGHUP)
+
+    eventually(lambda: configured.post({**WHOLE, "model": "faster"}).status_code == 200, "the new group serves")
+    assert configured.post({**WHOLE, "model": "fast"}).status_code == 404
+
+
+def test_a_port_that_changed_is_told_to_need_a_restart(configured: Gateway, file: Path, primary: Upstream) -> None:
+    written(file, primary, more="[admin]\nsocket = '/nowhere/admin.sock'\n")
+    environment_wins = configured.ctl("config", "reload")
+    assert environment_wins["needs_restart"] == []
+
+    written(file, primary, more="[log]\nformat = 'pretty'\n")
+    assert reload(configured)["needs_restart"] == ["log.format"]
+
+
+def test_a_key_that_was_taken_away_is_refused_from_then_on(
+    serve: Callable[..., Gateway], tmp_path: Path, primary: Upstream
+) -> None:
+    keys = '[keys.a]\nkey = "key-a"\n[keys.b]\nkey = "key-b"\n'
+    file = written(tmp_path / "keys.toml", primary, more=keys)
+    node = serve("--config", str(file))
+    a, b = {"authorization": "Bearer key-a"}, {"authorization": "Bearer key-b"}
+    assert (node.post(WHOLE, a).status_code, node.post(WHOLE, b).status_code) == (200, 200)
+
+    written(file, primary, more=keys.partition("[keys.b]")[0])
+    assert reload(node)["done"] == ["inbound keys: changed"]
+
+    assert (node.post(WHOLE, a).status_code, node.post(WHOLE, b).status_code) == (200, 401)
+
+
+def test_a_key_may_use_its_groups_only(serve: Callable[..., Gateway], tmp_path: Path, primary: Upstream) -> None:
+    keys = '[keys.search]\nkey = "key-search"\ngroups = ["fast"]\n[keys.all]\nkey = "key-all"\n'
+    node = serve("--config", str(written(tmp_path / "keys.toml", primary, more=keys)))
+    mine = {"authorization": "Bearer key-search"}
+
+    assert served_by(node, headers=mine) == "second"  # its own group, without asking
+    assert served_by(node, {"model": "quick"}, mine) == "second"
+    assert served_by(node, {"model": "second/gpt-4o"}, mine) == "second"
+    refused = node.post(WHOLE, {**mine, "x-runestone-group": "default-chat-service"})
+    pinned = node.post({**WHOLE, "model": "openai-default/gpt-4o"}, mine)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "group_not_allowed")
+    assert (pinned.status_code, pinned.json()["error"]["code"]) == (403, "provider_not_allowed")
+    assert served_by(node, {"model": "openai-default/gpt-4o"}, {"authorization": "Bearer key-all"}) == "openai-default"
+
+
+def test_a_provider_registered_at_run_time_serves_and_survives_a_crash_of_every_actor(
+    serve: Callable[..., Gateway], primary: Upstream
+) -> None:
+    node = serve("--allow-faults")
+    added = run(
+        node, "provider", "add", "custom", "--kind", "openai", "--base-url", primary.url, "--key-stdin", key="sk-custom"
+    )
+    assert added["done"][0] == "provider custom: started"
+    assert served_by(node, {"model": "custom/gpt-4o-mini"}) == "custom"
+    node.ctl("group", "create", "only-custom", "--members", "custom", "--strategy", "fastest_first")
+    node.ctl("breaker", "set", "custom", "--failure-threshold", "10", "--recovery-timeout", "120s")
+
+    for actor in (
+        "provider:custom",
+        "transport:custom",
+        "roster",
+        "failover",
+        "configuration",
+        "providers",
+        "telemetry",
+    ):
+        node.ctl("crash", actor)
+        eventually(lambda: node.post({**WHOLE, "model": "only-custom"}).status_code == 200, f"it serves after {actor}")
+
+    shown = node.provider("custom")
+    assert shown["breaker"]["failure_threshold"] == 10
+    assert shown["breaker"]["recovery_timeout_seconds"] == 120.0
+
+
+def test_registrations_are_refused_with_the_guide_s_words(node: Gateway, primary: Upstream) -> None:
+    def refusal(*arguments: str, code: int = 1) -> str:
+        done = node.ctl_raw("--json", *arguments)
+        assert done.returncode == code, done
+        return str(json.loads(done.stdout)["error"]["code"])
+
+    url = ("--base-url", primary.url)
+    assert refusal("provider", "add", "x", "--kind", "openai", *url) == "missing_api_key"
+    assert refusal("group", "create", "g", "--members", "nobody,openai-default") == "missing_providers"
+    assert refusal("provider", "remove", "nobody", code=3) == "not_found"
+    assert refusal("group", "create", "default-chat-service", "--members", "openai-default", code=5) == "conflict"
+    assert refusal("breaker", "set", "openai-default", "--failure-threshold", "0", code=78) == "invalid"
+    assert [g["name"] for g in node.ctl("group", "list")["groups"]] == [
+        "cost-optimized-service",
+        "default-chat-service",
+    ]
+
+
+def test_a_breaker_tuned_before_its_provider_is_there_is_applied_when_it_comes(
+    node: Gateway, primary: Upstream
+) -> None:
+    kept = node.ctl("breaker", "set", "later", "--half-open-limit", "5")
+    assert kept["breaker"] == {"provider": "later", "state": None, "kept": {"half_open_limit": 5}}
+
+    run(node, "provider", "add", "later", "--kind", "openai", "--base-url", primary.url, "--key-stdin", key="sk-later")
+
+    assert node.provider("later")["breaker"]["half_open_limit"] == 5
+
+
+def test_a_removed_provider_gets_nothing_new_and_its_streams_end_whole(node: Gateway, primary: Upstream) -> None:
+    primary.fault("pace=0.05")
+
+    async def scene() -> None:
+        async with streams(node) as crowd:
+            await crowd.start(20)
+            removed = await anyio.to_thread.run_sync(lambda: node.ctl("provider", "remove", "openai-default"))
+            assert removed["done"][-1] == "provider openai-default: removed"
+            assert all(stream.whole for stream in await crowd.finish())
+
+    anyio.run(scene)
+
+    assert served_by(node) == "anthropic-default"
+    assert "openai-default" not in node.health("/metrics").text
+    assert node.ctl_raw("provider", "show", "openai-default").returncode == 3
+
+
+def test_new_requests_go_elsewhere_while_a_removed_provider_drains(node: Gateway, primary: Upstream) -> None:
+    primary.fault("pace=0.2")
+    with one_open_stream(node, primary):
+        removal = threading.Thread(target=lambda: node.ctl("provider", "remove", "openai-default"))
+        removal.start()
+        eventually(lambda: served_by(node) == "anthropic-default", "the other one serves")
+        assert removal.is_alive()
+        before = len(primary.requests())
+        assert [served_by(node) for _ in range(5)] == ["anthropic-default"] * 5
+        assert len(primary.requests()) == before
+    removal.join(30)
+
+
+def test_legacy_mode_asks_the_first_member_alone_for_the_node_or_one_group(node: Gateway, primary: Upstream) -> None:
+    primary.fault("status=503")
+    assert node.post(WHOLE).status_code == 200  # the other provider stands in
+
+    node.ctl("mode", "legacy")
+    assert node.post(WHOLE).status_code >= 500
+    node.ctl("mode", "enhanced")
+    node.ctl("breaker", "reset", "openai-default")
+    assert node.post(WHOLE).status_code == 200
+
+    node.ctl("mode", "legacy", "--group", "default-chat-service")
+    node.ctl("breaker", "reset", "openai-default")
+    assert node.post(WHOLE).status_code >= 500
+    assert node.ctl("failover", "show", "default-chat-service")["failover"]["mode"] == "legacy"
+    assert served_by(node, {"model": "anthropic-default/claude-sonnet-4-5"}) == "anthropic-default"
+
+
+def test_a_strategy_set_live_changes_who_serves(node: Gateway) -> None:
+    assert {served_by(node) for _ in range(4)} == {"openai-default"}  # priority
+
+    node.ctl("group", "set", "default-chat-service", "--members", "anthropic-default,openai-default")
+    node.ctl("failover", "set-strategy", "default-chat-service", "round_robin")
+
+    shares = [served_by(node, {"model": "default-chat-service"}) for _ in range(6)]
+    assert shares.count("anthropic-default") == shares.count("openai-default") == 3
+
+
+def test_what_was_changed_is_shown_and_exported_without_its_keys(
+    node: Gateway, primary: Upstream, tmp_path: Path
+) -> None:
+    run(
+        node,
+        "provider",
+        "add",
+        "custom",
+        "--kind",
+        "openai",
+        "--base-url",
+        primary.url,
+        "--key-stdin",
+        key="sk-canary42",
+    )
+    node.ctl("group", "create", "mine", "--members", "custom,openai-default", "--weight", "custom=3")
+
+    diff = {c["key"]: c["value"] for c in node.ctl("config", "diff")["changes"]}
+    assert diff["providers.custom.api_key"] == "***"
+    assert diff["groups.mine.weights.custom"] == 3.0
+    exported = tmp_path / "exported.toml"
+    exported.write_text(node.ctl("config", "export")["toml"])
+    checked = subprocess.run(
+        [sys.executable, "-m", "runestone", "config", "check", "--json", "--config", str(exported)],
+        env={"CUSTOM_API_KEY": "sk-x", "OPENAI_API_KEY": "sk-y", "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked
+    assert json.loads(checked.stdout)["groups"]["mine"] == ["custom", "openai-default"]
+    everything = [diff, exported.read_text(), node.log.read_text(), node.ctl("config", "show"), node.detailed()]
+    assert "canary42" not in repr([*everything, node.ctl("status"), node.ctl("provider", "show", "custom")])
+
+
+def test_failover_explain_tells_who_would_serve_and_who_would_not_and_why(node: Gateway) -> None:
+    node.ctl("breaker", "trip", "openai-default")
+
+    told = node.ctl("failover", "explain", "default-chat-service", "--model", "gpt-4o-mini")["explanation"]
+
+    by_name = {c["provider"]: c for c in told["candidates"]}
+    assert by_name["openai-default"]["verdict"] == "skipped"
+    assert by_name["openai-default"]["why"] == "its breaker is open until it is reset"
+    assert by_name["anthropic-default"]["verdict"] == "first"
+    assert by_name["anthropic-default"]["tier"] == 2
+    assert served_by(node) == "anthropic-default"
+
+
+def test_health_check_all_asks_each_provider_and_none_is_billed(
+    node: Gateway, primary: Upstream, secondary: Upstream
+) -> None:
+    found = node.ctl("health", "check", "all")["health"]
+
+    assert {name: probe["ok"] for name, probe in found.items()} == {"openai-default": True, "anthropic-default": True}
+    assert primary.requests() == secondary.requests() == []
+
+
+def run(node: Gateway, *arguments: str, key: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "runestone", "ctl", "--socket", str(node.socket), "--json", *arguments]
+    done = subprocess.run(command, input=key + "\n", capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done
+    return dict(json.loads(done.stdout))
+
+
+@contextmanager
+def one_open_stream(node: Gateway, upstream: Upstream) -> Iterator[None]:
+    """A stream that is being read meanwhile."""
+    reader = threading.Thread(target=lambda: node.post(HELLO))
+    reader.start()
+    eventually(lambda: upstream.state()["open_streams"] == 1, "the stream is open")
+    yield
+    reader.join(30)
