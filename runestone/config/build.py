@@ -380,7 +380,10 @@ class _Builder:
         for path, cls, attribute, value in self._values():
             unit = attrs.fields_dict(cls)[attribute].metadata.get("unit")
             told = round(value * 1000) if unit == "milliseconds" and value is not None else value
-            yield Entry(path=path, value=told, origin=self.merged.origins.get(path, "default"))
+            # an alias may be a text instead of a table
+            whole = path[:2] if path[0] == "models" and path[2] == "model" else path
+            origin = self.merged.origins.get(path) or self.merged.origins.get(whole, "default")
+            yield Entry(path=path, value=told, origin=origin)
 
     def _values(self) -> Iterator[tuple[Key, type, str, Any]]:
         for name in TABLES:

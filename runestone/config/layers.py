@@ -35,14 +35,9 @@ class Merged:
 
     def origin(self, path: Path) -> str:
         """Where the value at ``path`` comes from, or what is nearest around it, or in it."""
-        for depth in range(len(path), 0, -1):
-            if (origin := self.origins.get(path[:depth])) is not None:
-                return origin
-            if depth < len(path):
-                continue
-            if (inside := next((o for p, o in self.origins.items() if p[:depth] == path), None)) is not None:
-                return inside
-        return "default"
+        inside = (origin for other, origin in self.origins.items() if other[: len(path)] == path)
+        around = (self.origins[path[:depth]] for depth in range(len(path) - 1, 0, -1) if path[:depth] in self.origins)
+        return self.origins.get(path) or next(inside, None) or next(around, "default")
 
 
 def merge(layers: tuple[Layer, ...]) -> Merged:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -37,15 +39,38 @@ RESTARTS: list[Restart] = ["permanent", "transient", "temporary"]
 STRATEGIES: list[Strategy] = ["one_for_one", "one_for_all", "rest_for_one"]
 REASONS: list[ExitReason] = [Normal(), Shutdown(), Shutdown("x"), Killed(), Crashed(Boom())]
 
-short = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-long = settings(max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+def explore(examples: int, arguments: Callable[[Any], Any], history: Callable[..., None]) -> None:
+    """Let hypothesis run ``history`` so often, each time with other ``arguments``."""
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.large_base_example]
+    settings(max_examples=examples, deadline=None, suppress_health_check=checks)(arguments(history))()
+
+
+sizes = pytest.mark.parametrize(
+    ("examples", "least"),
+    [
+        pytest.param(400, 2_000, id="thousands"),
+        pytest.param(20_000, 100_000, id="a hundred thousand", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
+    ],
+)
+
+
+taken: Counter[str] = Counter()  # steps and schedules that were really run
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
-    """One look for leaks after all examples of a test, for it walks over all objects there are."""
-    with leak_check():
-        yield
+    """One look for leaks after all examples of a test, for it walks over all objects there are.
+
+    Nothing is logged meanwhile: pytest keeps every record of a test, and the crashes of a long one would fill gigabytes.
+    """
+    taken.clear()
+    logging.disable()
+    try:
+        with leak_check():
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def run(history: Coroutine[Any, Any, None], seed: int | None = None) -> None:
@@ -140,6 +165,7 @@ async def supervisor_history(
 
     root = await start(lambda: Supervisor(specs, strategy=strategy, max_restarts=max_restarts, max_seconds=5.0))
     for step in history:
+        taken["steps"] += 1
         await supervisor_step(root, nursery, model, step)
 
         assert nursery.trace.take().split() == model.log, step
@@ -188,22 +214,11 @@ supervisor_histories = given(
 )
 
 
-@short
-@supervisor_histories
-def test_supervisor_agrees_with_its_model_in_any_history(
-    strategy: Strategy, initial: list[Restart], max_restarts: int, history: list[Step]
-) -> None:
-    run(supervisor_history(strategy, initial, max_restarts, history))
+@sizes
+def test_supervisor_agrees_with_its_model_in_any_history_of(examples: int, least: int) -> None:
+    explore(examples, supervisor_histories, lambda **given_: run(supervisor_history(**given_)))
 
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-@long
-@supervisor_histories
-def test_supervisor_agrees_with_its_model_in_many_histories(
-    strategy: Strategy, initial: list[Restart], max_restarts: int, history: list[Step]
-) -> None:
-    run(supervisor_history(strategy, initial, max_restarts, history))
+    assert taken["steps"] >= least
 
 
 # -- dynamic supervisor
@@ -230,6 +245,7 @@ async def dynamic_history(max_children: int | None, max_restarts: int, history: 
 
     root = await start(lambda: DynamicSupervisor(max_children=max_children, max_restarts=max_restarts, max_seconds=5.0))
     for step in history:
+        taken["steps"] += 1
         match step:
             case Start(_, restart, failures):
                 nursery.failures[str(number)] = failures
@@ -268,22 +284,11 @@ dynamic_histories = given(
 )
 
 
-@short
-@dynamic_histories
-def test_dynamic_supervisor_agrees_with_its_model_in_any_history(
-    max_children: int | None, max_restarts: int, history: list[DynamicStep]
-) -> None:
-    run(dynamic_history(max_children, max_restarts, history))
+@sizes
+def test_dynamic_supervisor_agrees_with_its_model_in_any_history_of(examples: int, least: int) -> None:
+    explore(examples, dynamic_histories, lambda **given_: run(dynamic_history(**given_)))
 
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-@long
-@dynamic_histories
-def test_dynamic_supervisor_agrees_with_its_model_in_many_histories(
-    max_children: int | None, max_restarts: int, history: list[DynamicStep]
-) -> None:
-    run(dynamic_history(max_children, max_restarts, history))
+    assert taken["steps"] >= least
 
 
 # -- registry
@@ -321,6 +326,7 @@ async def registry_history(history: list[RegistryStep]) -> None:
 
     refs = [await start(lambda: Traced(trace, "x")) for _ in range(4)]
     for step in history:
+        taken["steps"] += 1
         match step:
             case Register(name, holder):
                 if name in model:
@@ -346,18 +352,13 @@ async def registry_history(history: list[RegistryStep]) -> None:
     assert dict(registry.names()) == {}
 
 
-@short
-@given(history=st.lists(registry_steps, max_size=40))
-def test_registry_agrees_with_a_dictionary_in_any_history(history: list[RegistryStep]) -> None:
-    run(registry_history(history))
+@sizes
+def test_registry_agrees_with_a_dictionary_in_any_history_of(examples: int, least: int) -> None:
+    histories = given(history=st.lists(registry_steps, min_size=5, max_size=40))
 
+    explore(examples, histories, lambda **given_: run(registry_history(**given_)))
 
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-@long
-@given(history=st.lists(registry_steps, max_size=60))
-def test_registry_agrees_with_a_dictionary_in_many_histories(history: list[RegistryStep]) -> None:
-    run(registry_history(history))
+    assert taken["steps"] >= least
 
 
 # -- schedules
@@ -535,25 +536,25 @@ async def chaos(strategy: Strategy, schedule: list[At]) -> None:
     assert [each for each in done if isinstance(each, Exception) and not isinstance(each, ActorError)] == []
 
 
-@short
-@given(
-    strategy=st.sampled_from(STRATEGIES),
-    schedule=schedules,
-    seed=st.none() | st.integers(min_value=0, max_value=2**16),
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(400, id="hundreds"),
+        pytest.param(10_000, id="ten thousand", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
+    ],
 )
-def test_no_schedule_of_crashes_cancels_and_stops_leaves_anything(
-    strategy: Strategy, schedule: list[At], seed: int | None
-) -> None:
-    run(chaos(strategy, schedule), seed)
+def test_no_schedule_of_crashes_cancels_and_stops_leaves_anything_of(count: int) -> None:
+    """A schedule that leaves something is shown with its seed; ``chaos`` with both does the same again."""
 
+    def schedule(strategy: Strategy, schedule: list[At], seed: int | None) -> None:
+        taken["schedules"] += 1
+        run(chaos(strategy, schedule), seed)
 
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-@long
-@given(
-    strategy=st.sampled_from(STRATEGIES),
-    schedule=schedules,
-    seed=st.none() | st.integers(min_value=0, max_value=2**16),
-)
-def test_no_long_run_of_schedules_leaves_anything(strategy: Strategy, schedule: list[At], seed: int | None) -> None:
-    run(chaos(strategy, schedule), seed)
+    arguments = given(
+        strategy=st.sampled_from(STRATEGIES),
+        schedule=schedules,
+        seed=st.none() | st.integers(min_value=0, max_value=2**16),
+    )
+    explore(count, arguments, schedule)
+
+    assert taken["schedules"] >= count
