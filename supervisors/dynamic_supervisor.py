@@ -83,10 +83,6 @@ class DynamicSupervisor(ChildKeeper, Adopter):
         """The children in start order, for a snapshot."""
         return list(self._children)
 
-    def adopted(self) -> list[Process]:
-        """The adopted processes, in the order of their coming."""
-        return [p for p in self.process.children or () if p.behaviour is None and p not in self._by_process]
-
     def status(self) -> Mapping[str, object]:
         """How many there are."""
         return {"children": len(self._children), "adopted": self.adopted_count}
@@ -162,7 +158,8 @@ class DynamicSupervisor(ChildKeeper, Adopter):
                 self._by_process.pop(process, None)
             await child.stop(self.process)
             self._forget(child)
-        elif process is not None:
+        else:
+            assert process is not None
             process.shutdown(self.adopted_shutdown)
             await process.wait()
         return Done()

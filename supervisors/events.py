@@ -12,7 +12,7 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from attrs import frozen
 
@@ -156,3 +156,5 @@ class LogObserver:
                 )
             case Started(process):
                 log.debug("%s started", process.path)
+            case _:
+                assert_never(event)

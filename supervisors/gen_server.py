@@ -51,7 +51,9 @@ class Timer:
 
     def _fire(self) -> None:
         process = self._process
-        if process.timers is not None and process.mailbox is not None:
+        if (
+            process.timers is not None and process.mailbox is not None
+        ):  # pragma: no branch - it may have ended in this turn
             process.timers.discard(self._handle)
             process.mailbox.put_unbounded(self._info)
 

@@ -82,7 +82,7 @@ class ChildKeeper(GenServer[Any]):
 
     def _prepare(self) -> None:
         self._context = copy_context()  # a restart must not inherit the context of whoever caused it
-        if self.process.children is None:
+        if self.process.children is None:  # pragma: no branch - its ``init`` may have spawned
             self.process.children = {}
 
     async def _start(self, child: Child, arguments: tuple[Any, ...] = ()) -> ActorRef | Ignored | StartFailed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from supervisors.errors import MailboxFull
 
@@ -101,6 +101,8 @@ class Mailbox:
                     return
                 case "drop_old":
                     self._drop_old()
+                case _:
+                    assert_never(self.policy)
         self._append(message)
 
     def put_unbounded(self, message: Any) -> None:
@@ -152,7 +154,7 @@ class Mailbox:
         self._owner.lose(message, "mailbox_full")
 
     def _drop_old(self) -> None:
-        for index, message in enumerate(self.messages):
+        for index, message in enumerate(self.messages):  # pragma: no branch - full is full of what may go
             if type(message) is not Kept:
                 del self.messages[index]
                 self.taken += 1

@@ -33,7 +33,7 @@ class Monitor:
         watcher = self.watcher
         if watcher.watching is not None:
             watcher.watching.pop(self, None)
-        if watcher.reason is None and watcher.mailbox is not None:
+        if watcher.reason is None and watcher.mailbox is not None:  # pragma: no branch - both may end in one turn
             watcher.mailbox.put_unbounded(Down(self, self.process, reason))
 
     def drop(self) -> None:

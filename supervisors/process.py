@@ -144,7 +144,7 @@ class Process:
         context = copy_context() if context is None else context.copy()
         task = asyncio.get_running_loop().create_task(self._main(main), name=self.path, context=context)
         task.add_done_callback(self._task_ended)
-        if self.reason is None:  # an eager task may be over already
+        if self.reason is None:  # pragma: no branch - an eager task may be over already
             self.task = task
 
     async def launch(self, main: Main, context: Context, timeout: float | None) -> Ignored | StartFailed | None:
@@ -172,11 +172,12 @@ class Process:
     def announce(self) -> None:
         """Tell the observers of this process, from now on."""
         self.announced = True
-        if self.system.observers:
-            self.system.emit(Started(self))
+        self.system.emit(Started(self))
 
     def _start_timed_out(self, timeout: float) -> None:
-        if not self.started:
+        if (
+            not self.started
+        ):  # pragma: no branch - the timer of one that has started is cancelled; it may have fired in the same turn
             self.die(Crashed(TimeoutError(f"init took longer than {timeout:g} s")))
 
     async def _main(self, main: Main) -> None:
@@ -321,7 +322,7 @@ class Process:
     def _tell_watchers(self, reason: ExitReason) -> None:
         links, self.links = self.links or (), None
         for other in links:
-            if other.links is not None:
+            if other.links is not None:  # pragma: no branch - both may end in one turn
                 other.links.pop(self, None)
             other.signal(self, reason)
         monitors, self.monitors = self.monitors, {}
@@ -356,7 +357,9 @@ class Process:
 
     def _post_exit(self, reason: ExitReason) -> None:
         parent = self.parent
-        if parent is not None and parent.reason is None and parent.mailbox is not None:
+        if (
+            parent is not None and parent.reason is None and parent.mailbox is not None
+        ):  # pragma: no branch - it may be gone
             parent.mailbox.put_unbounded(ChildExit(self, reason))
 
     def on_exit(self, callback: OnExit) -> None:

@@ -46,7 +46,7 @@ class SystemRequest:
 
     def fail(self, reason: ExitReason) -> None:
         """The process has ended before it read this."""
-        if not self.result.done():
+        if not self.result.done():  # pragma: no branch - nobody may wait any more
             self.result.set_exception(ActorExited(reason))
             self.result.exception()  # nobody need be waiting
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, assert_never
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
@@ -23,3 +23,5 @@ def affected(strategy: Strategy, children: Sequence[T], failed: T) -> list[T]:
             return list(children)
         case "rest_for_one":
             return list(children[children.index(failed) :])
+        case _:
+            assert_never(strategy)
