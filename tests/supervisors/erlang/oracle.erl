@@ -1,0 +1,270 @@
+%% Plays scenarios on real Erlang/OTP and tells what happened, in the words of play.py beside it.
+%%
+%% A scenario is a term on a line of standard input: {Kind, Scripts, Setup, Steps}. The answer is its lines, and a line with a full stop.
+%% It runs on one scheduler: everything but the driver has a high priority, so the driver goes on when nobody else can run.
+-module(oracle).
+
+-export([main/0, start/3]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, handle_continue/2, terminate/2]).
+
+main() ->
+    ok = logger:set_primary_config(level, none),
+    [ok = load(Application) || Application <- [kernel, stdlib]],
+    io:format("~s~n", [erlang:system_info(otp_release)]),
+    serve().
+
+%% Load all modules now, for a process that waits for the code server looks as if it were at rest.
+load(Application) ->
+    _ = application:load(Application),
+    {ok, Modules} = application:get_key(Application, modules),
+    code:ensure_modules_loaded(Modules).
+
+serve() ->
+    case io:read(standard_io, '') of
+        {ok, Scenario} ->
+            io:format("~s.~n", [[[Line, $\n] || Line <- in_own_process(Scenario)]]),
+            serve();
+        eof ->
+            halt(0)
+    end.
+
+in_own_process(Scenario) ->
+    Before = processes(),
+    {Driver, Monitor} = spawn_monitor(fun() -> exit({played, play(Scenario, [self() | Before])}) end),
+    receive
+        {'DOWN', Monitor, process, Driver, {played, Lines}} -> Lines;
+        {'DOWN', Monitor, process, Driver, Failure} -> [io_lib:format("the oracle failed: ~0p", [Failure])]
+    end.
+
+play({Kind, Scripts, Setup, Steps}, Before) ->
+    process_flag(trap_exit, true),
+    Recorder = spawn_opt(fun() -> recorder(#{events => [], lives => #{}, pids => #{}, names => #{}, busy => #{}, failed => []}) end, [{priority, high}]),
+    Play = #{kind => Kind, recorder => Recorder, scripts => Scripts},
+    First = set_up(Kind, Play, Setup),
+    settle(),
+    Lines = [take(Play), First, state(Play) | steps(Play, Steps)],
+    [exit(Pid, kill) || Pid <- processes(), not lists:member(Pid, [self() | Before])],
+    lists:append(Lines).
+
+steps(_, []) -> [];
+steps(Play, [Step | Steps]) ->
+    case over(Play) of
+        true -> [];
+        false ->
+            Answers = step(Play, Step),
+            settle(),
+            [["--"], take(Play), answers(Answers), state(Play) | steps(Play, Steps)]
+    end.
+
+over(#{kind := servers}) -> false;
+over(Play) -> pid(Play, root) =:= undefined.
+
+%% Return when everything else waits.
+settle() -> settle(3).
+
+settle(0) -> ok;
+settle(Times) ->
+    erlang:yield(),
+    case lists:any(fun busy/1, processes() -- [self()]) of
+        false -> settle(Times - 1);
+        true -> settle(3)
+    end.
+
+busy(Pid) ->
+    case process_info(Pid, status) of
+        undefined -> false;
+        {status, Status} -> Status =/= waiting
+    end.
+
+%% -- the recorder: the order of all events, the lives of each id, who is who
+
+recorder(#{events := Events, lives := Lives, pids := Pids, names := Names, busy := Busy, failed := Failed} = State) ->
+    receive
+        {born, From, Id} ->
+            Life = maps:get(Id, Lives, 0) + 1,
+            Name = io_lib:format("~s#~b", [Id, Life]),
+            monitor(process, From),
+            From ! {life, Life, Name},
+            Event = ["init ", Name],
+            recorder(State#{
+                events := [Event | Events], lives := Lives#{Id => Life}, pids := Pids#{Id => From}, names := Names#{From => Name}
+            });
+        {note, Event} ->
+            recorder(State#{events := [Event | Events]});
+        {failed, Pid} ->
+            recorder(State#{failed := [Pid | Failed]});
+        {busy, Pid, How} ->
+            recorder(State#{busy := Busy#{Pid => How}});
+        {take, From} ->
+            From ! {taken, lists:reverse(Events)},
+            recorder(State#{events := []});
+        {get, From} ->
+            From ! {got, State},
+            recorder(State);
+        {'DOWN', _, process, Pid, Reason} ->
+            Exits = [["exit ", maps:get(Pid, Names), " ", text(Reason)] || not lists:member(Pid, Failed), not unstarted(Reason)],
+            recorder(State#{events := Exits ++ Events, pids := maps:filter(fun(_, P) -> P =/= Pid end, Pids)})
+    end.
+
+%% A start that fails is told to the starter before the process ends, so when that is seen is nobody's promise.
+unstarted({shutdown, {failed_to_start_child, _, _}}) -> true;
+unstarted(_) -> false.
+
+born(#{recorder := Recorder}, Id) ->
+    Recorder ! {born, self(), Id},
+    receive {life, Life, Name} -> put(name, Name), Life end.
+
+note(#{recorder := Recorder}, Words) -> Recorder ! {note, Words}, ok.
+
+take(#{recorder := Recorder}) ->
+    Recorder ! {take, self()},
+    receive {taken, Events} -> Events end.
+
+recorded(#{recorder := Recorder}, Key) ->
+    Recorder ! {get, self()},
+    receive {got, State} -> maps:get(Key, State) end.
+
+pid(Play, Id) -> maps:get(Id, recorded(Play, pids), undefined).
+name(Play, Pid) -> maps:get(Pid, recorded(Play, names), "a stranger").
+
+%% -- supervisors
+
+set_up(tree, Play, {child, Id, _, _, _, _, _, _} = Root) ->
+    _ = Id,
+    case supervisor:start_link(?MODULE, {supervisor, Play, Root}) of
+        {ok, _} -> [];
+        {error, Reason} -> [["start failed(", text(Reason), ")"]]
+    end.
+
+spec(Play, {child, Id, Restart, Shutdown, Significant, _, Flags, _} = Child) ->
+    Type = case Flags of worker -> worker; _ -> supervisor end,
+    Start = {?MODULE, start, [Type, Play, Child]},
+    #{id => Id, start => Start, restart => Restart, shutdown => Shutdown, significant => Significant, type => Type}.
+
+start(worker, Play, Child) -> gen_server:start_link(?MODULE, {worker, Play, Child}, [{spawn_opt, [{priority, high}]}]);
+start(supervisor, Play, Child) -> supervisor:start_link(?MODULE, {supervisor, Play, Child}).
+
+state(#{kind := tree} = Play) ->
+    Pids = recorded(Play, pids),
+    [children(Play, Id, Pid) || {Id, Pid} <- lists:sort(maps:to_list(Pids)), is_supervisor(Pid)].
+
+is_supervisor(Pid) ->
+    {dictionary, Dictionary} = process_info(Pid, dictionary),
+    lists:keymember(supervisor, 1, Dictionary).
+
+children(Play, Id, Pid) ->
+    Children = [child(Play, Child) || Child <- lists:reverse(supervisor:which_children(Pid))],
+    Counts = [[" ", integer_to_list(proplists:get_value(What, supervisor:count_children(Pid)))] || What <- [specs, active, supervisors, workers]],
+    [io_lib:format("~s:", [Id]), Children, " |", Counts].
+
+child(_, {Id, undefined, Type, _}) -> io_lib:format(" ~s stopped ~s,", [Id, Type]);
+child(_, {Id, restarting, Type, _}) -> io_lib:format(" ~s restarting ~s,", [Id, Type]);
+child(Play, {_, Pid, Type, _}) -> io_lib:format(" ~s running ~s,", [name(Play, Pid), Type]).
+
+%% -- steps
+
+step(Play, {burst, Id, Steps}) ->
+    case pid(Play, Id) of
+        undefined -> [{said, "dead"}];
+        Pid ->
+            ok = sys:suspend(Pid),
+            Answers = [begin A = step(Play, S), settle(), A end || S <- Steps],
+            ok = sys:resume(Pid),
+            lists:append(Answers)
+    end;
+step(Play, {crash, Id, Text}) -> to(Play, Id, fun(Pid) -> gen_server:cast(Pid, {crash, Text}) end);
+step(Play, {quit, Id, Reason}) -> to(Play, Id, fun(Pid) -> gen_server:cast(Pid, {stop, Reason}) end);
+step(Play, {signal, Id, killed}) -> to(Play, Id, fun(Pid) -> spawn(fun() -> exit(Pid, kill) end) end);
+step(Play, {signal, Id, Reason}) -> to(Play, Id, fun(Pid) -> spawn(fun() -> exit(Pid, Reason) end) end);
+step(Play, {halt, Id, Reason}) -> asking(Play, Id, fun(Pid) -> gen_server:stop(Pid, Reason, infinity) end);
+step(Play, {start_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:start_child(Pid, spec(Play, Child)) end);
+step(Play, {terminate_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:terminate_child(Pid, Child) end);
+step(Play, {restart_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:restart_child(Pid, Child) end);
+step(Play, {delete_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:delete_child(Pid, Child) end).
+
+to(Play, Id, Function) ->
+    case pid(Play, Id) of
+        undefined -> [{said, "dead"}];
+        Pid -> Function(Pid), []
+    end.
+
+asking(Play, Id, Function) ->
+    case pid(Play, Id) of
+        undefined -> [{said, "dead"}];
+        Pid -> [ask(Play, Function, Pid)]
+    end.
+
+ask(Play, Function, Pid) ->
+    Driver = self(),
+    Ref = make_ref(),
+    spawn_opt(fun() -> Driver ! {Ref, try answer(Play, Function(Pid)) catch exit:Reason -> ["exit(", cause(Reason), ")"] end} end, [{priority, high}]),
+    {asked, Ref}.
+
+answers(Asked) -> [["answer ", received(A)] || A <- Asked].
+
+received({said, Words}) -> Words;
+received({asked, Ref}) -> receive {Ref, Words} -> Words after 0 -> "waits" end.
+
+answer(_, ok) -> "ok";
+answer(_, {ok, undefined}) -> "ignored";
+answer(Play, {ok, Pid}) when is_pid(Pid) -> ["ok ", name(Play, Pid)];
+answer(Play, {error, {already_started, Pid}}) -> ["already_started ", name(Play, Pid)];
+answer(_, {error, Known}) when Known =:= already_present; Known =:= running; Known =:= restarting; Known =:= not_found ->
+    atom_to_list(Known);
+answer(_, {error, {Reason, Child}}) when element(1, Child) =:= child -> ["failed(", text(Reason), ")"];
+answer(_, {error, Reason}) -> ["failed(", text(Reason), ")"].
+
+cause({Reason, {gen_server, call, _}}) -> text(Reason);
+cause({Reason, {sys, _, _}}) -> text(Reason);
+cause(Reason) -> text(Reason).
+
+text(Atom) when is_atom(Atom) -> atom_to_list(Atom);
+text({shutdown, {failed_to_start_child, Id, Reason}}) -> io_lib:format("unstarted(~s, ~s)", [Id, text(Reason)]);
+text({shutdown, Detail}) -> io_lib:format("shutdown(~s)", [Detail]);
+text({boom, Text}) -> io_lib:format("crash(~s)", [Text]);
+text({{boom, Text}, Stack}) when is_list(Stack) -> io_lib:format("crash(~s)", [Text]);
+text({bad_combination_of_supervisor_flags_and_child_spec, _}) -> "invalid";
+text({start_spec, _}) -> "invalid";
+text({bad_combination, _}) -> "invalid";
+text(Other) -> io_lib:format("other(~0p)", [Other]).
+
+%% -- callbacks of the supervisors and of the servers
+
+init({supervisor, Play, {child, Id, _, _, _, _, {flags, Strategy, MaxRestarts, AutoShutdown}, Children}}) ->
+    process_flag(priority, high),
+    put(supervisor, true),
+    born(Play, Id),
+    Flags = #{strategy => Strategy, intensity => MaxRestarts, period => 3600, auto_shutdown => AutoShutdown},
+    {ok, {Flags, [spec(Play, Child) || Child <- Children]}};
+init({worker, Play, {child, Id, _, _, _, Trap, _, _}}) ->
+    process_flag(trap_exit, Trap),
+    Life = born(Play, Id),
+    #{scripts := Scripts, recorder := Recorder} = Play,
+    {script, Inits, Terminate} = maps:get(Id, Scripts, {script, [], ok}),
+    case lists:nthtail(min(Life - 1, length(Inits)), Inits) of
+        [] -> {ok, {Play, Terminate}};
+        [ok | _] -> {ok, {Play, Terminate}};
+        [Failure | _] -> Recorder ! {failed, self()}, fail(Failure)
+    end.
+
+fail(ignore) -> ignore;
+fail({crash, Text}) -> error({boom, Text});
+fail({stop, Reason}) -> {stop, Reason}.
+
+handle_call(_, _, State) -> {reply, ok, State}.
+
+handle_cast({crash, Text}, _) -> error({boom, Text});
+handle_cast({stop, Reason}, State) -> {stop, Reason, State}.
+
+handle_info({'EXIT', _, Reason}, {Play, _} = State) ->
+    note(Play, ["signal ", get(name), " ", text(Reason)]),
+    {noreply, State}.
+
+handle_continue(_, State) -> {noreply, State}.
+
+terminate(Reason, {Play, Terminate}) ->
+    note(Play, ["terminate ", get(name), " ", text(Reason)]),
+    case Terminate of
+        ok -> ok;
+        {crash, Text} -> error({boom, Text})
+    end.

@@ -1,0 +1,370 @@
+"""Scenarios of supervision trees: how they are made up, and how the library plays them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, TypeVar, get_args
+
+from attrs import evolve, frozen
+
+from supervisors import ActorRef, ChildSpec, ExitReason, GenServer, Ignore, StartError, Stop, Supervisor, start
+from supervisors.introspection import resume, suspend
+from supervisors.messages import Exit, Info
+from supervisors.restart import Restart
+from supervisors.strategy import AutoShutdown, Strategy
+from supervisors.testing import settle
+from tests.supervisors.actors import Boom, End, Raise
+from tests.supervisors.erlang.play import Init, Play, Reason, Script, answered, exit_reason, words
+
+T = TypeVar("T")
+PERIOD = 3600.0  # so long that the grain of a clock does not matter
+
+
+@frozen
+class Flags:
+    """The options of a supervisor."""
+
+    strategy: Strategy
+    max_restarts: int
+    auto_shutdown: AutoShutdown
+
+
+@frozen
+class Child:
+    """A worker or, with flags, a supervisor."""
+
+    id: str
+    restart: Restart
+    shutdown: int | Literal["brutal_kill", "infinity"]  # milliseconds
+    significant: bool
+    trap: bool
+    flags: Flags | Literal["worker"]
+    children: list[Child]
+
+
+@frozen
+class Crash:
+    """It raises in a handler."""
+
+    id: str
+    text: str
+
+
+@frozen
+class Quit:
+    """It stops by itself."""
+
+    id: str
+    reason: Reason
+
+
+@frozen
+class Signal:
+    """It is sent an exit signal."""
+
+    id: str
+    reason: Reason
+
+
+@frozen
+class Halt:
+    """It is stopped from outside."""
+
+    id: str
+    reason: Reason
+
+
+@frozen
+class StartChild:
+    id: str
+    child: Child
+
+
+@frozen
+class TerminateChild:
+    id: str
+    child: str
+
+
+@frozen
+class RestartChild:
+    id: str
+    child: str
+
+
+@frozen
+class DeleteChild:
+    id: str
+    child: str
+
+
+@frozen
+class Burst:
+    """All this while the supervisor is suspended; then it finds it in its mailbox, in this order."""
+
+    id: str
+    steps: list[Step]
+
+
+Step = Crash | Quit | Signal | Halt | StartChild | TerminateChild | RestartChild | DeleteChild | Burst
+Scenario = tuple[str, dict[str, Script], Child, list[Step]]
+
+
+# -- how they are made up
+
+IDS = {"root": "abcd", "s": "efg", "t": "hij"}  # an id belongs to one supervisor, whatever it is started as
+NESTED: dict[str, list[str]] = {"root": ["s", "t"], "s": ["t"], "t": []}
+REASONS: list[Reason] = ["normal", "shutdown", ("shutdown", "x"), "killed", ("boom", "q")]
+NOT_KILLED = [reason for reason in REASONS if reason != "killed"]
+
+
+class Maker:
+    """Makes up one scenario from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._auto: dict[str, AutoShutdown] = {}
+        self._kills = self._chance(0.3)  # supervisors, too
+
+    def scenario(self) -> Scenario:
+        """All of it."""
+        root = self._supervisor("root", "never")
+        scripts = {id_: self._script() for ids in IDS.values() for id_ in ids}
+        steps = [self._step() for _ in range(self._random.randint(3, 10))]
+        last = Signal("root", "killed") if self._kills else Halt("root", self._pick(REASONS))
+        return "tree", scripts, root, [*steps, last]
+
+    def _pick(self, choices: Sequence[T]) -> T:
+        return self._random.choice(choices)
+
+    def _chance(self, share: float) -> bool:
+        return self._random.random() < share
+
+    def _script(self) -> Script:
+        inits = [self._init(0.93), *(self._init(0.7) for _ in range(self._random.randint(0, 4)))]
+        return Script(inits, ("crash", "t") if self._chance(0.1) else "ok")
+
+    def _init(self, well: float) -> Init:
+        if self._chance(well):
+            return "ok"
+        failures: list[Init] = ["ignore", ("crash", "i"), ("crash", "i"), ("stop", self._pick(REASONS))]
+        return self._pick(failures)
+
+    def _supervisor(self, id_: str, auto: AutoShutdown) -> Child:
+        flags = Flags(
+            self._pick(get_args(Strategy)),
+            self._pick([0, 1, 2, 3, 9]),
+            self._pick(["never", "never", *get_args(AutoShutdown)]),
+        )
+        self._auto[id_] = flags.auto_shutdown
+        children = [self._worker(id_, each) for each in IDS[id_] if self._chance(0.7)]
+        nested = [each for each in NESTED[id_] if each not in self._auto and self._chance(0.4)]
+        children += [self._supervisor(each, flags.auto_shutdown) for each in nested]
+        self._random.shuffle(children)
+        return self._child(id_, auto, flags, children)
+
+    def _worker(self, parent: str, id_: str) -> Child:
+        return self._child(id_, self._auto[parent], "worker", [])
+
+    def _child(self, id_: str, auto: AutoShutdown, flags: Flags | Literal["worker"], children: list[Child]) -> Child:
+        restart = self._pick(get_args(Restart))
+        significant = auto != "never" and restart != "permanent" and self._chance(0.5)
+        shutdown: int | Literal["brutal_kill", "infinity"] = "infinity"
+        if flags == "worker":
+            # In Erlang a killed supervisor's child is told so whatever its policy; here one of brutal_kill is killed with it.
+            shutdown = self._pick([5000, "infinity", 5000 if self._kills else "brutal_kill"])
+        return Child(id_, restart, shutdown, significant, self._chance(0.5), flags, children)
+
+    def _step(self) -> Step:
+        supervisor = self._pick(list(self._auto))
+        match self._random.randrange(8):
+            case 0:
+                return Burst(supervisor, [self._one(supervisor) for _ in range(self._random.randint(2, 5))])
+            case 1 if supervisor != "root" and self._chance(0.5):
+                if self._chance(0.5):
+                    return Halt(supervisor, self._pick(REASONS))
+                return Signal(supervisor, "killed" if self._kills else self._pick(NOT_KILLED))
+            case _:
+                return self._one(supervisor)
+
+    def _one(self, supervisor: str) -> Step:  # noqa: PLR0911 - one arm per kind
+        """A step that concerns a child of ``supervisor``."""
+        id_ = self._pick(IDS[supervisor])
+        known = self._pick([*IDS[supervisor], *NESTED[supervisor]])
+        match self._random.randrange(12):
+            case 0 | 1 | 2:
+                return Crash(id_, "c")
+            case 3 | 4:
+                return Quit(id_, self._pick(REASONS))
+            case 5:
+                return Signal(id_, self._pick(REASONS))
+            case 6:
+                return Halt(id_, self._pick(REASONS))
+            case 7 | 8:
+                child = self._worker(supervisor, id_)
+                if child.restart != "permanent" and self._chance(0.05):
+                    child = evolve(child, significant=True)  # which is wrong where there is no auto_shutdown
+                return StartChild(supervisor, child)
+            case 9:
+                return TerminateChild(supervisor, known)
+            case 10:
+                return RestartChild(supervisor, known)
+            case _:
+                return DeleteChild(supervisor, known)
+
+
+# -- how the library plays them
+
+
+class Worker(GenServer[Any]):
+    """Does what its script says."""
+
+    def __init__(self, play: Play, child: Child) -> None:
+        self.trap_exit = child.trap
+        self._play = play
+        self._id = child.id
+
+    def init(self) -> Ignore | Stop | None:
+        match self._play.born(self._id, self.process):
+            case "ok":
+                return None
+            case "ignore":
+                return Ignore()
+            case ("crash", text):
+                raise Boom(text)
+            case (_, reason):
+                return Stop(exit_reason(reason))
+
+    def handle_cast(self, message: End | Raise) -> Stop:
+        if isinstance(message, Raise):
+            raise message.exception
+        return Stop(message.reason)
+
+    def handle_info(self, message: Info) -> None:
+        if isinstance(message, Exit):
+            self._play.note(f"signal {self._play.names[self.process]} {words(message.reason)}")
+
+    def terminate(self, reason: ExitReason) -> None:
+        if self._play.deaf_in_erlang(self.process):
+            return
+        self._play.note(f"terminate {self._play.names[self.process]} {words(reason)}")
+        if isinstance(outcome := self._play.scripts[self._id].terminate, tuple):
+            raise Boom(outcome[1])
+
+
+class Overseer(Supervisor):
+    """Tells of its birth."""
+
+    def __init__(self, play: Play, child: Child) -> None:
+        assert isinstance(child.flags, Flags)
+        super().__init__(
+            [spec(play, each) for each in child.children],
+            strategy=child.flags.strategy,
+            max_restarts=child.flags.max_restarts,
+            max_seconds=PERIOD,
+            auto_shutdown=child.flags.auto_shutdown,
+        )
+        self._play = play
+        self._id = child.id
+
+    async def init(self) -> Stop | None:
+        self._play.born(self._id, self.process)
+        return await super().init()
+
+
+def spec(play: Play, child: Child) -> ChildSpec:
+    """The child spec of ``child``."""
+    behaviour: Callable[[Play, Child], GenServer[Any]] = Worker if child.flags == "worker" else Overseer
+    return ChildSpec(
+        id=child.id,
+        start=lambda: behaviour(play, child),
+        restart=child.restart,
+        shutdown=child.shutdown / 1000 if isinstance(child.shutdown, int) else child.shutdown,
+        type="worker" if child.flags == "worker" else "supervisor",
+        significant=child.significant,
+    )
+
+
+async def played(scenario: Scenario) -> list[str]:
+    """What happens here, in the words of the oracle."""
+    _, scripts, root, steps = scenario
+    play = Play(scripts)
+    first = []
+    try:
+        await start(lambda: Overseer(play, root), observers=[lambda _: None])
+    except StartError as error:
+        first = [f"start failed({words(error.reason)})"]
+    lines = play.take() + first + await state(play)
+    for step in steps:
+        if play.ref("root") is None:
+            break
+        asked = await played_step(play, step)
+        await settle()
+        lines += ["--", *play.take(), *await answered(asked), *await state(play)]
+    if (left := play.ref("root")) is not None:
+        await left.stop()
+    return lines
+
+
+async def state(play: Play) -> list[str]:
+    """The children of each supervisor."""
+    found = sorted(play.pids.items())
+    return [await _children(play, id_, ActorRef(p)) for id_, p in found if isinstance(p.behaviour, Supervisor)]
+
+
+async def _children(play: Play, id_: str, ref: ActorRef) -> str:
+    children = [
+        f" {each.id if each.ref is None else play.names[each.ref.process]} {each.state} {each.type},"
+        for each in await ref.which_children()
+    ]
+    counts = await ref.count_children()
+    return f"{id_}:{''.join(children)} | {counts.specs} {counts.active} {counts.supervisors} {counts.workers}"
+
+
+async def played_step(play: Play, step: Step) -> list[asyncio.Task[str] | str]:
+    """Begin ``step``; what is to be answered."""
+    ref = play.ref(step.id)
+    if ref is None:
+        return ["answer dead"]
+    asked: Awaitable[Any]
+    match step:
+        case Burst(_, steps):
+            answers = []
+            await suspend(ref)
+            for each in steps:
+                answers += await played_step(play, each)
+                await settle()
+            await resume(ref)
+            return answers
+        case Crash(_, text):
+            ref.cast(Raise(Boom(text)))
+            return []
+        case Quit(_, reason):
+            ref.cast(End(exit_reason(reason)))
+            return []
+        case Signal(_, reason):
+            ref.exit(exit_reason(reason))
+            return []
+        case Halt(_, reason):
+            play.halted.add(ref.process)
+            asked = ref.stop(exit_reason(reason))
+        case StartChild(_, child):
+            asked = _start_child(play, ref, child)
+        case TerminateChild(_, id_):
+            asked = ref.terminate_child(id_)
+        case RestartChild(_, id_):
+            asked = ref.restart_child(id_)
+        case DeleteChild(_, id_):
+            asked = ref.delete_child(id_)
+    return [asyncio.create_task(play.answer(asked))]
+
+
+async def _start_child(play: Play, ref: ActorRef, child: Child) -> Any:
+    return await ref.start_child(spec(play, child))
+
+
+def kills_a_supervisor(step: Step | None) -> bool:
+    """Whether children outlive their supervisor in Erlang."""
+    return isinstance(step, Signal) and step.id in IDS and step.reason == "killed"

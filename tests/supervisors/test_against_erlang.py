@@ -1,0 +1,53 @@
+"""The library and Erlang/OTP play the same scenarios, made up from seeds: the same things must happen, in the same order.
+
+What differs on purpose is put right in ``tests/supervisors/erlang/play.py``, with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from supervisors.testing import VirtualTimeLoop
+from tests.supervisors.erlang import tree
+from tests.supervisors.erlang.oracle import Oracle, needs_erlang, oracle
+from tests.supervisors.erlang.play import by_process
+
+pytestmark = needs_erlang
+
+
+@pytest.fixture(scope="module")
+def erlang(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
+    with oracle(tmp_path_factory.mktemp("erlang")) as running:
+        yield running
+
+
+def run(playing: Coroutine[Any, Any, list[str]]) -> list[str]:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(playing)
+
+
+def blocks(lines: list[str]) -> list[list[str]]:
+    """The lines of each step."""
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if line == "--":
+            found.append([])
+        else:
+            found[-1].append(line)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(500))
+def test_a_tree_lives_as_in_erlang(erlang: Oracle, seed: int) -> None:
+    scenario = tree.Maker(seed).scenario()
+    theirs, ours = blocks(erlang.play(scenario)), blocks(run(tree.played(scenario)))
+
+    steps = [None, *scenario[3]]
+    for index, step in enumerate(steps[: max(len(theirs), len(ours))]):
+        order = by_process if tree.kills_a_supervisor(step) else list
+        assert order(ours[index]) == order(theirs[index]), step
+    assert len(ours) == len(theirs)
