@@ -5,6 +5,7 @@
 -module(oracle).
 
 -export([main/0, start/3]).
+-export([born/2, note/2, busy/2, last/2, name/2, text/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, handle_continue/2, terminate/2]).
 
 main() ->
@@ -38,7 +39,7 @@ in_own_process(Scenario) ->
 
 play({Kind, Scripts, Setup, Steps}, Before) ->
     process_flag(trap_exit, true),
-    Recorder = spawn_opt(fun() -> recorder(#{events => [], lives => #{}, pids => #{}, names => #{}, busy => #{}, failed => []}) end, [{priority, high}]),
+    Recorder = spawn_opt(fun() -> recorder(#{events => [], lives => #{}, pids => #{}, last => #{}, clients => 0, names => #{}, busy => #{}, failed => []}) end, [{priority, high}]),
     Play = #{kind => Kind, recorder => Recorder, scripts => Scripts},
     First = set_up(Kind, Play, Setup),
     settle(),
@@ -60,14 +61,14 @@ over(#{kind := servers}) -> false;
 over(Play) -> pid(Play, root) =:= undefined.
 
 %% Return when everything else waits.
-settle() -> settle(3).
+settle() -> settle(4).
 
 settle(0) -> ok;
 settle(Times) ->
     erlang:yield(),
     case lists:any(fun busy/1, processes() -- [self()]) of
         false -> settle(Times - 1);
-        true -> settle(3)
+        true -> settle(4)
     end.
 
 busy(Pid) ->
@@ -78,7 +79,7 @@ busy(Pid) ->
 
 %% -- the recorder: the order of all events, the lives of each id, who is who
 
-recorder(#{events := Events, lives := Lives, pids := Pids, names := Names, busy := Busy, failed := Failed} = State) ->
+recorder(#{events := Events, lives := Lives, pids := Pids, last := Last, clients := Clients, names := Names, busy := Busy, failed := Failed} = State) ->
     receive
         {born, From, Id} ->
             Life = maps:get(Id, Lives, 0) + 1,
@@ -87,10 +88,13 @@ recorder(#{events := Events, lives := Lives, pids := Pids, names := Names, busy 
             From ! {life, Life, Name},
             Event = ["init ", Name],
             recorder(State#{
-                events := [Event | Events], lives := Lives#{Id => Life}, pids := Pids#{Id => From}, names := Names#{From => Name}
+                events := [Event | Events], lives := Lives#{Id => Life}, pids := Pids#{Id => From}, last := Last#{Id => From}, names := Names#{From => Name}
             });
         {note, Event} ->
             recorder(State#{events := [Event | Events]});
+        {client, From} ->
+            From ! {client, Clients + 1},
+            recorder(State#{clients := Clients + 1});
         {failed, Pid} ->
             recorder(State#{failed := [Pid | Failed]});
         {busy, Pid, How} ->
@@ -114,6 +118,8 @@ born(#{recorder := Recorder}, Id) ->
     Recorder ! {born, self(), Id},
     receive {life, Life, Name} -> put(name, Name), Life end.
 
+busy(#{recorder := Recorder}, How) -> Recorder ! {busy, self(), How}, ok.
+
 note(#{recorder := Recorder}, Words) -> Recorder ! {note, Words}, ok.
 
 take(#{recorder := Recorder}) ->
@@ -125,16 +131,22 @@ recorded(#{recorder := Recorder}, Key) ->
     receive {got, State} -> maps:get(Key, State) end.
 
 pid(Play, Id) -> maps:get(Id, recorded(Play, pids), undefined).
+last(Play, Id) -> maps:get(Id, recorded(Play, last)).
 name(Play, Pid) -> maps:get(Pid, recorded(Play, names), "a stranger").
 
-%% -- supervisors
+%% -- supervisors, or servers without one
 
-set_up(tree, Play, {child, Id, _, _, _, _, _, _} = Root) ->
-    _ = Id,
-    case supervisor:start_link(?MODULE, {supervisor, Play, Root}) of
+set_up(tree, Play, Root) ->
+    case start(supervisor, Play, Root) of
         {ok, _} -> [];
         {error, Reason} -> [["start failed(", text(Reason), ")"]]
-    end.
+    end;
+set_up(servers, Play, Servers) ->
+    [start_server(Play, Server) || Server <- Servers],
+    [].
+
+start_server(Play, {server, Id, Trap}) ->
+    {ok, _} = gen_server:start(oracle_server, {Play, Id, Trap}, [{spawn_opt, [{priority, high}]}]).
 
 spec(Play, {child, Id, Restart, Shutdown, Significant, _, Flags, _} = Child) ->
     Type = case Flags of worker -> worker; _ -> supervisor end,
@@ -142,11 +154,14 @@ spec(Play, {child, Id, Restart, Shutdown, Significant, _, Flags, _} = Child) ->
     #{id => Id, start => Start, restart => Restart, shutdown => Shutdown, significant => Significant, type => Type}.
 
 start(worker, Play, Child) -> gen_server:start_link(?MODULE, {worker, Play, Child}, [{spawn_opt, [{priority, high}]}]);
-start(supervisor, Play, Child) -> supervisor:start_link(?MODULE, {supervisor, Play, Child}).
+start(supervisor, Play, Child) ->
+    %% What supervisor:start_link/2 does, but for the priority.
+    gen_server:start_link(supervisor, {self, ?MODULE, {supervisor, Play, Child}}, [{spawn_opt, [{priority, high}]}]).
 
 state(#{kind := tree} = Play) ->
     Pids = recorded(Play, pids),
-    [children(Play, Id, Pid) || {Id, Pid} <- lists:sort(maps:to_list(Pids)), is_supervisor(Pid)].
+    [children(Play, Id, Pid) || {Id, Pid} <- lists:sort(maps:to_list(Pids)), is_supervisor(Pid)];
+state(_) -> [].
 
 is_supervisor(Pid) ->
     {dictionary, Dictionary} = process_info(Pid, dictionary),
@@ -180,7 +195,50 @@ step(Play, {halt, Id, Reason}) -> asking(Play, Id, fun(Pid) -> gen_server:stop(P
 step(Play, {start_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:start_child(Pid, spec(Play, Child)) end);
 step(Play, {terminate_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:terminate_child(Pid, Child) end);
 step(Play, {restart_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:restart_child(Pid, Child) end);
-step(Play, {delete_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:delete_child(Pid, Child) end).
+step(Play, {delete_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:delete_child(Pid, Child) end);
+
+step(Play, {start_server, {server, Id, _} = Server}) ->
+    case pid(Play, Id) of
+        undefined -> start_server(Play, Server), [];
+        _ -> []
+    end;
+step(Play, {call, Id, Message}) -> client(Play, Id, fun(Pid) -> gen_server:call(Pid, Message, infinity) end);
+step(Play, {cast, Id, Message}) -> gen_server:cast(last(Play, Id), Message), [];
+step(Play, {info, Id, Message}) -> last(Play, Id) ! Message, [];
+step(Play, {finish, Id, Reason}) -> client(Play, Id, fun(Pid) -> gen_server:stop(Pid, Reason, infinity) end);
+step(Play, {suspend, Id}) -> look(Play, Id, fun(Pid) -> sys:suspend(Pid, infinity) end);
+step(Play, {resume, Id}) -> look(Play, Id, fun(Pid) -> sys:resume(Pid, infinity) end);
+step(Play, {get_state, Id}) -> look(Play, Id, fun(Pid) -> sys:get_state(Pid, infinity) end);
+step(Play, {replace_state, Id, crash}) -> look(Play, Id, fun(Pid) -> sys:replace_state(Pid, fun(_) -> error(crash) end, infinity) end);
+step(Play, {replace_state, Id, Note}) ->
+    look(Play, Id, fun(Pid) -> sys:replace_state(Pid, fun(State) -> State#{notes := [Note]} end, infinity) end).
+
+%% A client on its own, whose answer is an event; it may never come.
+client(Play, Id, Function) ->
+    Pid = last(Play, Id),
+    spawn_opt(fun() -> client(Play, fun() -> Function(Pid) end) end, [{priority, high}]),
+    [].
+
+client(#{recorder := Recorder} = Play, Function) ->
+    Recorder ! {client, self()},
+    Client = receive {client, Number} -> io_lib:format("c~b", [Number]) end,
+    Answer = try Function() of
+        Value -> value(Value)
+    catch
+        exit:Reason -> ["exit(", cause(Reason), ")"];
+        error:_ -> "raised"
+    end,
+    note(Play, ["answer ", Client, " ", Answer]).
+
+value(#{notes := Notes, held := Held}) -> io_lib:format("~0p ~b", [Notes, length(Held)]);
+value(Value) -> atom_to_list(Value).
+
+%% Introspection goes before what is queued in the library, and waits in turn here: so only where nothing is handled.
+look(Play, Id, Function) ->
+    case maps:get(last(Play, Id), recorded(Play, busy), false) of
+        true -> [{said, "busy"}];
+        false -> client(Play, Id, Function)
+    end.
 
 to(Play, Id, Function) ->
     case pid(Play, Id) of
@@ -226,12 +284,13 @@ text({{boom, Text}, Stack}) when is_list(Stack) -> io_lib:format("crash(~s)", [T
 text({bad_combination_of_supervisor_flags_and_child_spec, _}) -> "invalid";
 text({start_spec, _}) -> "invalid";
 text({bad_combination, _}) -> "invalid";
+text({bad_return_value, _}) -> "bad_return";
+text({Reason, {gen_server, call, _}}) -> io_lib:format("lost(~s)", [text(Reason)]);
 text(Other) -> io_lib:format("other(~0p)", [Other]).
 
 %% -- callbacks of the supervisors and of the servers
 
 init({supervisor, Play, {child, Id, _, _, _, _, {flags, Strategy, MaxRestarts, AutoShutdown}, Children}}) ->
-    process_flag(priority, high),
     put(supervisor, true),
     born(Play, Id),
     Flags = #{strategy => Strategy, intensity => MaxRestarts, period => 3600, auto_shutdown => AutoShutdown},

@@ -62,9 +62,9 @@ class Oracle:
 
 @contextmanager
 def oracle(directory: Path) -> Iterator[Oracle]:
-    """Compile the module into ``directory`` and run it; skips the test where Erlang is too old."""
-    source = Path(__file__).with_name("oracle.erl")
-    subprocess.run(["erlc", "-Werror", "-o", directory, source], check=True)
+    """Compile the modules into ``directory`` and run it; skips the test where Erlang is too old."""
+    sources = sorted(Path(__file__).parent.glob("*.erl"))
+    subprocess.run(["erlc", "-Werror", "-o", directory, *sources], check=True)
     command = ["erl", "+S", "1", "-noshell", "-pa", str(directory), "-s", "oracle", "main"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
