@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from supervisors.testing import VirtualTimeLoop
-from tests.supervisors.erlang import tree
+from tests.supervisors.erlang import servers, tree
 from tests.supervisors.erlang.oracle import Oracle, needs_erlang, oracle
 from tests.supervisors.erlang.play import by_process
 
@@ -41,7 +41,7 @@ def blocks(lines: list[str]) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(500))
+@pytest.mark.parametrize("seed", range(400))
 def test_a_tree_lives_as_in_erlang(erlang: Oracle, seed: int) -> None:
     scenario = tree.Maker(seed).scenario()
     theirs, ours = blocks(erlang.play(scenario)), blocks(run(tree.played(scenario)))
@@ -51,3 +51,13 @@ def test_a_tree_lives_as_in_erlang(erlang: Oracle, seed: int) -> None:
         order = by_process if tree.kills_a_supervisor(step) else list
         assert order(ours[index]) == order(theirs[index]), step
     assert len(ours) == len(theirs)
+
+
+@pytest.mark.parametrize("seed", range(400))
+def test_servers_live_as_in_erlang(erlang: Oracle, seed: int) -> None:
+    peers, steps = servers.Maker(seed).scenario()
+    theirs = blocks(erlang.play(("servers", {}, peers, [step.term for step in steps])))
+    ours = blocks(run(servers.played(peers, steps)))
+
+    for index, step in enumerate([None, *steps]):
+        assert by_process(ours[index]) == by_process(theirs[index]), step

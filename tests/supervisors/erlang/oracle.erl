@@ -189,15 +189,17 @@ step(Play, {burst, Id, Steps}) ->
     end;
 step(Play, {crash, Id, Text}) -> to(Play, Id, fun(Pid) -> gen_server:cast(Pid, {crash, Text}) end);
 step(Play, {quit, Id, Reason}) -> to(Play, Id, fun(Pid) -> gen_server:cast(Pid, {stop, Reason}) end);
-step(Play, {signal, Id, killed}) -> to(Play, Id, fun(Pid) -> spawn(fun() -> exit(Pid, kill) end) end);
-step(Play, {signal, Id, Reason}) -> to(Play, Id, fun(Pid) -> spawn(fun() -> exit(Pid, Reason) end) end);
+step(Play, {signal, Id, Reason}) ->
+    %% From a stranger, for the driver is the parent of the root.
+    Sent = case Reason of killed -> kill; _ -> Reason end,
+    to(Play, Id, fun(Pid) -> spawn(fun() -> exit(Pid, Sent) end) end);
 step(Play, {halt, Id, Reason}) -> asking(Play, Id, fun(Pid) -> gen_server:stop(Pid, Reason, infinity) end);
 step(Play, {start_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:start_child(Pid, spec(Play, Child)) end);
 step(Play, {terminate_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:terminate_child(Pid, Child) end);
 step(Play, {restart_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:restart_child(Pid, Child) end);
 step(Play, {delete_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:delete_child(Pid, Child) end);
 
-step(Play, {start_server, {server, Id, _} = Server}) ->
+step(Play, {start_server, Id, Server}) ->
     case pid(Play, Id) of
         undefined -> start_server(Play, Server), [];
         _ -> []

@@ -57,7 +57,7 @@ do({ask, Id, Message}, #{play := Play} = State) ->
     note(State, "got", atom_to_list(Value)),
     {noreply, State};
 do({tell, Id, Message}, State) -> gen_server:cast(last(State, Id), Message), {noreply, State};
-do({link, Id}, State) -> link(last(State, Id)), {noreply, State};
+do({link, Id}, State) -> attach(last(State, Id)), {noreply, State};
 do({unlink, Id}, State) -> unlink(last(State, Id)), {noreply, State};
 do({watch, Id}, #{watched := Watched} = State) ->
     Monitors = [monitor(process, last(State, Id)) | maps:get(Id, Watched, [])],
@@ -68,6 +68,11 @@ do({unwatch, Id}, #{watched := Watched} = State) ->
         [] -> {noreply, State}
     end;
 do(_, State) -> {noreply, State}.
+
+%% To a process that has ended, link/1 says so by an exception where it finds out at once (its manual: "for historical reasons"), and by
+%% a signal otherwise. Always the signal.
+attach(Pid) ->
+    try link(Pid) catch error:noproc -> exit(self(), noproc) end.
 
 hold(From, #{held := Held} = State) -> State#{held := Held ++ [From]}.
 

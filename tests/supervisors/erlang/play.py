@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Awaitable
 from typing import Any, Literal
@@ -14,6 +15,8 @@ from supervisors import (
     ActorRef,
     AlreadyPresent,
     AlreadyStarted,
+    BadReturn,
+    CircularCall,
     Crashed,
     Done,
     ExitReason,
@@ -72,6 +75,10 @@ def words(reason: ExitReason) -> str:  # noqa: PLR0911 - one arm per reason
             return f"crash({boom})"
         case Crashed(ActorExited() as exited):
             return f"lost({words(exited.reason)})"
+        case Crashed(CircularCall()):
+            return "lost(calling_self)"
+        case Crashed(BadReturn()):
+            return "bad_return"
         case Crashed(ValueError()):
             return "invalid"
         case Crashed(error):
@@ -93,6 +100,7 @@ class Play:
         self.scripts = scripts
         self.events: list[str] = []
         self.pids: dict[str, Process] = {}
+        self._last: dict[str, Process] = {}
         self.names: dict[Process, str] = {}
         self.halted: set[Process] = set()  # by a client
         self._lives: Counter[str] = Counter()
@@ -102,7 +110,7 @@ class Play:
         self._lives[id_] += 1
         life = self._lives[id_]
         name = self.names[process] = f"{id_}#{life}"
-        self.pids[id_] = process
+        self.pids[id_] = self._last[id_] = process
         self.note(f"init {name}")
         process.on_exit(self._exited)
         inits = self.scripts[id_].inits if id_ in self.scripts else []
@@ -128,6 +136,10 @@ class Play:
         """The present life of ``id_``."""
         process = self.pids.get(id_)
         return None if process is None else ActorRef(process)
+
+    def last(self, id_: str) -> ActorRef:
+        """The last life of ``id_``, which may be over."""
+        return ActorRef(self._last[id_])
 
     def _exited(self, process: Process, reason: ExitReason) -> None:
         if process.started:  # Erlang tells the starter of a failure first, and then ends the process, at some time
@@ -167,15 +179,20 @@ class Play:
                 return str(answer)
 
 
+EVENTS = ("init", "exit", "terminate", "signal", "down", "note", "continue", "got", "answer c")
+
+
 def by_process(lines: list[str]) -> list[str]:
     """The events of one step sorted by process, each one's in their order.
 
-    For what happens at once, where Erlang promises no order: when a supervisor is killed its children outlive it there, and meet their
-    successors; here they end before it does.
+    Erlang promises an order between two processes only, and one scheduler does not make it a promise. When a supervisor is killed, its
+    children outlive it there, and meet their successors; here they end before it does. That several others have ended, and that one
+    has, by a link and by a monitor, is told in any order.
     """
-    events = ("init", "exit", "terminate", "signal")
-    own = [line for line in lines if line.startswith(events)]
-    return sorted(own, key=lambda line: line.split()[1]) + [line for line in lines if not line.startswith(events)]
+    own = sorted((line for line in lines if line.startswith(EVENTS)), key=lambda line: line.split()[1])
+    runs = itertools.groupby(own, key=lambda line: (line.startswith(("signal", "down")), line.split()[1]))
+    tidy = [line for (ends, _), run in runs for line in (sorted(run) if ends else run)]
+    return tidy + [line for line in lines if not line.startswith(EVENTS)]
 
 
 async def answered(asked: list[asyncio.Task[str] | str]) -> list[str]:
