@@ -39,8 +39,8 @@ in_own_process(Scenario) ->
 
 play({Kind, Scripts, Setup, Steps}, Before) ->
     process_flag(trap_exit, true),
-    Recorder = spawn_opt(fun() -> recorder(#{events => [], lives => #{}, pids => #{}, last => #{}, clients => 0, names => #{}, busy => #{}, failed => []}) end, [{priority, high}]),
-    Play = #{kind => Kind, recorder => Recorder, scripts => Scripts},
+    Recorder = spawn_opt(fun() -> recorder(#{events => [], lives => #{}, pids => #{}, clients => 0, names => #{}, busy => #{}, failed => []}) end, [{priority, high}]),
+    Play = #{kind => Kind, recorder => Recorder, last => ets:new(last, [public]), scripts => Scripts},
     First = set_up(Kind, Play, Setup),
     settle(),
     Lines = [take(Play), First, state(Play) | steps(Play, Steps)],
@@ -79,7 +79,7 @@ busy(Pid) ->
 
 %% -- the recorder: the order of all events, the lives of each id, who is who
 
-recorder(#{events := Events, lives := Lives, pids := Pids, last := Last, clients := Clients, names := Names, busy := Busy, failed := Failed} = State) ->
+recorder(#{events := Events, lives := Lives, pids := Pids, clients := Clients, names := Names, busy := Busy, failed := Failed} = State) ->
     receive
         {born, From, Id} ->
             Life = maps:get(Id, Lives, 0) + 1,
@@ -88,7 +88,7 @@ recorder(#{events := Events, lives := Lives, pids := Pids, last := Last, clients
             From ! {life, Life, Name},
             Event = ["init ", Name],
             recorder(State#{
-                events := [Event | Events], lives := Lives#{Id => Life}, pids := Pids#{Id => From}, last := Last#{Id => From}, names := Names#{From => Name}
+                events := [Event | Events], lives := Lives#{Id => Life}, pids := Pids#{Id => From}, names := Names#{From => Name}
             });
         {note, Event} ->
             recorder(State#{events := [Event | Events]});
@@ -114,7 +114,8 @@ recorder(#{events := Events, lives := Lives, pids := Pids, last := Last, clients
 unstarted({shutdown, {failed_to_start_child, _, _}}) -> true;
 unstarted(_) -> false.
 
-born(#{recorder := Recorder}, Id) ->
+born(#{recorder := Recorder, last := Last}, Id) ->
+    ets:insert(Last, {Id, self()}),
     Recorder ! {born, self(), Id},
     receive {life, Life, Name} -> put(name, Name), Life end.
 
@@ -131,19 +132,22 @@ recorded(#{recorder := Recorder}, Key) ->
     receive {got, State} -> maps:get(Key, State) end.
 
 pid(Play, Id) -> maps:get(Id, recorded(Play, pids), undefined).
-last(Play, Id) -> maps:get(Id, recorded(Play, last)).
+
+%% From a table, for to ask the recorder would let others run in the middle of a handler.
+last(#{last := Last}, Id) -> ets:lookup_element(Last, Id, 2).
+
 name(Play, Pid) -> maps:get(Pid, recorded(Play, names), "a stranger").
 
 %% -- supervisors, or servers without one
 
-set_up(tree, Play, Root) ->
+set_up(servers, Play, Servers) ->
+    [start_server(Play, Server) || Server <- Servers],
+    [];
+set_up(_, Play, Root) ->
     case start(supervisor, Play, Root) of
         {ok, _} -> [];
         {error, Reason} -> [["start failed(", text(Reason), ")"]]
-    end;
-set_up(servers, Play, Servers) ->
-    [start_server(Play, Server) || Server <- Servers],
-    [].
+    end.
 
 start_server(Play, {server, Id, Trap}) ->
     {ok, _} = gen_server:start(oracle_server, {Play, Id, Trap}, [{spawn_opt, [{priority, high}]}]).
@@ -158,19 +162,28 @@ start(supervisor, Play, Child) ->
     %% What supervisor:start_link/2 does, but for the priority.
     gen_server:start_link(supervisor, {self, ?MODULE, {supervisor, Play, Child}}, [{spawn_opt, [{priority, high}]}]).
 
-state(#{kind := tree} = Play) ->
+%% A dynamic supervisor's: the template is started with one more argument, the child.
+template(Play, Child) -> (spec(Play, Child))#{start := {?MODULE, start, [worker, Play]}}.
+
+state(#{kind := servers}) -> [];
+state(Play) ->
     Pids = recorded(Play, pids),
-    [children(Play, Id, Pid) || {Id, Pid} <- lists:sort(maps:to_list(Pids)), is_supervisor(Pid)];
-state(_) -> [].
+    [children(Play, Id, Pid) || {Id, Pid} <- lists:sort(maps:to_list(Pids)), is_supervisor(Pid)].
 
 is_supervisor(Pid) ->
     {dictionary, Dictionary} = process_info(Pid, dictionary),
     lists:keymember(supervisor, 1, Dictionary).
 
 children(Play, Id, Pid) ->
-    Children = [child(Play, Child) || Child <- lists:reverse(supervisor:which_children(Pid))],
-    Counts = [[" ", integer_to_list(proplists:get_value(What, supervisor:count_children(Pid)))] || What <- [specs, active, supervisors, workers]],
-    [io_lib:format("~s:", [Id]), Children, " |", Counts].
+    Listed = [lists:flatten(child(Play, Child)) || Child <- lists:reverse(supervisor:which_children(Pid))],
+    Counted = supervisor:count_children(Pid),
+    [Specs, Active | Types] = [proplists:get_value(What, Counted) || What <- [specs, active, supervisors, workers]],
+    case Play of
+        #{kind := tree} -> [io_lib:format("~s:~s | ~b ~b ~b ~b", [Id, Listed, Specs, Active | Types])];
+        %% There is no order. Of specs, only the template is counted there; of the active ones, one too few once a child was
+        %% terminated while it was being restarted, for it is counted as restarting ever after.
+        #{kind := dynamic} -> [io_lib:format("~s:~s | ~b ~b ~b", [Id, lists:sort(Listed), length(Listed) | Types])]
+    end.
 
 child(_, {Id, undefined, Type, _}) -> io_lib:format(" ~s stopped ~s,", [Id, Type]);
 child(_, {Id, restarting, Type, _}) -> io_lib:format(" ~s restarting ~s,", [Id, Type]);
@@ -194,6 +207,10 @@ step(Play, {signal, Id, Reason}) ->
     Sent = case Reason of killed -> kill; _ -> Reason end,
     to(Play, Id, fun(Pid) -> spawn(fun() -> exit(Pid, Sent) end) end);
 step(Play, {halt, Id, Reason}) -> asking(Play, Id, fun(Pid) -> gen_server:stop(Pid, Reason, infinity) end);
+step(#{kind := dynamic} = Play, {start_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:start_child(Pid, [Child]) end);
+step(Play, {terminate_process, Id, Child}) ->
+    Process = last(Play, Child),
+    asking(Play, Id, fun(Pid) -> supervisor:terminate_child(Pid, Process) end);
 step(Play, {start_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:start_child(Pid, spec(Play, Child)) end);
 step(Play, {terminate_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:terminate_child(Pid, Child) end);
 step(Play, {restart_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:restart_child(Pid, Child) end);
@@ -278,6 +295,7 @@ cause({Reason, {gen_server, call, _}}) -> text(Reason);
 cause({Reason, {sys, _, _}}) -> text(Reason);
 cause(Reason) -> text(Reason).
 
+text({Reason, {gen_server, call, _}}) -> io_lib:format("lost(~s)", [text(Reason)]);
 text(Atom) when is_atom(Atom) -> atom_to_list(Atom);
 text({shutdown, {failed_to_start_child, Id, Reason}}) -> io_lib:format("unstarted(~s, ~s)", [Id, text(Reason)]);
 text({shutdown, Detail}) -> io_lib:format("shutdown(~s)", [Detail]);
@@ -287,7 +305,6 @@ text({bad_combination_of_supervisor_flags_and_child_spec, _}) -> "invalid";
 text({start_spec, _}) -> "invalid";
 text({bad_combination, _}) -> "invalid";
 text({bad_return_value, _}) -> "bad_return";
-text({Reason, {gen_server, call, _}}) -> io_lib:format("lost(~s)", [text(Reason)]);
 text(Other) -> io_lib:format("other(~0p)", [Other]).
 
 %% -- callbacks of the supervisors and of the servers
@@ -296,7 +313,10 @@ init({supervisor, Play, {child, Id, _, _, _, _, {flags, Strategy, MaxRestarts, A
     put(supervisor, true),
     born(Play, Id),
     Flags = #{strategy => Strategy, intensity => MaxRestarts, period => 3600, auto_shutdown => AutoShutdown},
-    {ok, {Flags, [spec(Play, Child) || Child <- Children]}};
+    case Strategy of
+        simple_one_for_one -> {ok, {Flags, [template(Play, Child) || Child <- Children]}};
+        _ -> {ok, {Flags, [spec(Play, Child) || Child <- Children]}}
+    end;
 init({worker, Play, {child, Id, _, _, _, Trap, _, _}}) ->
     process_flag(trap_exit, Trap),
     Life = born(Play, Id),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from attrs import frozen
 
@@ -33,11 +32,10 @@ from supervisors import (
 from supervisors.introspection import get_state, replace_state, resume, suspend
 from supervisors.testing import settle
 from tests.supervisors.actors import Boom
-from tests.supervisors.erlang.play import Play, Reason, exit_reason, words
+from tests.supervisors.erlang.dice import REASONS, Dice
+from tests.supervisors.erlang.play import Play, exit_reason, words
 
-T = TypeVar("T")
 IDS = "pqr"
-REASONS: list[Reason] = ["normal", "shutdown", ("shutdown", "x"), "killed", ("boom", "q")]
 
 Message = Any
 """What a server is to do: an atom, or a tuple that begins with one."""
@@ -72,76 +70,71 @@ class Maker:
     """Makes up one scenario from a seed."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+        self._dice = Dice(seed)
 
     def scenario(self) -> tuple[list[Server], list[Step]]:
         """All of it."""
         steps: list[Step] = []
-        for _ in range(self._random.randint(4, 14)):
-            steps += self._burst() if self._chance(0.15) else [self._step()]
+        for _ in range(self._dice.random.randint(4, 14)):
+            steps += self._burst() if self._dice.chance(0.15) else [self._step()]
         return [self._server(id_) for id_ in IDS], [*steps, *(Step("signal", id_, "killed") for id_ in IDS)]
 
-    def _pick(self, choices: Sequence[T]) -> T:
-        return self._random.choice(choices)
-
-    def _chance(self, share: float) -> bool:
-        return self._random.random() < share
-
     def _server(self, id_: str) -> Server:
-        return Server(id_, self._chance(0.5))
+        return Server(id_, self._dice.chance(0.5))
 
     def _burst(self) -> list[Step]:
         """A queue that is handled in one go."""
-        id_ = self._pick(IDS)
-        steps = [self._message(id_) for _ in range(self._random.randint(2, 5))]
-        last = Step("resume", id_) if self._chance(0.7) else Step("finish", id_, "shutdown")
+        id_ = self._dice.pick(IDS)
+        # None tells another server: what that one does would happen at the same time as the rest.
+        steps = [self._message(id_, depth=0) for _ in range(self._dice.random.randint(2, 5))]
+        last = Step("resume", id_) if self._dice.chance(0.7) else Step("finish", id_, "shutdown")
         return [Step("suspend", id_), *steps, last]
 
     def _step(self) -> Step:  # noqa: PLR0911 - one arm per kind
-        id_ = self._pick(IDS)
-        match self._random.randrange(12):
+        id_ = self._dice.pick(IDS)
+        match self._dice.random.randrange(12):
             case 0:
-                return Step("signal", id_, self._pick(REASONS))
+                return Step("signal", id_, self._dice.pick(REASONS))
             case 1:
-                return Step("finish", id_, self._pick(REASONS))
+                return Step("finish", id_, self._dice.pick(REASONS))
             case 2:
-                return Step(self._pick(["suspend", "resume"]), id_)
+                return Step(self._dice.pick(["suspend", "resume"]), id_)
             case 3:
                 return Step("get_state", id_)
             case 4:
-                return Step("replace_state", id_, self._pick(["n", "crash"]))
+                return Step("replace_state", id_, self._dice.pick(["n", "crash"]))
             case 5 | 6:
                 return Step("start_server", id_, self._server(id_))
             case _:
                 return self._message(id_)
 
-    def _message(self, id_: str) -> Step:
-        how = self._pick(["call", "call", "cast", "info"])
-        return Step(how, id_, self._called() if how == "call" else self._told(2))
+    def _message(self, id_: str, depth: int = 2) -> Step:
+        how = self._dice.pick(["call", "call", "cast", "info"])
+        return Step(how, id_, self._called() if how == "call" else self._told(depth))
 
     def _called(self) -> Message:
-        return self._pick(
+        return self._dice.pick(
             [
                 ("reply", "v"),
                 "hold",
                 "hold",
                 ("hold_continue", self._term()),
                 ("reply_continue", "v", self._term()),
-                ("reply_stop", "v", self._pick(REASONS)),
+                ("reply_stop", "v", self._dice.pick(REASONS)),
                 ("reply_crash", "v", "c"),
                 "bad",
-                ("stop", self._pick(REASONS)),
+                ("stop", self._dice.pick(REASONS)),
                 ("crash", "c"),
             ]
         )
 
     def _told(self, depth: int) -> Message:
         """What needs no answer; what a server tells another one may make that tell a third."""
-        other = self._pick(IDS)
-        return self._pick(
+        other = self._dice.pick(IDS)
+        return self._dice.pick(
             [
-                ("note", self._pick("xyz")),
-                ("stop", self._pick(REASONS)),
+                ("note", self._dice.pick("xyz")),
+                ("stop", self._dice.pick(REASONS)),
                 ("crash", "c"),
                 ("continue", self._term()),
                 ("release", "w"),
@@ -159,7 +152,7 @@ class Maker:
         )
 
     def _term(self) -> str:
-        return self._pick(["on", "again", "crash", "stop"])
+        return self._dice.pick(["on", "again", "crash", "stop"])
 
 
 # -- how the library plays them

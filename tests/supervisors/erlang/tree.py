@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, get_args
 
 from attrs import evolve, frozen
 
-from supervisors import ActorRef, ChildSpec, ExitReason, GenServer, Ignore, StartError, Stop, Supervisor, start
+from supervisors import (
+    ActorRef,
+    ChildSpec,
+    Done,
+    DynamicSupervisor,
+    ExitReason,
+    GenServer,
+    Ignore,
+    NotFound,
+    StartError,
+    Stop,
+    Supervisor,
+    start,
+)
 from supervisors.introspection import resume, suspend
 from supervisors.messages import Exit, Info
 from supervisors.restart import Restart
 from supervisors.strategy import AutoShutdown, Strategy
 from supervisors.testing import settle
 from tests.supervisors.actors import Boom, End, Raise
-from tests.supervisors.erlang.play import Init, Play, Reason, Script, answered, exit_reason, words
+from tests.supervisors.erlang.dice import REASONS, Dice
+from tests.supervisors.erlang.play import Play, Reason, Script, answered, exit_reason, words
 
-T = TypeVar("T")
 PERIOD = 3600.0  # so long that the grain of a clock does not matter
 
 
@@ -26,7 +38,7 @@ PERIOD = 3600.0  # so long that the grain of a clock does not matter
 class Flags:
     """The options of a supervisor."""
 
-    strategy: Strategy
+    strategy: Strategy | Literal["simple_one_for_one"]  # the last is a dynamic supervisor
     max_restarts: int
     auto_shutdown: AutoShutdown
 
@@ -101,6 +113,14 @@ class DeleteChild:
 
 
 @frozen
+class TerminateProcess:
+    """The last life of a dynamic supervisor's child, which may be over."""
+
+    id: str
+    child: str
+
+
+@frozen
 class Burst:
     """All this while the supervisor is suspended; then it finds it in its mailbox, in this order."""
 
@@ -108,7 +128,9 @@ class Burst:
     steps: list[Step]
 
 
-Step = Crash | Quit | Signal | Halt | StartChild | TerminateChild | RestartChild | DeleteChild | Burst
+Step = (
+    Crash | Quit | Signal | Halt | StartChild | TerminateChild | RestartChild | DeleteChild | TerminateProcess | Burst
+)
 Scenario = tuple[str, dict[str, Script], Child, list[Step]]
 
 
@@ -116,95 +138,78 @@ Scenario = tuple[str, dict[str, Script], Child, list[Step]]
 
 IDS = {"root": "abcd", "s": "efg", "t": "hij"}  # an id belongs to one supervisor, whatever it is started as
 NESTED: dict[str, list[str]] = {"root": ["s", "t"], "s": ["t"], "t": []}
-REASONS: list[Reason] = ["normal", "shutdown", ("shutdown", "x"), "killed", ("boom", "q")]
 NOT_KILLED = [reason for reason in REASONS if reason != "killed"]
 
 
 class Maker:
-    """Makes up one scenario from a seed."""
+    """Makes up one tree from a seed, and what happens to it."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+        self._dice = Dice(seed)
         self._auto: dict[str, AutoShutdown] = {}
-        self._kills = self._chance(0.3)  # supervisors, too
+        self._kills = self._dice.chance(0.3)  # supervisors, too
 
     def scenario(self) -> Scenario:
         """All of it."""
         root = self._supervisor("root", "never")
-        scripts = {id_: self._script() for ids in IDS.values() for id_ in ids}
-        steps = [self._step() for _ in range(self._random.randint(3, 10))]
-        last = Signal("root", "killed") if self._kills else Halt("root", self._pick(REASONS))
+        scripts = {id_: self._dice.script() for ids in IDS.values() for id_ in ids}
+        steps = [self._step() for _ in range(self._dice.random.randint(3, 10))]
+        last = Signal("root", "killed") if self._kills else Halt("root", self._dice.pick(REASONS))
         return "tree", scripts, root, [*steps, last]
-
-    def _pick(self, choices: Sequence[T]) -> T:
-        return self._random.choice(choices)
-
-    def _chance(self, share: float) -> bool:
-        return self._random.random() < share
-
-    def _script(self) -> Script:
-        inits = [self._init(0.93), *(self._init(0.7) for _ in range(self._random.randint(0, 4)))]
-        return Script(inits, ("crash", "t") if self._chance(0.1) else "ok")
-
-    def _init(self, well: float) -> Init:
-        if self._chance(well):
-            return "ok"
-        failures: list[Init] = ["ignore", ("crash", "i"), ("crash", "i"), ("stop", self._pick(REASONS))]
-        return self._pick(failures)
 
     def _supervisor(self, id_: str, auto: AutoShutdown) -> Child:
         flags = Flags(
-            self._pick(get_args(Strategy)),
-            self._pick([0, 1, 2, 3, 9]),
-            self._pick(["never", "never", *get_args(AutoShutdown)]),
+            self._dice.pick(get_args(Strategy)),
+            self._dice.pick([0, 1, 2, 3, 9]),
+            self._dice.pick(["never", "never", *get_args(AutoShutdown)]),
         )
         self._auto[id_] = flags.auto_shutdown
-        children = [self._worker(id_, each) for each in IDS[id_] if self._chance(0.7)]
-        nested = [each for each in NESTED[id_] if each not in self._auto and self._chance(0.4)]
+        children = [self._worker(id_, each) for each in IDS[id_] if self._dice.chance(0.7)]
+        nested = [each for each in NESTED[id_] if each not in self._auto and self._dice.chance(0.4)]
         children += [self._supervisor(each, flags.auto_shutdown) for each in nested]
-        self._random.shuffle(children)
+        self._dice.random.shuffle(children)
         return self._child(id_, auto, flags, children)
 
     def _worker(self, parent: str, id_: str) -> Child:
         return self._child(id_, self._auto[parent], "worker", [])
 
     def _child(self, id_: str, auto: AutoShutdown, flags: Flags | Literal["worker"], children: list[Child]) -> Child:
-        restart = self._pick(get_args(Restart))
-        significant = auto != "never" and restart != "permanent" and self._chance(0.5)
+        restart = self._dice.pick(get_args(Restart))
+        significant = auto != "never" and restart != "permanent" and self._dice.chance(0.5)
         shutdown: int | Literal["brutal_kill", "infinity"] = "infinity"
         if flags == "worker":
             # In Erlang a killed supervisor's child is told so whatever its policy; here one of brutal_kill is killed with it.
-            shutdown = self._pick([5000, "infinity", 5000 if self._kills else "brutal_kill"])
-        return Child(id_, restart, shutdown, significant, self._chance(0.5), flags, children)
+            shutdown = self._dice.pick([5000, "infinity", 5000 if self._kills else "brutal_kill"])
+        return Child(id_, restart, shutdown, significant, self._dice.chance(0.5), flags, children)
 
     def _step(self) -> Step:
-        supervisor = self._pick(list(self._auto))
-        match self._random.randrange(8):
+        supervisor = self._dice.pick(list(self._auto))
+        match self._dice.random.randrange(8):
             case 0:
-                return Burst(supervisor, [self._one(supervisor) for _ in range(self._random.randint(2, 5))])
-            case 1 if supervisor != "root" and self._chance(0.5):
-                if self._chance(0.5):
-                    return Halt(supervisor, self._pick(REASONS))
-                return Signal(supervisor, "killed" if self._kills else self._pick(NOT_KILLED))
+                return Burst(supervisor, [self._one(supervisor) for _ in range(self._dice.random.randint(2, 5))])
+            case 1 if supervisor != "root" and self._dice.chance(0.5):
+                if self._dice.chance(0.5):
+                    return Halt(supervisor, self._dice.pick(REASONS))
+                return Signal(supervisor, "killed" if self._kills else self._dice.pick(NOT_KILLED))
             case _:
                 return self._one(supervisor)
 
     def _one(self, supervisor: str) -> Step:  # noqa: PLR0911 - one arm per kind
         """A step that concerns a child of ``supervisor``."""
-        id_ = self._pick(IDS[supervisor])
-        known = self._pick([*IDS[supervisor], *NESTED[supervisor]])
-        match self._random.randrange(12):
+        id_ = self._dice.pick(IDS[supervisor])
+        known = self._dice.pick([*IDS[supervisor], *NESTED[supervisor]])
+        match self._dice.random.randrange(12):
             case 0 | 1 | 2:
                 return Crash(id_, "c")
             case 3 | 4:
-                return Quit(id_, self._pick(REASONS))
+                return Quit(id_, self._dice.pick(REASONS))
             case 5:
-                return Signal(id_, self._pick(REASONS))
+                return Signal(id_, self._dice.pick(REASONS))
             case 6:
-                return Halt(id_, self._pick(REASONS))
+                return Halt(id_, self._dice.pick(REASONS))
             case 7 | 8:
                 child = self._worker(supervisor, id_)
-                if child.restart != "permanent" and self._chance(0.05):
+                if child.restart != "permanent" and self._dice.chance(0.05):
                     child = evolve(child, significant=True)  # which is wrong where there is no auto_shutdown
                 return StartChild(supervisor, child)
             case 9:
@@ -259,6 +264,7 @@ class Overseer(Supervisor):
 
     def __init__(self, play: Play, child: Child) -> None:
         assert isinstance(child.flags, Flags)
+        assert child.flags.strategy != "simple_one_for_one"
         super().__init__(
             [spec(play, each) for each in child.children],
             strategy=child.flags.strategy,
@@ -272,6 +278,20 @@ class Overseer(Supervisor):
     async def init(self) -> Stop | None:
         self._play.born(self._id, self.process)
         return await super().init()
+
+
+class Crowd(DynamicSupervisor):
+    """Tells of its birth."""
+
+    def __init__(self, play: Play, child: Child) -> None:
+        assert isinstance(child.flags, Flags)
+        super().__init__(max_restarts=child.flags.max_restarts, max_seconds=PERIOD)
+        self._play = play
+        self._id = child.id
+
+    def init(self) -> None:
+        self._play.born(self._id, self.process)
+        super().init()
 
 
 def spec(play: Play, child: Child) -> ChildSpec:
@@ -289,11 +309,12 @@ def spec(play: Play, child: Child) -> ChildSpec:
 
 async def played(scenario: Scenario) -> list[str]:
     """What happens here, in the words of the oracle."""
-    _, scripts, root, steps = scenario
+    kind, scripts, root, steps = scenario
     play = Play(scripts)
+    behaviour = Crowd if kind == "dynamic" else Overseer
     first = []
     try:
-        await start(lambda: Overseer(play, root), observers=[lambda _: None])
+        await start(lambda: behaviour(play, root), observers=[lambda _: None])
     except StartError as error:
         first = [f"start failed({words(error.reason)})"]
     lines = play.take() + first + await state(play)
@@ -311,7 +332,11 @@ async def played(scenario: Scenario) -> list[str]:
 async def state(play: Play) -> list[str]:
     """The children of each supervisor."""
     found = sorted(play.pids.items())
-    return [await _children(play, id_, ActorRef(p)) for id_, p in found if isinstance(p.behaviour, Supervisor)]
+    return [
+        await _children(play, id_, ActorRef(p))
+        for id_, p in found
+        if isinstance(p.behaviour, Supervisor | DynamicSupervisor)
+    ]
 
 
 async def _children(play: Play, id_: str, ref: ActorRef) -> str:
@@ -320,6 +345,8 @@ async def _children(play: Play, id_: str, ref: ActorRef) -> str:
         for each in await ref.which_children()
     ]
     counts = await ref.count_children()
+    if isinstance(ref.process.behaviour, DynamicSupervisor):
+        return f"{id_}:{''.join(sorted(children))} | {counts.specs} {counts.supervisors} {counts.workers}"
     return f"{id_}:{''.join(children)} | {counts.specs} {counts.active} {counts.supervisors} {counts.workers}"
 
 
@@ -358,7 +385,15 @@ async def played_step(play: Play, step: Step) -> list[asyncio.Task[str] | str]:
             asked = ref.restart_child(id_)
         case DeleteChild(_, id_):
             asked = ref.delete_child(id_)
+        case TerminateProcess(_, id_):
+            asked = _terminated(ref, play.last(id_))
     return [asyncio.create_task(play.answer(asked))]
+
+
+async def _terminated(ref: ActorRef, process: ActorRef) -> Any:
+    """That there is no such child any more is ``ok`` in Erlang; Elixir's supervisor, like ours, does not find it."""
+    answer = await ref.terminate_child(process)
+    return Done() if answer == NotFound() and not process.alive else answer
 
 
 async def _start_child(play: Play, ref: ActorRef, child: Child) -> Any:
