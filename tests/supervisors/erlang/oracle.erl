@@ -6,7 +6,7 @@
 
 -export([main/0, start/3]).
 -export([born/2, note/2, busy/2, last/2, name/2, text/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, handle_continue/2, terminate/2]).
+-export([init/1, handle_cast/2, handle_info/2, terminate/2]).
 
 main() ->
     ok = logger:set_primary_config(level, none),
@@ -39,7 +39,8 @@ in_own_process(Scenario) ->
 
 play({Kind, Scripts, Setup, Steps}, Before) ->
     process_flag(trap_exit, true),
-    Recorder = spawn_opt(fun() -> recorder(#{events => [], lives => #{}, pids => #{}, clients => 0, names => #{}, busy => #{}, failed => []}) end, [{priority, high}]),
+    Nothing = #{events => [], lives => #{}, pids => #{}, names => #{}, failed => [], busy => #{}, clients => 0},
+    Recorder = spawn_opt(fun() -> recorder(Nothing) end, [{priority, high}]),
     Play = #{kind => Kind, recorder => Recorder, last => ets:new(last, [public]), scripts => Scripts},
     First = set_up(Kind, Play, Setup),
     settle(),
@@ -79,17 +80,16 @@ busy(Pid) ->
 
 %% -- the recorder: the order of all events, the lives of each id, who is who
 
-recorder(#{events := Events, lives := Lives, pids := Pids, clients := Clients, names := Names, busy := Busy, failed := Failed} = State) ->
+recorder(State) ->
+    #{events := Events, lives := Lives, pids := Pids, names := Names, failed := Failed, busy := Busy, clients := Clients} = State,
     receive
         {born, From, Id} ->
             Life = maps:get(Id, Lives, 0) + 1,
             Name = io_lib:format("~s#~b", [Id, Life]),
             monitor(process, From),
             From ! {life, Life, Name},
-            Event = ["init ", Name],
-            recorder(State#{
-                events := [Event | Events], lives := Lives#{Id => Life}, pids := Pids#{Id => From}, names := Names#{From => Name}
-            });
+            Born = State#{lives := Lives#{Id => Life}, pids := Pids#{Id => From}, names := Names#{From => Name}},
+            recorder(Born#{events := [["init ", Name] | Events]});
         {note, Event} ->
             recorder(State#{events := [Event | Events]});
         {client, From} ->
@@ -106,8 +106,11 @@ recorder(#{events := Events, lives := Lives, pids := Pids, clients := Clients, n
             From ! {got, State},
             recorder(State);
         {'DOWN', _, process, Pid, Reason} ->
-            Exits = [["exit ", maps:get(Pid, Names), " ", text(Reason)] || not lists:member(Pid, Failed), not unstarted(Reason)],
-            recorder(State#{events := Exits ++ Events, pids := maps:filter(fun(_, P) -> P =/= Pid end, Pids)})
+            Ended = State#{pids := maps:filter(fun(_, Other) -> Other =/= Pid end, Pids)},
+            case unstarted(Reason) orelse lists:member(Pid, Failed) of
+                true -> recorder(Ended);
+                false -> recorder(Ended#{events := [["exit ", maps:get(Pid, Names), " ", text(Reason)] | Events]})
+            end
     end.
 
 %% A start that fails is told to the starter before the process ends, so when that is seen is nobody's promise.
@@ -274,7 +277,8 @@ asking(Play, Id, Function) ->
 ask(Play, Function, Pid) ->
     Driver = self(),
     Ref = make_ref(),
-    spawn_opt(fun() -> Driver ! {Ref, try answer(Play, Function(Pid)) catch exit:Reason -> ["exit(", cause(Reason), ")"] end} end, [{priority, high}]),
+    Answer = fun() -> try answer(Play, Function(Pid)) catch exit:Reason -> ["exit(", cause(Reason), ")"] end end,
+    spawn_opt(fun() -> Driver ! {Ref, Answer()} end, [{priority, high}]),
     {asked, Ref}.
 
 answers(Asked) -> [["answer ", received(A)] || A <- Asked].
@@ -286,8 +290,8 @@ answer(_, ok) -> "ok";
 answer(_, {ok, undefined}) -> "ignored";
 answer(Play, {ok, Pid}) when is_pid(Pid) -> ["ok ", name(Play, Pid)];
 answer(Play, {error, {already_started, Pid}}) -> ["already_started ", name(Play, Pid)];
-answer(_, {error, Known}) when Known =:= already_present; Known =:= running; Known =:= restarting; Known =:= not_found ->
-    atom_to_list(Known);
+answer(_, {error, Refusal}) when Refusal =:= already_present; Refusal =:= running; Refusal =:= restarting; Refusal =:= not_found ->
+    atom_to_list(Refusal);
 answer(_, {error, {Reason, Child}}) when element(1, Child) =:= child -> ["failed(", text(Reason), ")"];
 answer(_, {error, Reason}) -> ["failed(", text(Reason), ")"].
 
@@ -332,16 +336,12 @@ fail(ignore) -> ignore;
 fail({crash, Text}) -> error({boom, Text});
 fail({stop, Reason}) -> {stop, Reason}.
 
-handle_call(_, _, State) -> {reply, ok, State}.
-
 handle_cast({crash, Text}, _) -> error({boom, Text});
 handle_cast({stop, Reason}, State) -> {stop, Reason, State}.
 
 handle_info({'EXIT', _, Reason}, {Play, _} = State) ->
     note(Play, ["signal ", get(name), " ", text(Reason)]),
     {noreply, State}.
-
-handle_continue(_, State) -> {noreply, State}.
 
 terminate(Reason, {Play, Terminate}) ->
     note(Play, ["terminate ", get(name), " ", text(Reason)]),

@@ -161,7 +161,7 @@ class Maker:
         flags = Flags(
             self._dice.pick(get_args(Strategy)),
             self._dice.pick([0, 1, 2, 3, 9]),
-            self._dice.pick(["never", "never", *get_args(AutoShutdown)]),
+            self._dice.pick(["never", *get_args(AutoShutdown)]),
         )
         self._auto[id_] = flags.auto_shutdown
         children = [self._worker(id_, each) for each in IDS[id_] if self._dice.chance(0.7)]
@@ -175,7 +175,7 @@ class Maker:
 
     def _child(self, id_: str, auto: AutoShutdown, flags: Flags | Literal["worker"], children: list[Child]) -> Child:
         restart = self._dice.pick(get_args(Restart))
-        significant = auto != "never" and restart != "permanent" and self._dice.chance(0.5)
+        significant = auto != "never" and restart != "permanent" and self._dice.chance(0.8)
         shutdown: int | Literal["brutal_kill", "infinity"] = "infinity"
         if flags == "worker":
             # In Erlang a killed supervisor's child is told so whatever its policy; here one of brutal_kill is killed with it.
