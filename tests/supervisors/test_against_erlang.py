@@ -41,7 +41,7 @@ def blocks(lines: list[str]) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(400))
+@pytest.mark.parametrize("seed", range(500))
 def test_a_tree_lives_as_in_erlang(erlang: Oracle, seed: int) -> None:
     scenario = tree.Maker(seed).scenario()
 
@@ -64,7 +64,7 @@ def test_a_dynamic_supervisor_lives_as_in_erlang(erlang: Oracle, seed: int) -> N
         assert by_process(here) == by_process(there), step
 
 
-@pytest.mark.parametrize("seed", range(400))
+@pytest.mark.parametrize("seed", range(500))
 def test_servers_live_as_in_erlang(erlang: Oracle, seed: int) -> None:
     peers, steps = servers.Maker(seed).scenario()
 

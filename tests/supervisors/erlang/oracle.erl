@@ -62,14 +62,14 @@ over(#{kind := servers}) -> false;
 over(Play) -> pid(Play, root) =:= undefined.
 
 %% Return when everything else waits.
-settle() -> settle(4).
+settle() -> settle(2).
 
 settle(0) -> ok;
 settle(Times) ->
     erlang:yield(),
     case lists:any(fun busy/1, processes() -- [self()]) of
         false -> settle(Times - 1);
-        true -> settle(4)
+        true -> settle(2)
     end.
 
 busy(Pid) ->
@@ -152,8 +152,8 @@ set_up(_, Play, Root) ->
         {error, Reason} -> [["start failed(", text(Reason), ")"]]
     end.
 
-start_server(Play, {server, Id, Trap}) ->
-    {ok, _} = gen_server:start(oracle_server, {Play, Id, Trap}, [{spawn_opt, [{priority, high}]}]).
+start_server(Play, Server) ->
+    {ok, _} = gen_server:start(oracle_server, {Play, Server}, [{spawn_opt, [{priority, high}]}]).
 
 spec(Play, {child, Id, Restart, Shutdown, Significant, _, Flags, _} = Child) ->
     Type = case Flags of worker -> worker; _ -> supervisor end,

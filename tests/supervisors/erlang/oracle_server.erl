@@ -3,10 +3,14 @@
 
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, handle_continue/2, terminate/2]).
 
-init({Play, Id, Trap}) ->
+init({Play, {server, Id, Trap, Begins}}) ->
     process_flag(trap_exit, Trap),
     oracle:born(Play, Id),
-    {ok, #{play => Play, notes => [], held => [], watched => #{}}}.
+    State = #{play => Play, notes => [], held => [], watched => #{}},
+    case Begins of
+        ok -> {ok, State};
+        Term -> {ok, State, {continue, Term}}
+    end.
 
 handle_call({reply, Value}, _, State) -> {reply, Value, State};
 handle_call(hold, From, State) -> {noreply, hold(From, State)};

@@ -47,6 +47,7 @@ class Server:
 
     id: str
     trap: bool
+    begins: str  # ok, or the term of its first continue
 
 
 @frozen
@@ -80,7 +81,7 @@ class Maker:
         return [self._server(id_) for id_ in IDS], [*steps, *(Step("signal", id_, "killed") for id_ in IDS)]
 
     def _server(self, id_: str) -> Server:
-        return Server(id_, self._dice.chance(0.5))
+        return Server(id_, self._dice.chance(0.5), self._term() if self._dice.chance(0.2) else "ok")
 
     def _burst(self) -> list[Step]:
         """A queue that is handled in one go."""
@@ -187,12 +188,14 @@ class Peer(GenServer[Told]):
         self.busy = False
         self._play = play
         self._id = server.id
+        self._begins = server.begins
         self.notes: list[str] = []
         self.held: list[Caller[str]] = []
         self._watched: dict[str, list[Monitor]] = {}
 
-    def init(self) -> None:
+    def init(self) -> Continue | None:
         self._play.born(self._id, self.process)
+        return None if self._begins == "ok" else Continue(self._begins)
 
     async def handle_call(self, message: Call[str], caller: Caller[str]) -> Any:  # noqa: PLR0911 - one arm per message
         assert isinstance(message, Asked)
@@ -301,6 +304,7 @@ class Stage:
         """What happens, in the words of the oracle."""
         for server in servers:
             await self._start(server)
+        await settle()
         lines = self._play.take()
         for step in steps:
             answers = await self._step(step)

@@ -208,7 +208,11 @@ class Maker:
             case 6:
                 return Halt(id_, self._dice.pick(REASONS))
             case 7 | 8:
-                child = self._worker(supervisor, id_)
+                nested = NESTED[supervisor]
+                if nested and self._dice.chance(0.2):
+                    child = self._supervisor(self._dice.pick(nested), self._auto[supervisor])
+                else:
+                    child = self._worker(supervisor, id_)
                 if child.restart != "permanent" and self._dice.chance(0.05):
                     child = evolve(child, significant=True)  # which is wrong where there is no auto_shutdown
                 return StartChild(supervisor, child)
