@@ -147,6 +147,7 @@ class Maker:
     def __init__(self, seed: int) -> None:
         self._dice = Dice(seed)
         self._auto: dict[str, AutoShutdown] = {}
+        self._owner: dict[str, str] = {}
         self._kills = self._dice.chance(0.3)  # supervisors, too
 
     def scenario(self) -> Scenario:
@@ -165,10 +166,15 @@ class Maker:
         )
         self._auto[id_] = flags.auto_shutdown
         children = [self._worker(id_, each) for each in IDS[id_] if self._dice.chance(0.7)]
-        nested = [each for each in NESTED[id_] if each not in self._auto and self._dice.chance(0.4)]
+        nested = [each for each in self._nested(id_) if self._dice.chance(0.4)]
+        self._owner.update(dict.fromkeys(nested, id_))
         children += [self._supervisor(each, flags.auto_shutdown) for each in nested]
         self._dice.random.shuffle(children)
         return self._child(id_, auto, flags, children)
+
+    def _nested(self, id_: str) -> list[str]:
+        """The supervisors that may be children of ``id_``: there is never a second one of the same id elsewhere."""
+        return [each for each in NESTED[id_] if self._owner.get(each, id_) == id_]
 
     def _worker(self, parent: str, id_: str) -> Child:
         return self._child(id_, self._auto[parent], "worker", [])
@@ -208,9 +214,11 @@ class Maker:
             case 6:
                 return Halt(id_, self._dice.pick(REASONS))
             case 7 | 8:
-                nested = NESTED[supervisor]
+                nested = self._nested(supervisor)
                 if nested and self._dice.chance(0.2):
-                    child = self._supervisor(self._dice.pick(nested), self._auto[supervisor])
+                    inner = self._dice.pick(nested)
+                    self._owner[inner] = supervisor
+                    child = self._supervisor(inner, self._auto[supervisor])
                 else:
                     child = self._worker(supervisor, id_)
                 if child.restart != "permanent" and self._dice.chance(0.05):
