@@ -8,6 +8,7 @@ What differs is put right where these say so, and nothing else is:
 * ``tree.Maker`` - a child of ``brutal_kill`` is killed here with its supervisor; there it still hears of that.
 * ``tree._terminated``, ``dynamic.Maker._script``, ``children`` in ``oracle.erl`` - a dynamic supervisor is Elixir's where the two differ.
 * ``look`` in ``oracle.erl`` - introspection goes before what is queued here; it waits there.
+* ``stop`` in ``oracle.erl`` - a stop has done its work when the process ends for that reason, also of something else.
 * ``attach`` in ``oracle_server.erl`` - a link to a process that has ended may raise there.
 """
 

@@ -209,7 +209,7 @@ step(Play, {signal, Id, Reason}) ->
     %% From a stranger, for the driver is the parent of the root.
     Sent = case Reason of killed -> kill; _ -> Reason end,
     to(Play, Id, fun(Pid) -> spawn(fun() -> exit(Pid, Sent) end) end);
-step(Play, {halt, Id, Reason}) -> asking(Play, Id, fun(Pid) -> gen_server:stop(Pid, Reason, infinity) end);
+step(Play, {halt, Id, Reason}) -> asking(Play, Id, fun(Pid) -> stop(Pid, Reason) end);
 step(#{kind := dynamic} = Play, {start_child, Id, Child}) -> asking(Play, Id, fun(Pid) -> supervisor:start_child(Pid, [Child]) end);
 step(Play, {terminate_process, Id, Child}) ->
     Process = last(Play, Child),
@@ -227,13 +227,19 @@ step(Play, {start_server, Id, Server}) ->
 step(Play, {call, Id, Message}) -> client(Play, Id, fun(Pid) -> gen_server:call(Pid, Message, infinity) end);
 step(Play, {cast, Id, Message}) -> gen_server:cast(last(Play, Id), Message), [];
 step(Play, {info, Id, Message}) -> last(Play, Id) ! Message, [];
-step(Play, {finish, Id, Reason}) -> client(Play, Id, fun(Pid) -> gen_server:stop(Pid, Reason, infinity) end);
+step(Play, {finish, Id, Reason}) -> client(Play, Id, fun(Pid) -> stop(Pid, Reason) end);
 step(Play, {suspend, Id}) -> look(Play, Id, fun(Pid) -> sys:suspend(Pid, infinity) end);
 step(Play, {resume, Id}) -> look(Play, Id, fun(Pid) -> sys:resume(Pid, infinity) end);
 step(Play, {get_state, Id}) -> look(Play, Id, fun(Pid) -> sys:get_state(Pid, infinity) end);
 step(Play, {replace_state, Id, crash}) -> look(Play, Id, fun(Pid) -> sys:replace_state(Pid, fun(_) -> error(crash) end, infinity) end);
 step(Play, {replace_state, Id, Note}) ->
     look(Play, Id, fun(Pid) -> sys:replace_state(Pid, fun(State) -> State#{notes := [Note]} end, infinity) end).
+
+%% A process that ends for the very reason before it has read the request: the library is content with that.
+stop(Pid, Reason) ->
+    try gen_server:stop(Pid, Reason, infinity)
+    catch exit:{Reason, {sys, terminate, _}} when not is_tuple(Reason); element(1, Reason) =/= boom -> ok
+    end.
 
 %% A client on its own, whose answer is an event; it may never come.
 client(Play, Id, Function) ->
