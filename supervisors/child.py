@@ -26,6 +26,7 @@ class Child:
 
     spec: ChildSpec
     process: Process | None = None
+    former: Process | None = None  # of a dynamic child that is being restarted
     state: ChildState = "stopped"
     lives: int = 0
     restarts: int = 0

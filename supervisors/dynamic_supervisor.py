@@ -170,7 +170,7 @@ class DynamicSupervisor(ChildKeeper, Adopter):
         """A child has ended, or a restart is due."""
         match message:
             case ChildExit(process, reason):
-                child = self._by_process.pop(process, None)
+                child = self._by_process.get(process)
                 return None if child is None else await self._exited(child, reason)
             case TryAgain(child) if child.state == "restarting":
                 return await self._restart(child)
@@ -179,6 +179,7 @@ class DynamicSupervisor(ChildKeeper, Adopter):
         return None
 
     async def _exited(self, child: Child, reason: ExitReason) -> Stop | None:
+        child.former = child.process  # by which it is known until it runs again
         child.ended(reason)
         if interrupt_in(reason) is not None:
             return Stop(reason)
@@ -204,6 +205,7 @@ class DynamicSupervisor(ChildKeeper, Adopter):
         outcome = await self._start(child, self._extra_arguments)
         if isinstance(outcome, ActorRef):
             child.restarts += 1
+            self._forget_former(child)
             self._by_process[outcome.process] = child
         elif isinstance(outcome, StartFailed):
             child.state = "restarting"
@@ -214,3 +216,9 @@ class DynamicSupervisor(ChildKeeper, Adopter):
     def _forget(self, child: Child) -> None:
         child.state = "stopped"
         self._children.pop(child, None)
+        self._forget_former(child)
+
+    def _forget_former(self, child: Child) -> None:
+        if child.former is not None:
+            del self._by_process[child.former]
+            child.former = None

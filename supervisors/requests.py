@@ -94,7 +94,8 @@ class SupervisorRequests:
     async def terminate_child(self, child: str | ActorRef, *, timeout: float | None = None) -> Done | NotFound:
         """Stop a child by its shutdown policy, and return once it has ended; its spec stays, except that of a temporary child.
 
-        Of a dynamic supervisor the child goes for good. A child that terminates itself so waits out its own shutdown time.
+        Of a dynamic supervisor the child goes for good; while it is being restarted its last reference still means it. A child that
+        terminates itself so waits out its own shutdown time.
         """
         return await self.call(TerminateChild(child), timeout=timeout)
 

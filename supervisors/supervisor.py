@@ -161,13 +161,13 @@ class Supervisor(ChildKeeper):
         return next((c for c in self._children if c.spec.id == key), None)
 
     async def _add(self, spec: ChildSpec, caller: Any) -> Any:
-        if (child := self._find(spec.id)) is not None:
-            return AlreadyPresent() if child.process is None else AlreadyStarted(ActorRef(child.process))
         try:
             self._check(spec)
         except ValueError as error:
             caller.fail(error)
             return NO_REPLY
+        if (child := self._find(spec.id)) is not None:
+            return AlreadyPresent() if child.process is None else AlreadyStarted(ActorRef(child.process))
         child = Child(spec)
         self._children.append(child)
         outcome = await self._start(child)
@@ -274,9 +274,6 @@ class Supervisor(ChildKeeper):
             if isinstance(outcome, StartFailed):
                 for other in group[index + 1 :]:
                     other.state = "stopped"
-                if self.strategy == "one_for_all":
-                    await self._stop(started)
-                    started.clear()
                 one.state = "restarting"
                 self._post(TryAgain(one))
                 break

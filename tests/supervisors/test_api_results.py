@@ -107,6 +107,12 @@ async def test_start_child_validates_before_anything_starts(trace: Trace) -> Non
         assert root.alive
 
 
+async def test_start_child_refuses_a_wrong_spec_also_where_the_id_is_taken(trace: Trace) -> None:
+    async with running(trace.child("a")) as root:
+        with pytest.raises(ValueError, match="significant"):
+            await root.start_child(trace.child("a", restart="transient", significant=True))
+
+
 # -- terminate_child
 
 

@@ -180,16 +180,26 @@ async def test_giving_up_stops_all_the_others(trace: Trace) -> None:
         assert not any(each.alive for each in others)
 
 
-async def test_restarting_child_is_terminated_by_its_id_for_its_old_reference_is_gone(trace: Trace) -> None:
+@pytest.mark.parametrize("by_id", [True, False])
+async def test_restarting_child_is_terminated_by_its_last_reference_or_by_its_id(trace: Trace, by_id: bool) -> None:
     async with dynamic() as root:
         ref = await add(root, trace.child("a", backoff=Backoff(min_seconds=10, max_seconds=10)))
         await fail(root, "a")
 
+        assert await root.terminate_child("a" if by_id else ref) == Done()
         assert await root.terminate_child(ref) == NotFound()
-        assert await root.terminate_child("a") == Done()
         await asyncio.sleep(20)
         assert await root.which_children() == []
         assert trace.take() == "+a -a"
+
+
+async def test_reference_of_a_life_before_the_last_is_gone(trace: Trace) -> None:
+    async with dynamic() as root:
+        ref = await add(root, trace.child("a", inits=[None, Boom(), None]))
+        await fail(root, "a")
+
+        assert await root.terminate_child(ref) == NotFound()
+        assert (await root.count_children()).active == 1
 
 
 async def test_count_children(trace: Trace) -> None:

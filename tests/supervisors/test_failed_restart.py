@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from supervisors import Backoff, Done, Ignore, Killed, Restarting
-from supervisors.testing import settle
+from supervisors import Backoff, Done, Ignore, Killed, Restarting, resume, suspend
+from supervisors.testing import crash, settle
 from tests.supervisors.actors import Boom, Trace, child, dynamic, fail, ids, info, running, states, stopwatch
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +65,24 @@ async def test_one_for_all_stops_again_what_was_started_in_this_round_and_retrie
         await fail(root, "a")
 
         assert trace.take() == "-a -d -c -b +a +b !c -b -a +a +b +c +d"
+
+
+async def test_one_for_all_lets_what_it_has_started_run_until_the_next_attempt(trace: Trace) -> None:
+    children = [trace.child("a"), trace.child("b", inits=[None, Boom()])]
+
+    async with running(*children, strategy="one_for_all") as root:
+        failing = await child(root, "a")
+        await suspend(root)
+        crash(failing, Boom())
+        await settle()
+        between = asyncio.create_task(root.which_children())
+        await settle()
+        await resume(root)
+
+        assert [(each.id, each.state) for each in await between] == [("a", "running"), ("b", "restarting")]
+        await settle()
+        assert states(root) == {"a": "running", "b": "running"}
+        assert trace.take() == "+a +b -a -b +a !b -a +a +b"
 
 
 async def test_rest_for_one_retries_from_the_child_that_failed(trace: Trace) -> None:
