@@ -88,7 +88,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         In real life no two are of the same moment, so nothing else would be true to it.
         """
         scheduled: list[asyncio.TimerHandle] | None = getattr(self, "_scheduled", None)
-        if scheduled is None:
+        if scheduled is None:  # pragma: no cover - a loop of another make
             return super().call_at(when, callback, *args, context=context)
         timer = _Timer(when, callback, args, self, context)
         timer.order = next(self._orders)

@@ -61,6 +61,7 @@ from tests.supervisors.actors import (
     Raise,
     Run,
     Seen,
+    Stubborn,
     Trace,
     Traced,
     child,
@@ -942,3 +943,172 @@ def test_a_loop_that_is_thrown_away_ends_its_processes_all_the_same() -> None:
 
     assert not ref.process.alive
     loop.close()
+
+
+@pytest.mark.parametrize("kind", [partial(Supervisor, ()), DynamicSupervisor], ids=["static", "dynamic"])
+async def test_a_group_of_exceptions_that_holds_an_interrupt_ends_the_tree(
+    kind: Callable[[], GenServer[Any]], trace: Trace
+) -> None:
+    async with leak_check():
+        root = await start(kind)
+        ref = await root.start_child(trace.child("a"))
+        assert isinstance(ref, ActorRef)
+        group = BaseExceptionGroup("both", [KeyboardInterrupt(), Boom()])
+        ref.cast(Raise(group))
+
+        reason = await root.wait()
+
+    assert isinstance(reason, Crashed)
+    assert trace.take().split().count("+a") == 1
+
+
+async def test_a_process_that_is_killed_while_it_waits_for_what_it_spawned_kills_that(trace: Trace) -> None:
+    async def linger() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(50)
+
+    class Parent(Traced):
+        async def init(self) -> None:
+            self.spawn(linger(), name="lingers")
+
+    async with leak_check():
+        ref = await start(lambda: Parent(trace, "a"))
+        stopping = asyncio.ensure_future(ref.stop())
+        await asyncio.sleep(1)
+        ref.exit(Killed())
+        await stopping  # why it ends was decided before
+
+        assert asyncio.get_running_loop().time() < 5
+        await asyncio.sleep(60)
+
+
+async def test_one_that_is_given_up_takes_what_it_spawned_along(trace: Trace) -> None:
+    release = asyncio.Event()
+
+    class Parent(Stubborn):
+        def init(self) -> None:
+            self.spawn(asyncio.sleep(3600), name="child")
+
+    async with leak_check():
+        ref = await start(lambda: Parent(release))
+        (spawned,) = ref.process.children or {}
+        ref.cast("be stubborn")
+        await settle()
+        ref.exit(Killed())
+        await ref.wait()
+        await spawned.wait()
+
+        assert not spawned.alive
+        release.set()
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("then", ["cancel", "kill", "both"])
+async def test_a_crash_on_request_that_meets_a_cancel_or_a_kill_ends_it_once(trace: Trace, then: str) -> None:
+    async with leak_check():
+        ref = await start(lambda: Traced(trace, "a", terminate=1.0))
+        ref.cast(Busy(5))
+        await settle()
+        ref.process.crash(Boom())
+        assert ref.process.task is not None
+        if then != "kill":
+            ref.process.task.cancel()
+            await asyncio.sleep(0)
+            ref.process.task.cancel()
+        if then != "cancel":
+            await asyncio.sleep(0)
+            ref.exit(Killed())
+        reason = await ref.wait()
+
+    assert isinstance(reason, Crashed | Killed)
+    assert trace.take().split().count("-a") <= 1
+
+
+async def test_a_long_chain_of_continues_lets_looks_in() -> None:
+    class Chain(GenServer[Any]):
+        def init(self) -> Continue:
+            self.left = 20_000
+            return Continue("go")
+
+        def handle_continue(self, term: object) -> Continue | None:
+            self.left -= 1
+            return Continue("go") if self.left else None
+
+    async with server(Chain) as ref:
+        state = await get_state(ref)
+
+        assert 0 < state["left"] < 20_000
+
+
+async def test_an_actor_gives_its_own_name_up_without_naming_itself(trace: Trace) -> None:
+    registry = Registry()
+    async with running(trace.child("a", name="mine"), registry=registry) as root:
+        ref = await child(root, "a")
+
+        async def give_up() -> None:
+            registry.unregister("mine")
+
+        await ref.call(Run(give_up))
+        assert registry.lookup("mine") is None
+
+
+async def test_a_handler_that_turns_its_cancellation_into_an_error_ends_for_the_signal_s_reason(trace: Trace) -> None:
+    async def convert() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise Boom("converted") from None
+
+    async with leak_check():
+        ref = await start(lambda: Traced(trace, "a"))
+        call = asyncio.ensure_future(ref.call(Run(convert), timeout=None))
+        await settle()
+        ref.exit(Shutdown("signal"))
+        ref.exit(Killed())
+        ref.exit(Shutdown("too late"))
+
+        with pytest.raises(ActorExited):
+            await call
+        assert ref.process.reason in (Killed(), Shutdown("signal"))
+
+
+async def test_a_signal_s_reason_stands_against_an_error_of_the_handler_that_it_interrupts(trace: Trace) -> None:
+    async def convert() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise Boom("converted") from None
+
+    async with leak_check():
+        ref = await start(lambda: Traced(trace, "a"))
+        call = asyncio.ensure_future(ref.call(Run(convert), timeout=None))
+        await settle()
+        ref.exit(Shutdown("signal"))
+
+        with pytest.raises(ActorExited):
+            await call
+        assert ref.process.reason == Shutdown("signal")
+
+
+async def test_one_exception_that_is_raised_twice_is_reported_once(trace: Trace) -> None:
+    error, recorder = Boom("once"), Recorder()
+    ref = await start(lambda: Traced(trace, "a", terminate=error), observers=[recorder])
+    ref.cast(Raise(error))
+    await ref.wait()
+
+    assert len(recorder.of(CrashReport)) == 1
+
+
+async def test_an_init_that_turns_its_timeout_into_an_error_has_timed_out_all_the_same() -> None:
+    class Converting(GenServer[Any]):
+        async def init(self) -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise Boom("converted") from None
+
+    async with leak_check():
+        with pytest.raises(StartError, match="init took longer than 1 s"):
+            await start(ChildSpec(id="slow", start=Converting, start_timeout=1.0))
