@@ -37,7 +37,18 @@ from runestone.state import Sockets, State
 from runestone.telemetry.actor import Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
-from supervisors import Backoff, ChildSpec, DynamicSupervisor, LogObserver, Registry, StartError, Supervisor, start
+from supervisors import (
+    Backoff,
+    ChildSpec,
+    DynamicSupervisor,
+    LogObserver,
+    LoopLag,
+    LoopMonitor,
+    Registry,
+    StartError,
+    Supervisor,
+    start,
+)
 
 _CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clients
 _REQUEST_STOP_SECONDS = 2.0
@@ -106,6 +117,7 @@ class Composition:
     chance: Callable[[], float]
     set_log_level: Callable[[str], None]
     gateway: Gateway
+    lag: LoopLag
     node: Node
 
     @property
@@ -134,6 +146,7 @@ class Composition:
     def _children(self) -> tuple[ChildSpec, ...]:
         simulation = self.simulation
         return (
+            ChildSpec(id="loop", start=partial(LoopMonitor, self.lag)),
             ChildSpec(
                 id="telemetry",
                 start=self._telemetry,
@@ -237,7 +250,8 @@ def compose(
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
-    metrics = Metrics(lambda: phase.in_flight)
+    lag = LoopLag()
+    metrics = Metrics(lambda: phase.in_flight, lambda: lag.worst)
     gateway = Gateway.over(registry, live, phase, bus)
     node = Node(
         live=live,
@@ -245,6 +259,7 @@ def compose(
         memories=memories,
         metrics=metrics,
         gateway=gateway,
+        lag=lag,
         listeners=sockets.addresses(),
         allow_faults=allow_faults,
         set_simulated_fault=simulation.set_fault if simulation else None,
@@ -260,6 +275,7 @@ def compose(
         chance=random.random,
         set_log_level=set_log_level,
         gateway=gateway,
+        lag=lag,
         node=node,
     )
 

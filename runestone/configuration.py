@@ -24,7 +24,19 @@ from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.roster import RemoveProvider, SetProvider
 from runestone.telemetry.actor import FleetChanged
-from supervisors import NO_REPLY, ActorError, Call, Caller, Cast, Done, GenServer, Info, Registry, StartFailed
+from supervisors import (
+    NO_REPLY,
+    ActorError,
+    Call,
+    Caller,
+    Cast,
+    Done,
+    GenServer,
+    Info,
+    Registry,
+    StartFailed,
+    run_blocking,
+)
 
 Path = tuple[str, ...]
 _REACH_SECONDS: Final = 30.0
@@ -103,7 +115,6 @@ class Memory:
     live: Live
     loaded: Loaded
     overlay: Overlay = field(factory=Overlay)
-    reloads: int = 0
     last_rejection: Rejected | None = None
 
 
@@ -187,7 +198,10 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         self.spawn(self._change(change, caller), name="reconcile" if change is None else type(change).__name__.lower())
 
     async def _change(self, change: Alter | Reload | None, caller: Caller[Any] | None) -> None:
-        taken = self._take(change)
+        sources = self._memory.sources
+        if isinstance(change, Reload):
+            sources = await run_blocking(self._memory.read)  # files, which may be slow
+        taken = self._take(change, sources)
         answer: Changed | Rejected | None
         if isinstance(taken, Rejected):
             answer = self._memory.last_rejection = taken
@@ -199,15 +213,12 @@ class Configuration(GenServer[ReloadNow | _Finished]):
             caller.reply(answer)
         self.ref.cast(_Finished())
 
-    def _take(self, change: Alter | Reload | None) -> Settings | Rejected:
+    def _take(self, change: Alter | Reload | None, sources: Sources) -> Settings | Rejected:
         """The settings after ``change``, which are remembered as those to be in force."""
         memory = self._memory
-        sources, overlay = memory.sources, memory.overlay
+        overlay = memory.overlay
         try:
-            if isinstance(change, Reload):
-                memory.reloads += 1
-                sources = memory.read()
-            elif isinstance(change, Alter):
+            if isinstance(change, Alter):
                 for edit in change.edits:
                     if (refusal := self._refusal(edit)) is not None:
                         return refusal

@@ -39,6 +39,7 @@ If the counter crashes, its supervisor makes a new one, with a fresh state and t
 * :class:`ActorRef`, :class:`Via` - how to reach a process: one incarnation, or whoever has a name. :class:`Registry` - the names.
 * :class:`Call`, :class:`Cast`, :class:`Info` - messages. :class:`Caller` - one call in progress.
 * :class:`Normal`, :class:`Shutdown`, :class:`Killed`, :class:`Crashed`, :class:`NoProc` - why a process ended.
+* :func:`run_blocking` - blocking work on a thread. :class:`LoopMonitor` - who holds the event loop up.
 * :func:`tree`, :func:`get_state`, :func:`suspend`, :func:`trace` and their like - a look into a running tree.
 * :mod:`supervisors.testing` - a loop with virtual time, and what else tests need. :mod:`supervisors.events` - what observers are told.
 
@@ -46,6 +47,7 @@ Use a process to model what a program has at run time: state that changes, thing
 other. Never use one to organise code: that is what modules and functions are for.
 """
 
+from supervisors.blocking import abandoned_threads, run_blocking
 from supervisors.caller import Caller
 from supervisors.child_spec import ChildSpec
 from supervisors.dynamic_supervisor import DynamicSupervisor
@@ -75,6 +77,7 @@ from supervisors.introspection import (
     trace,
     tree,
 )
+from supervisors.loop_monitor import LoopLag, LoopMonitor
 from supervisors.messages import Call, Cast, Down, Exit, Info, TimedOut
 from supervisors.monitor import Monitor
 from supervisors.process import Process, current_process
@@ -137,6 +140,8 @@ __all__ = [  # noqa: RUF022 - in plain order, which a reader can check
     "Info",
     "Killed",
     "LogObserver",
+    "LoopLag",
+    "LoopMonitor",
     "MailboxFull",
     "MaxChildren",
     "Monitor",
@@ -166,6 +171,7 @@ __all__ = [  # noqa: RUF022 - in plain order, which a reader can check
     "TreeNode",
     "Unregistered",
     "Via",
+    "abandoned_threads",
     "current_process",
     "dead_letters",
     "get_state",
@@ -173,6 +179,7 @@ __all__ = [  # noqa: RUF022 - in plain order, which a reader can check
     "is_abnormal",
     "replace_state",
     "resume",
+    "run_blocking",
     "start",
     "statistics",
     "suspend",

@@ -62,6 +62,19 @@ class GaveUp:
     max_seconds: float
 
 
+@frozen
+class LoopBlocked:
+    """The event loop was held up for ``seconds``, by ``task`` (of a process: its path), which was at ``stack`` meanwhile.
+
+    Told by a :class:`~supervisors.LoopMonitor` when the loop goes on.
+    """
+
+    monitor: Process
+    seconds: float
+    task: str
+    stack: str
+
+
 @frozen(kw_only=True)
 class CrashReport:
     """An exception has ended a process.
@@ -80,7 +93,7 @@ class CrashReport:
     suppressed: int = 0
 
 
-Event = Started | Exited | Restarting | GaveUp | CrashReport
+Event = Started | Exited | Restarting | GaveUp | CrashReport | LoopBlocked
 
 
 class ReportLimit:
@@ -156,5 +169,7 @@ class LogObserver:
                 )
             case Started(process):
                 log.debug("%s started", process.path)
+            case LoopBlocked():
+                log.warning("the event loop was blocked for %.2f s by %s", event.seconds, event.task)
             case _:
                 assert_never(event)

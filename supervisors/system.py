@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from supervisors.events import Event, LogObserver, ReportLimit
+from supervisors.threads import Threads
 
 if TYPE_CHECKING:
     from supervisors.process import Process
@@ -26,12 +27,14 @@ class System:
     * ``registry`` - where child specs register their ``name``.
     * ``fail_circular_calls`` - whether a call that waits for its own caller fails at once, rather than by its deadline.
     * ``observers`` - are told of each life-cycle event; see :mod:`supervisors.events`.
+    * ``threads`` - where :func:`~supervisors.run_blocking` runs.
     * ``zombies`` - processes that have swallowed every cancellation and still run, though the tree has given them up.
     """
 
     registry: Registry
     fail_circular_calls: bool = False
     observers: tuple[Observer, ...] = (LogObserver(),)
+    threads: Threads = field(factory=Threads, init=False)
     zombies: dict[Process, None] = field(factory=dict, init=False)
     pids: Iterator[int] = field(factory=lambda: itertools.count(1), init=False)
     reports: ReportLimit = field(factory=ReportLimit, init=False)

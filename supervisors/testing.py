@@ -34,15 +34,17 @@ class _JumpingSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.elapsed = 0.0
-        self.threads = False
+        self.threads = 0  # that somebody waits for
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if not ready and self.threads and (timeout is None or timeout > 0):
+            ready = super().select(
+                _THREAD_SECONDS
+            )  # a thread takes real time, and no deadline may pass because of that
         if ready:
             return ready
         if timeout is None:
-            if self.threads and (ready := super().select(_THREAD_SECONDS)):
-                return ready
             raise RuntimeError("every task is waiting and no timer is set: deadlock")
         self.elapsed += max(0.0, timeout)
         return ready
@@ -97,9 +99,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return timer
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]  # likewise
-        """As ever; from now on a wait may be for a thread, so it takes real time before it counts as a deadlock."""
-        self._jumping.threads = True
-        return super().run_in_executor(executor, func, *args)
+        """As ever; while somebody waits for the thread, the clock stands still for a second of real time before it jumps."""
+        future = super().run_in_executor(executor, func, *args)
+        self._jumping.threads += 1
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, _: object) -> None:
+        self._jumping.threads -= 1
 
     def _run_once(self) -> None:
         if self._chance is not None:

@@ -31,7 +31,7 @@ from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
-from supervisors import ActorError, ActorRef, Call, CallTimeout, Registry, StartFailed, TreeNode, tree
+from supervisors import ActorError, ActorRef, Call, CallTimeout, LoopLag, Registry, StartFailed, TreeNode, tree
 
 R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
@@ -48,6 +48,7 @@ class Node:
     memories: Mapping[str, ProviderMemory]
     metrics: Metrics
     gateway: Gateway
+    lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
     allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
@@ -159,6 +160,7 @@ class Node:
             "python": platform.python_version(),
             "platform": sys.platform,
             "memory_bytes": resident_bytes(),
+            "loop_lag_seconds": {"last": round(self.lag.last, 4), "worst_of_a_minute": round(self.lag.worst, 4)},
             "tasks": len(asyncio.all_tasks()),
             "tree": tree_as_data(self.tree()),
             "provider_health": self.providers(),

@@ -35,10 +35,14 @@ _OTHER_OUTCOMES: Final = 64  # codes of errors beside these; an upstream's own a
 
 
 class Metrics:
-    """All metrics of one node, in a registry of their own; ``in_flight`` tells how many requests are."""
+    """All metrics of one node, in a registry of their own.
 
-    def __init__(self, in_flight: Callable[[], int] = int) -> None:
+    ``in_flight`` tells how many requests are, ``lag`` how late the loop was at most within the last minute, in seconds.
+    """
+
+    def __init__(self, in_flight: Callable[[], int] = int, lag: Callable[[], float] = float) -> None:
         self._in_flight = in_flight
+        self._lag = lag
         registry = self._registry = Registry()
         counter, gauge, histogram = Family.counter, Family.gauge, Family.histogram
         self.build = gauge(registry, "runestone_build_info", "The version that runs.")
@@ -60,6 +64,9 @@ class Metrics:
         self.failovers = counter(registry, "runestone_failovers_total", "Calls of another provider.")
         self.exhausted = counter(registry, "runestone_failover_exhausted_total", "Requests that nobody would take.")
         self.restarts = counter(registry, "runestone_actor_restarts_total", "Restarts of processes of the tree.")
+        self.loop_lag = gauge(
+            registry, "runestone_event_loop_lag_seconds", "How late the event loop was, at most within the last minute."
+        )
         self.process = gauge(registry, "process_resident_memory_bytes", "Resident memory.")
         self.cpu = gauge(registry, "process_cpu_seconds_total", "User and system time.")
         self.descriptors = gauge(registry, "process_open_fds", "Open file descriptors.")
@@ -195,6 +202,7 @@ class Metrics:
 
     def _look_at_the_process(self) -> None:
         self.in_flight.at().set(self._in_flight())
+        self.loop_lag.at().set(self._lag())
         self.cpu.at().set(cpu_seconds())
         self.process.at().set(resident_bytes())
         if (count := open_descriptors()) is not None:
