@@ -118,6 +118,7 @@ class Composition:
     set_log_level: Callable[[str], None]
     gateway: Gateway
     lag: LoopLag
+    watch: bool
     node: Node
 
     @property
@@ -176,6 +177,7 @@ class Composition:
                 start=partial(Configuration, self.configuration, self.memories, self.registry, self.set_log_level),
                 name=names.CONFIGURATION,
             ),
+            *self._watcher(),
             ChildSpec(
                 id="requests",
                 start=partial(DynamicSupervisor, adopted_shutdown=_REQUEST_STOP_SECONDS),
@@ -185,6 +187,14 @@ class Composition:
             ),
             self._listener("public", self.sockets.public, self._front),
         )
+
+    def _watcher(self) -> tuple[ChildSpec, ...]:
+        file = self.configuration.sources.file
+        if not self.watch or file is None:
+            return ()
+        from runestone.watcher import Watcher  # noqa: PLC0415 - an extra
+
+        return (ChildSpec(id="watcher", start=partial(Watcher, file, self.registry)),)
 
     def _telemetry(self) -> Telemetry:
         return Telemetry(self.bus, self.metrics, self._models, self._groups, self._standings)
@@ -245,6 +255,7 @@ def compose(
     simulation: Simulation | None = None,
     *,
     allow_faults: bool = False,
+    watch: bool = False,
     set_log_level: Callable[[str], None] = lambda _: None,
 ) -> Composition:
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
@@ -276,6 +287,7 @@ def compose(
         set_log_level=set_log_level,
         gateway=gateway,
         lag=lag,
+        watch=watch,
         node=node,
     )
 
@@ -286,9 +298,11 @@ async def launch(
     *,
     demo: bool = False,
     allow_faults: bool = False,
+    watch: bool = False,
     set_log_level: Callable[[str], None] = lambda _: None,
 ) -> Running:
-    """Start a node with the settings of ``sources``; ``read`` gives them again for a reload. ``demo``: with simulated providers.
+    """Start a node with the settings of ``sources``; ``read`` gives them again for a reload. ``demo``: with simulated providers;
+    ``watch``: a change of the file is a reload.
 
     Raises :class:`~runestone.config.settings.ConfigurationError`, :class:`~runestone.http.sockets.BindError` and
     :class:`~supervisors.StartError`; then nothing of it is left.
@@ -303,7 +317,12 @@ async def launch(
     sockets = bind(loaded.settings)
     try:
         composition = compose(
-            memory, sockets, simulation, allow_faults=allow_faults or demo, set_log_level=set_log_level
+            memory,
+            sockets,
+            simulation,
+            allow_faults=allow_faults or demo,
+            watch=watch,
+            set_log_level=set_log_level,
         )
         return await composition.start()
     except StartError:

@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument("--demo", action="store_true", help="with simulated providers: no key, no network")
     serve.add_argument("--allow-faults", action="store_true", help="let the console crash actors, as --demo does")
     serve.add_argument("--config", type=Path, metavar="FILE", help="a runestone.toml (RUNESTONE_CONFIG)")
+    serve.add_argument("--watch", action="store_true", help="reload when the file changes (needs the extra watch)")
     for flag, text in _FLAGS.items():
         serve.add_argument(flag, help=text)
     serve.set_defaults(run=_serve)
@@ -53,7 +54,13 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     given = {flag: getattr(arguments, flag[2:].replace("-", "_")) for flag in _FLAGS}
     flags = {flag: text for flag, text in given.items() if text is not None}
-    return serve.run(demo=arguments.demo, allow_faults=arguments.allow_faults, config=arguments.config, flags=flags)
+    return serve.run(
+        demo=arguments.demo,
+        allow_faults=arguments.allow_faults,
+        watch=arguments.watch,
+        config=arguments.config,
+        flags=flags,
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import signal
 import sys
@@ -33,8 +34,18 @@ EX_CONFIG: Final = 78
 _STOP_SECONDS: Final = 10.0  # for the tree to stop, on top of the drain
 
 
-def run(*, demo: bool, allow_faults: bool, config: Path | None = None, flags: Mapping[str, str] | None = None) -> int:
+def run(
+    *,
+    demo: bool,
+    allow_faults: bool,
+    watch: bool = False,
+    config: Path | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the settings again. The result is the exit code."""
+    if watch and importlib.util.find_spec("watchfiles") is None:
+        print("runestone: --watch needs the extra: pip install 'runestone[watch]'", file=sys.stderr)
+        return EX_CONFIG
     read_again = partial(read, os.environ, config, flags or {})
     try:
         sources = read_again()
@@ -44,7 +55,7 @@ def run(*, demo: bool, allow_faults: bool, config: Path | None = None, flags: Ma
         return EX_CONFIG
     sink = logs.configure(settings.logs.level, settings.logs.format)
     launch = partial(
-        app.launch, sources, read_again, demo=demo, allow_faults=allow_faults, set_log_level=sink.set_level
+        app.launch, sources, read_again, demo=demo, allow_faults=allow_faults, watch=watch, set_log_level=sink.set_level
     )
     try:
         import uvloop  # noqa: PLC0415 - where it installs

@@ -29,7 +29,13 @@ from peers import LIBRARIES, PEERS, ROWS
 _COUNTS = {"call": 20_000, "cast": 20_000, "spawn": 3_000, "idle": 3_000, "restart": 1_000, "children": 100_000}
 _QUICK = {"call": 500, "cast": 500, "spawn": 100, "idle": 200, "restart": 50, "children": 500}
 _ROUNDS = 3
+_NO_ACTOR = {
+    ("spawn", "mode"),
+    ("children", "mode"),
+    ("idle", "xoscar"),
+}  # nothing runs there, and nothing has a mailbox
 _NOTES = """\
+Not among the peers of a goal: mode's start and stop and xoscar's idle actor, for there neither a task nor a mailbox is made.
 asyncio: the bare primitives, two queues and a task, without names, monitors, deadlines or supervision.
 pykka: each actor is a thread, whose stack tracemalloc does not see; 1,000 children at most.
 xoscar: an actor is an object in its pool, without a task or mailbox of its own, so an idle one is small.
@@ -135,7 +141,11 @@ def _goals(figures: dict[tuple[str, str], float | None], *, quick: bool) -> None
         tell("an idle actor in 4 KiB", f"{idle:,.0f} bytes", met=idle <= 4096)
     for row in ROWS:
         mine = figures.get((row, "supervisors"))
-        peers = {peer: value for peer in PEERS if (value := figures.get((row, peer))) is not None}
+        peers = {
+            peer: value
+            for peer in PEERS
+            if (row, peer) not in _NO_ACTOR and (value := figures.get((row, peer))) is not None
+        }
         if mine and peers:
             best = min(peers, key=lambda peer: peers[peer])
             tell(

@@ -9,8 +9,8 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 
-from runestone.domain.errors import InvalidRequest, NoProviderAvailable
-from runestone.domain.routing import Choice, Directory, Group, Member, Plan, family
+from runestone.domain.errors import InvalidRequest, NoProviderAvailable, NotAllowed
+from runestone.domain.routing import Alias, Choice, Directory, Group, Member, Plan, family
 
 OPENAI = Member(name="openai-default", kind="openai", default_model="gpt-4o-mini")
 ANTHROPIC = Member(name="anthropic-default", kind="anthropic", default_model="claude-sonnet-4-5")
@@ -216,3 +216,75 @@ def test_every_plan_asks_each_provider_once_and_somebody_first(model: str, group
     assert len(providers) == len(set(providers))
     assert plan.pinned or set(providers) <= set(DIRECTORY.groups[plan.group].members)
     assert all(c.model == DIRECTORY.members[c.provider].default_model for c in plan.tier2)
+
+
+# -- aliases and keys --------------------------------------------------------------------------------------------------------
+
+ALIASES = {
+    "plain": Alias("gpt-4o"),
+    "spare": Alias("gpt-4o", "mapped"),
+    "pin": Alias("local/llama-3"),
+    "kind": Alias("anthropic/claude-x"),
+    "group": Alias("fast"),
+}
+NAMED = evolve(DIRECTORY, aliases=ALIASES)
+
+
+@pytest.mark.parametrize(
+    ("model", "header", "key_groups", "group", "first"),
+    [
+        ("plain", None, (), "default-chat-service", "openai-default=gpt-4o"),
+        ("spare", None, (), "mapped", "anthropic-default=claude-opus-4-5"),
+        ("spare", "fast", (), "fast", "openai-default=gpt-4o"),  # the header goes before the alias's group
+        ("pin", None, (), "default-chat-service", "local=llama-3"),
+        ("kind", None, (), "default-chat-service", "anthropic-default=claude-x"),
+        ("group", None, (), "fast", "openai-default=gpt-4o-nano"),
+        ("group", None, ("mapped", "fast"), "fast", "openai-default=gpt-4o-nano"),
+        ("plain", None, ("mapped", "fast"), "mapped", "anthropic-default=claude-opus-4-5"),  # the key's own: its first
+        ("plain", "fast", ("mapped", "fast"), "fast", "openai-default=gpt-4o"),
+        (
+            "spare",
+            None,
+            ("fast", "mapped"),
+            "mapped",
+            "anthropic-default=claude-opus-4-5",
+        ),  # the alias's before the key's
+        ("openai-spare/gpt-4o", None, ("mapped",), "mapped", "openai-spare=gpt-4o"),
+    ],
+)
+def test_an_alias_stands_for_its_model_and_a_key_has_a_group_of_its_own(
+    model: str, header: str | None, key_groups: tuple[str, ...], group: str, first: str
+) -> None:
+    plan = NAMED.plan(model, header, key_groups=key_groups)
+
+    assert plan.group == group
+    assert shown(plan)[0].split(" ")[0] == first
+
+
+@pytest.mark.parametrize(
+    ("model", "header", "code"),
+    [
+        ("gpt-4o", "default-chat-service", "group_not_allowed"),
+        ("mapped", None, "group_not_allowed"),
+        ("spare", None, "group_not_allowed"),
+        ("openai-spare/gpt-4o", None, "provider_not_allowed"),
+        ("pin", None, "provider_not_allowed"),
+    ],
+)
+def test_a_key_with_groups_may_use_those_and_pin_their_members_alone(model: str, header: str | None, code: str) -> None:
+    with pytest.raises(NotAllowed) as refused:
+        NAMED.plan(model, header, key_groups=("fast",))
+
+    assert (refused.value.status, refused.value.code) == (403, code)
+    assert "fast" in refused.value.message
+
+
+def test_a_provider_s_default_model_is_one_that_it_serves() -> None:
+    own = Member(name="own", kind="openai", default_model="my-model")
+    directory = evolve(
+        DIRECTORY,
+        members={**DIRECTORY.members, "own": own},
+        groups={**DIRECTORY.groups, "o": Group(name="o", members=("own",))},
+    )
+
+    assert shown(directory.plan("my-model", "o")) == ("own=my-model", "")

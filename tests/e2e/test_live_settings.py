@@ -125,6 +125,22 @@ def test_sighup_reads_the_file_again(configured: Gateway, file: Path, primary: U
     assert configured.post({**WHOLE, "model": "fast"}).status_code == 404
 
 
+def test_a_watched_file_is_read_again_when_it_changes_also_by_another_in_its_place(
+    serve: Callable[..., Gateway], file: Path, primary: Upstream
+) -> None:
+    node = serve("--config", str(file), "--watch")
+    other = file.with_suffix(".new")
+    other.write_text(
+        file.read_text().replace("[groups.fast]", "[groups.swift]").replace('group = "fast"', 'group = "swift"')
+    )
+    other.rename(file)
+    eventually(lambda: node.post({**WHOLE, "model": "swift"}).status_code == 200, "the new group serves")
+
+    file.write_text("[nonsense")
+    eventually(lambda: "configuration refused" in node.log.read_text(), "the broken file is refused")
+    assert served_by(node, {"model": "quick"}) == "second"
+
+
 def test_a_port_that_changed_is_told_to_need_a_restart(configured: Gateway, file: Path, primary: Upstream) -> None:
     written(file, primary, more="[admin]\nsocket = '/nowhere/admin.sock'\n")
     environment_wins = configured.ctl("config", "reload")

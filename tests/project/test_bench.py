@@ -1,0 +1,19 @@
+"""The benchmark runs to its end, and prints every row; how fast is not asked here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_benchmark_runs_and_prints_every_row() -> None:
+    command = [sys.executable, "ops/bench", "--quick", "--only", "asyncio", "supervisors"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+
+    assert done.returncode == 0, done.stderr
+    titles = ("call", "cast", "start and stop", "memory", "restart", "children")
+    for title in titles:
+        assert any(line.startswith(title) for line in done.stdout.splitlines()), done.stdout
