@@ -109,6 +109,12 @@ def _waits_gladly(last: Tried, wait: float | None) -> bool:
 def _tier(
     tier: Literal[1, 2], choices: Sequence[Choice], tried: Sequence[Tried], rules: Rules, scene: Scene
 ) -> tuple[Turn, ...]:
+    if not choices:
+        return ()
+    if len(choices) == 1 and not tried:  # the one there is, as good as it is
+        choice = choices[0]
+        there = choice.provider in scene.candidates
+        return ((choice, tier, not scene.usable(choice.provider)),) if there else ()
     failed = {t.choice.provider for t in tried}
     left = {c.provider: c for c in choices if c.provider not in failed and c.provider in scene.candidates}
     good = {name for name in left if scene.usable(name)}

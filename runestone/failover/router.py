@@ -174,8 +174,8 @@ class FailoverRouter(GenServer[object]):
 
     def _next(self, round_: Round, caller: Caller[Admission]) -> None:
         while round_.left:
-            (choice, tier, panic), *left = round_.left
-            round_ = evolve(round_, left=tuple(left))
+            choice, tier, panic = round_.left[0]
+            round_ = round_.rest()
             acquire = Acquire(round=round_, choice=choice, tier=tier, panic=panic)
             via = self._vias.get(choice.provider)
             if via is not None and via.forward(caller, acquire):

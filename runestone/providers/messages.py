@@ -145,6 +145,10 @@ class Round:
     refusals: tuple[Refused, ...] = ()
     wait: float | None = None
 
+    def rest(self) -> Round:
+        """The round without the candidate whose turn it is."""
+        return Round(admit=self.admit, plan=self.plan, left=self.left[1:], refusals=self.refusals, wait=self.wait)
+
     def refused(self, refused: Refused) -> Round:
         """The round after one more refusal. Where the model is not known in tier 1, tier 2 would answer another question."""
         left = self.left
