@@ -148,3 +148,22 @@ def test_env_lists_every_variable() -> None:
 
 def test_a_schema_is_json() -> None:
     assert json.loads(run("schema").stdout)["title"] == "runestone.toml"
+
+
+def test_the_readme_s_example_is_a_file_that_check_takes(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    path = tmp_path / "runestone.toml"
+    path.write_text(readme.partition("```toml\n")[2].partition("```")[0])
+    told = {"OPENAI_CUSTOM_API_KEY": "a", "SEARCH_TEAM_KEY": "b", "OPENAI_API_KEY": "c"}
+
+    found = json.loads(run("check", "--strict", "--json", "--config", str(path), **told).stdout)
+
+    assert found["ok"]
+    assert found["groups"]["critical-service"] == ["openai-default", "openai-custom"]
+    jsonschema.validate(tomllib.loads(path.read_text()), reference.schema(), jsonschema.Draft202012Validator)
+
+
+def test_the_readme_names_every_variable() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+
+    assert [name for name in variables() if f"`{name}`" not in readme] == []
