@@ -31,7 +31,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--socket", type=Path, help="the node's admin socket (RUNESTONE_ADMIN_SOCKET)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument(
-        "--timeout", type=seconds, default=60.0, metavar="SECONDS", help="how long to wait for the answer"
+        "--timeout",
+        dest="patience",
+        type=seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to wait for the answer",
     )
     add_to(parser)
     parser.set_defaults(run=run)
@@ -49,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     except Unusable as error:
         return _fail("usage", str(error), as_json=arguments.json)
     try:
-        data = AdminClient(path, arguments.timeout).request(command.method, command.route.format(**in_route), body)
+        data = AdminClient(path, arguments.patience).request(command.method, command.route.format(**in_route), body)
     except Unreachable as error:
         return _fail("denied" if error.denied else "unreachable", str(error), as_json=arguments.json)
     except TimeoutError:
-        return _fail("timeout", f"no answer within {arguments.timeout:g} s", as_json=arguments.json)
+        return _fail("timeout", f"no answer within {arguments.patience:g} s", as_json=arguments.json)
     except Refused as error:
         return _fail(error.code, str(error), as_json=arguments.json)
     print(json.dumps(data) if arguments.json else command.render(data))

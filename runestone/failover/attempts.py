@@ -17,13 +17,12 @@ from runestone.domain.errors import InvalidRequest, NoProviderAvailable, Runesto
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.failover.call import UpstreamCall
 from runestone.providers.codecs import codec_for
-from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Tried, Unroutable, Wait
+from runestone.providers.messages import RESTART_SECONDS, Admission, Admit, Exhausted, Lease, Tried, Unroutable, Wait
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import Failover, Retry
 from supervisors import ActorExited, Via
 
-_RESTARTED_SECONDS = 0.05  # between two tries to reach a failover actor that is being restarted
-_RESTARTED_TRIES = 20
+_RESTARTED_TRIES = 20  # to reach a failover actor that is being restarted, or a provider
 
 
 class Attempts:
@@ -36,6 +35,7 @@ class Attempts:
         self._bus = bus
         self._admit = Admit(model=chat.model, group=chat.group, key_groups=chat.key_groups, deadline=deadline)
         self._call: UpstreamCall | None = None
+        self._patience = _RESTARTED_TRIES  # how often to wait for a provider that is being restarted
         self.calls = 0
 
     async def __aenter__(self) -> Self:
@@ -60,6 +60,9 @@ class Attempts:
                 case Wait(seconds=seconds):
                     await asyncio.sleep(seconds)
                     self._admit = evolve(self._admit, waited=True)
+                case Exhausted() as exhausted if exhausted.restarting and self._patience:
+                    self._patience -= 1
+                    await asyncio.sleep(RESTART_SECONDS)
                 case Exhausted() as exhausted:
                     raise self._give_up(exhausted)
                 case Unroutable(error):
@@ -81,7 +84,7 @@ class Attempts:
             except ActorExited:
                 if not left:
                     raise
-            await asyncio.sleep(_RESTARTED_SECONDS)
+            await asyncio.sleep(RESTART_SECONDS)
         raise AssertionError
 
     async def _attempt(self, lease: Lease) -> UpstreamCall:

@@ -21,6 +21,7 @@ from runestone.failover.plan import Rules, Scene, after_refusals, retry_wait, tu
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import (
+    RESTART_SECONDS,
     Acquire,
     Admission,
     Admit,
@@ -39,6 +40,7 @@ from runestone.telemetry.events import FailoverExhausted
 from supervisors import NO_REPLY, Call, Caller, GenServer, Registry
 
 _PLANS_KEPT = 1024
+_DOWN_SECONDS = 1.0
 PlanKey = tuple[str, str | None, tuple[str, ...], bool]
 
 
@@ -181,13 +183,18 @@ class FailoverRouter(GenServer[object]):
             if via is not None and via.forward(caller, acquire):
                 self._count(acquire, by=1)
                 return
-            refused = Refused(provider=choice.provider, tier=tier, reason="down", retry_after_seconds=1.0)
-            round_ = self._refused(round_, refused)
+            round_ = self._refused(round_, self._down(choice.provider, tier))
         answer = after_refusals(round_.admit, round_.plan, round_.refusals, round_.wait)
         if isinstance(answer, Wait):
             caller.reply(answer)
         else:
             self._exhausted(answer, caller)
+
+    def _down(self, provider: str, tier: Literal[1, 2]) -> Refused:
+        """Its actor is not there. Where the supervisor of it is, it is being restarted, which takes a moment."""
+        restarting = self._registry.lookup(names.subtree(provider)) is not None
+        seconds = RESTART_SECONDS if restarting else _DOWN_SECONDS
+        return Refused(provider=provider, tier=tier, reason="down", retry_after_seconds=seconds)
 
     def _refused(self, round_: Round, refused: Refused) -> Round:
         self._stats_of(round_.plan.group).refusals[f"{refused.provider}:{refused.reason}"] += 1

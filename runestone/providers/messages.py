@@ -7,7 +7,7 @@ request --Admit--> failover --forward: Acquire--> provider --> Lease, straight b
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import define, field, frozen
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runestone.config.settings import ProviderSettings
     from runestone.providers.transport import Transport
 
+RESTART_SECONDS: Final = 0.05  # after which one whose actor is being restarted may be asked again
 Turn = tuple[Choice, Literal[1, 2], bool]  # a candidate, its tier, and whether it serves only for want of a better one
 RefusalReason = Literal["down", "draining", "throttled", "quarantined", "not_found", "breaker_open"]
 
@@ -84,6 +85,11 @@ class Exhausted:
     group: str
     reason: Literal["refused", "attempts", "budget", "deadline"]
     refusals: tuple[Refused, ...] = ()
+
+    @property
+    def restarting(self) -> bool:
+        """Whether one of them is being restarted: it will be there in a moment."""
+        return any(r.reason == "down" and r.retry_after_seconds == RESTART_SECONDS for r in self.refusals)
 
     @property
     def retry_after_seconds(self) -> float | None:

@@ -16,6 +16,9 @@ from runestone.domain.outcome import Outcome
 _TAU_SECONDS: Final = 30.0
 _BASELINE_TAU_SECONDS: Final = 600.0
 _TOLERANCE: Final = 2.0  # times its baseline before latency counts against it
+_QUICK_SECONDS: Final = (
+    0.1  # nobody waits for a first token that comes sooner: below it, differences are the machine's noise
+)
 _AMPLE: Final = 0.2  # with this much left of its rate limit a provider is not held back
 _UNKNOWN_SECONDS: Final = 600.0  # the load of a call whose provider has not shown yet how fast it is
 _BREAKER: Final = {"closed": 1.0, "half_open": 0.5, "open": 0.0}
@@ -76,7 +79,7 @@ class Health:
         """The score at ``now``, 0 to 1; 1.0 with no data.
 
         * success: the decayed share of good calls, blended with 1 as the evidence fades below the weight of one call; squared
-        * latency: ``min(1, 2 x baseline / first-token EWMA)``
+        * latency: ``min(1, max(2 x baseline, 0.1 s) / first-token EWMA)``
         * headroom: ``min(1, remaining share / 0.2)``
         * breaker: 1 closed, 0.5 half-open, 0 open
         """
@@ -86,7 +89,7 @@ class Health:
             success = 1.0 - weight * (1.0 - self.good / self.all)
         latency = 1.0
         if self.baseline_seconds and (seconds := self._first_token(now)):
-            latency = min(1.0, _TOLERANCE * self.baseline_seconds / seconds)
+            latency = min(1.0, max(_TOLERANCE * self.baseline_seconds, _QUICK_SECONDS) / seconds)
         spent = (1.0 - self.headroom) * _fading(now - self.headroom_at)
         headroom = min(1.0, (1.0 - spent) / _AMPLE)
         return min(max(success * success * latency * headroom * _BREAKER[breaker], 0.0), 1.0)

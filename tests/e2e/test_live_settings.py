@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
@@ -123,6 +125,33 @@ def test_sighup_reads_the_file_again(configured: Gateway, file: Path, primary: U
 
     eventually(lambda: configured.post({**WHOLE, "model": "faster"}).status_code == 200, "the new group serves")
     assert configured.post({**WHOLE, "model": "fast"}).status_code == 404
+
+
+def test_the_only_provider_is_restarted_and_changed_under_load_and_no_request_is_refused(
+    serve: Callable[..., Gateway],
+) -> None:
+    node = serve(ANTHROPIC_API_KEY="")
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def client() -> None:
+        with httpx.Client(trust_env=False, timeout=30) as one:
+            while not over.is_set():
+                statuses.append(one.post(f"{node.base_url}/chat/completions", json=WHOLE).status_code)
+
+    clients = [threading.Thread(target=client) for _ in range(8)]
+    for each in clients:
+        each.start()
+    for number in range(10):
+        node.ctl("provider", "restart", "openai-default", *(["--hard"] if number % 2 else []))
+        node.ctl("provider", "set", "openai-default", "--timeout", f"{60 + number}s")
+    over.set()
+    for each in clients:
+        each.join(30)
+
+    assert set(statuses) == {200}, Counter(statuses)
+    assert len(statuses) > 100
+    assert node.provider("openai-default")["incarnation"] == 21
 
 
 def test_a_watched_file_is_read_again_when_it_changes_also_by_another_in_its_place(

@@ -79,6 +79,15 @@ def test_twice_its_own_baseline_is_not_slow_and_beyond_it_the_score_falls_in_pro
     assert usual.observe_first_token(4.0, 100.0).score(100.0, "closed") == pytest.approx(0.5, rel=0.02)
 
 
+def test_a_first_token_within_a_tenth_of_a_second_is_never_slow() -> None:
+    health = Health().observe_first_token(0.001, 0.0)
+    for number in range(20):
+        health = health.observe_first_token(0.09, float(number))
+        assert health.score(float(number), "closed") == 1.0
+
+    assert health.observe_first_token(0.4, 20.0).score(20.0, "closed") < 0.7
+
+
 def test_a_slow_provider_with_a_slow_baseline_is_as_healthy_as_a_fast_one() -> None:
     slow = Health()
     for t in range(10):
