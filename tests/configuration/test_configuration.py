@@ -1,0 +1,275 @@
+"""The configuration actor with a real fleet, on virtual time: what a change does, what a refusal leaves, and what a crash in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, evolve
+
+from runestone.config.build import build
+from runestone.config.live import Live
+from runestone.config.load import Sources, read
+from runestone.config.settings import ProviderSettings, ServerSettings, Settings
+from runestone.configuration import (
+    Alter,
+    Changed,
+    Configuration,
+    Difference,
+    Edit,
+    Memory,
+    Rejected,
+    Reload,
+    difference,
+)
+from runestone.domain.secret import Secret
+from runestone.failover.router import FailoverRouter
+from runestone.providers import names
+from runestone.providers.memory import ProviderMemory
+from runestone.providers.provider import TripBreaker
+from runestone.providers.roster import Roster
+from runestone.resilience.breaker import Breaker
+from runestone.telemetry.actor import Telemetry
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.metrics import Metrics
+from supervisors import ActorRef, ChildSpec, Registry, Supervisor, start
+from supervisors.introspection import resume, suspend
+from supervisors.testing import VirtualTimeLoop, crash, leak_check, settle
+
+pytestmark = pytest.mark.anyio
+KEYS = {"OPENAI_API_KEY": "sk-a", "ANTHROPIC_API_KEY": "sk-b", "RUNESTONE_ADMIN_SOCKET": "/nowhere"}
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {"loop_factory": VirtualTimeLoop, "debug": True}
+
+
+@define(eq=False)
+class Node:
+    """A running fleet under a configuration, and verbs for what is changed."""
+
+    environ: dict[str, str]
+    memory: Memory
+    memories: dict[str, ProviderMemory]
+    metrics: Metrics
+    registry: Registry
+    levels: list[str]
+    root: ActorRef
+
+    def ref(self, name: str) -> ActorRef:
+        ref = self.registry.lookup(name)
+        assert ref is not None, name
+        return ref
+
+    async def alter(self, *edits: Edit) -> Changed | Rejected:
+        return await self.registry.via(names.CONFIGURATION).call(Alter(edits), timeout=None)
+
+    async def reload(self, **environ: str) -> Changed | Rejected:
+        self.environ.update(environ)
+        return await self.registry.via(names.CONFIGURATION).call(Reload(), timeout=None)
+
+    def incarnations(self) -> dict[str, int]:
+        return {name: memory.incarnation for name, memory in self.memories.items()}
+
+
+@asynccontextmanager
+async def node(**more: str) -> AsyncIterator[Node]:
+    environ = {**KEYS, **more}
+
+    def sources() -> Sources:
+        return read(environ)
+
+    loaded = build(sources(), {})
+    live = Live(loaded.settings)
+    memory = Memory(read=sources, sources=sources(), live=live, loaded=loaded)
+    memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
+    registry, bus, metrics, levels = Registry(), Bus(), Metrics(), list[str]()
+    chance = lambda: 0.5  # noqa: E731 - always the same
+
+    def models() -> dict[str, tuple[str, ...]]:
+        return {name: (m.settings.default_model,) for name, m in memories.items()}
+
+    children = [
+        ChildSpec(id="telemetry", start=partial(Telemetry, bus, metrics, models, list, lambda _: []), name=names.TELEMETRY),
+        ChildSpec(id="providers", start=partial(Supervisor, ()), type="supervisor", name=names.PROVIDERS),
+        ChildSpec(id="roster", start=partial(Roster, memories, registry, bus, chance, live), name=names.ROSTER),
+        ChildSpec(id="failover", start=lambda: FailoverRouter(live.settings, memories, registry, bus, chance), name=names.FAILOVER),
+        ChildSpec(id="configuration", start=partial(Configuration, memory, memories, registry, levels.append), name=names.CONFIGURATION),
+    ]  # fmt: skip
+    async with leak_check():
+        root = await start(partial(Supervisor, children, max_restarts=100), registry=registry)
+        try:
+            await settle()
+            yield Node(environ, memory, memories, metrics, registry, levels, root)
+        finally:
+            await root.stop()
+            await settle()
+
+
+def provider(kind: str = "openai", **options: Any) -> dict[str, Any]:
+    return {"kind": kind, "api_key": Secret("sk-x"), **options}
+
+
+async def test_a_change_of_one_provider_restarts_it_alone_and_keeps_what_it_knows() -> None:
+    async with node() as one:
+        await one.registry.via(names.provider("openai-default")).call(TripBreaker())
+        transport = one.memories["openai-default"].transport
+        done = await one.reload(OPENAI_TIMEOUT="7s")
+
+        assert isinstance(done, Changed)
+        assert done.done == ("provider openai-default: restarted",)
+        assert one.incarnations() == {"openai-default": 2, "anthropic-default": 1}
+        memory = one.memories["openai-default"]
+        assert (memory.settings.timeout_seconds, memory.breaker.name(0.0), memory.transport) == (7.0, "open", transport)
+
+
+async def test_another_place_or_another_key_is_a_clean_slate_with_new_connections() -> None:
+    async with node() as one:
+        for variable, value in (("OPENAI_BASE_URL", "http://127.0.0.1:9/v1"), ("OPENAI_API_KEY", "sk-new")):
+            await one.registry.via(names.provider("openai-default")).call(TripBreaker())
+            transport = one.memories["openai-default"].transport
+            await one.reload(**{variable: value})
+
+            memory = one.memories["openai-default"]
+            assert memory.breaker.name(0.0) == "closed"
+            assert memory.transport is not transport is not None
+
+
+async def test_a_new_connect_timeout_gives_every_provider_new_connections() -> None:
+    async with node() as one:
+        transports = {name: memory.transport for name, memory in one.memories.items()}
+        done = await one.reload(RUNESTONE_CONNECT_TIMEOUT_MS="100")
+
+        assert isinstance(done, Changed)
+        assert set(done.done) == {f"provider {name}: restarted" for name in transports} | {"timeouts: changed"}
+        assert all(one.memories[name].transport is not transport for name, transport in transports.items())
+
+
+async def test_the_log_level_changes_at_once_and_ports_need_a_restart() -> None:
+    async with node() as one:
+        done = await one.reload(RUNESTONE_LOG_LEVEL="debug", RUNESTONE_PORT="5001", RUNESTONE_LOG_FORMAT="json")
+
+        assert isinstance(done, Changed)
+        assert one.levels == ["DEBUG"]
+        assert done.needs_restart == ("server.port", "log.format")
+        assert one.memory.live.settings.server.port == 4003
+        assert one.incarnations() == {"openai-default": 1, "anthropic-default": 1}
+
+
+async def test_a_change_that_is_wrong_is_refused_whole_and_remembered() -> None:
+    async with node() as one:
+        before = one.memory.live.settings
+        good = Edit(path=("providers", "x"), value=provider(), when="new")
+        refused = await one.alter(good, Edit(path=("retry", "max_attempts"), value=0))
+
+        assert isinstance(refused, Rejected)
+        assert (refused.reason, len(refused.problems)) == ("invalid", 1)
+        assert one.memory.live.settings is before
+        assert one.memory.last_rejection is refused
+        assert set(one.memories) == {"openai-default", "anthropic-default"}
+
+        reloaded = await one.reload(RETRY_MAX_ATTEMPTS="nonsense")
+        assert isinstance(reloaded, Rejected)
+        assert one.memory.live.settings is before
+
+
+async def test_providers_and_groups_must_be_there_or_must_not() -> None:
+    async with node() as one:
+        answers = [
+            await one.alter(Edit(path=("providers", "openai-default"), value=provider(), when="new")),
+            await one.alter(Edit(path=("providers", "nobody", "timeout_ms"), value=1000, when="there")),
+            await one.alter(Edit(path=("groups", "nobody"), value=None, when="there")),
+            await one.alter(Edit(path=("providers", "x"), value={"kind": "openai"}, when="new")),
+        ]
+
+        assert [a.reason for a in answers if isinstance(a, Rejected)] == [
+            "conflict",
+            "not_found",
+            "not_found",
+            "missing_api_key",
+        ]
+
+
+async def test_changes_wait_in_line_and_each_sees_the_one_before() -> None:
+    async with node() as one:
+        answers = await asyncio.gather(
+            *(one.alter(Edit(path=("providers", "x"), value=provider(), when="new")) for _ in range(3)),
+            one.alter(Edit(path=("providers", "x", "timeout_ms"), value=5000, when="there")),
+        )
+
+        assert [type(answer).__name__ for answer in answers] == ["Changed", "Rejected", "Rejected", "Changed"]
+        assert one.memories["x"].settings.timeout_seconds == 5.0
+        assert one.metrics.providers() == {"openai-default", "anthropic-default", "x"}
+
+
+async def test_what_was_taken_out_of_the_file_s_layers_stays_out_over_a_reload_and_comes_back_when_it_is_given_back() -> (
+    None
+):
+    async with node() as one:
+        await one.alter(Edit(path=("providers", "openai-default"), value=None, when="there"))
+        await one.reload(RETRY_MAX_ATTEMPTS="2")
+        assert set(one.memories) == {"anthropic-default"}
+
+        await one.alter(Edit(path=("providers", "openai-default"), value=provider(), when="new"))
+        assert set(one.memories) == {"anthropic-default", "openai-default"}
+
+
+async def test_a_crash_in_the_middle_of_a_change_does_not_lose_it() -> None:
+    async with node() as one:
+        await suspend(one.ref(names.ROSTER))
+        change = asyncio.ensure_future(one.alter(Edit(path=("providers", "x"), value=provider(), when="new")))
+        await settle()
+        crash(one.ref(names.CONFIGURATION), RuntimeError("a bug"))
+        await settle()
+        await asyncio.gather(change, return_exceptions=True)
+        assert "x" not in one.memories
+        await resume(one.ref(names.ROSTER))
+        await asyncio.sleep(5)
+        await settle()
+
+        assert one.memories["x"].incarnation >= 1
+        assert one.ref(names.provider("x")).alive
+
+
+async def test_a_part_of_the_tree_that_is_away_is_told_and_the_change_is_made_when_it_is_back() -> None:
+    async with node() as one:
+        roster = one.ref(names.ROSTER)
+        await suspend(roster)
+        change = asyncio.ensure_future(one.alter(Edit(path=("providers", "x"), value=provider(), when="new")))
+        await settle()
+        crash(roster, RuntimeError("a bug"))
+        with pytest.raises(Exception, match="a bug"):
+            await change
+        await asyncio.sleep(5)
+        await settle()
+
+        assert one.ref(names.provider("x")).alive
+
+
+async def test_the_actor_tells_what_waits() -> None:
+    async with node() as one:
+        await one.alter(Edit(path=("groups", "g"), value={"members": ["openai-default"]}, when="new"))
+        await settle()
+        behaviour = one.ref(names.CONFIGURATION).process.behaviour
+        assert behaviour is not None
+
+        assert behaviour.status() == {"changes waiting": 0, "runtime values": 1}
+
+
+def test_the_difference_is_what_must_be_done_and_nothing_else() -> None:
+    a = ProviderSettings(name="a", kind="openai", base_url="http://a/v1", default_model="m")
+    before = Settings(server=ServerSettings(admin_socket=Path("s")), providers=(a,))
+    running = {"a": a}
+    other = evolve(a, timeout_seconds=1.0)
+
+    assert difference(running, before, before) == Difference()
+    assert difference(running, before, evolve(before, providers=(other,))).to_set == ((other, False),)
+    assert difference(running, before, evolve(before, providers=())).to_remove == ("a",)
+    moved = evolve(before, server=evolve(before.server, host="::1", admin_socket=Path("t"), drain_timeout_seconds=1.0))
+    assert difference(running, before, moved).needs_restart == ("server.host", "admin.socket")
