@@ -1112,3 +1112,36 @@ async def test_an_init_that_turns_its_timeout_into_an_error_has_timed_out_all_th
     async with leak_check():
         with pytest.raises(StartError, match="init took longer than 1 s"):
             await start(ChildSpec(id="slow", start=Converting, start_timeout=1.0))
+
+
+async def test_calls_in_a_circle_wait_for_their_deadline_unless_it_is_turned_on_but_a_call_to_oneself_fails(
+    trace: Trace,
+) -> None:
+    async with running(*trace.children("ab")) as root:
+        a, b = await child(root, "a"), await child(root, "b")
+
+        async def back_to_a() -> object:
+            with pytest.raises(CallTimeout):
+                await a.call(Ping(), timeout=2)
+            return "late"
+
+        async def to_myself() -> object:
+            with pytest.raises(CircularCall):
+                await a.call(Ping())
+            return "at once"
+
+        assert await a.call(Run(lambda: b.call(Run(back_to_a), timeout=60)), timeout=None) == "late"
+        assert await a.call(Run(to_myself)) == "at once"
+
+
+async def test_a_task_beside_an_actor_may_call_it(trace: Trace) -> None:
+    async with running(trace.child("a"), fail_circular_calls=True) as root:
+        a = await child(root, "a")
+        beside: list[asyncio.Task[str]] = []
+
+        async def begin() -> None:
+            beside.append(asyncio.create_task(a.call(Ping())))
+            await asyncio.sleep(1)
+
+        await a.call(Run(begin))
+        assert await beside[0] == "pong"

@@ -202,3 +202,40 @@ def test_backoff_refuses_impossible_values_by_name(option: str, value: float) ->
 
     with pytest.raises(ValueError, match=option):
         Backoff(**options)
+
+
+# -- what a mutant would change
+
+
+def test_reasons_are_equal_by_what_they_say_but_for_crashes_and_cannot_be_changed() -> None:
+    for make in (Normal, Shutdown, lambda: Shutdown("x"), Killed, NoProc):
+        assert make() == make()
+    assert Shutdown() != Shutdown("x")
+    error = ValueError()
+    assert Crashed(error) != Crashed(error)
+    for reason, name in (
+        (Normal(), "x"),
+        (Shutdown(), "detail"),
+        (Killed(), "x"),
+        (Crashed(error), "exception"),
+        (NoProc(), "x"),
+    ):
+        with pytest.raises(AttributeError):
+            setattr(reason, name, 1)
+    assert (str(Shutdown()), str(Shutdown("drained"))) == ("shutdown", "shutdown: drained")
+
+
+def test_the_window_forgets_the_oldest_as_soon_as_it_is_too_old() -> None:
+    window = Intensity(max_restarts=2, max_seconds=5.0)
+
+    assert [window.add(now) for now in (0.0, 4.0, 6.0)] == [True, True, True]
+
+
+def test_a_back_off_doubles_by_default_takes_its_options_by_name_and_refuses_no_wait_at_all() -> None:
+    assert [Backoff(min_seconds=1.0, max_seconds=9.0).delay(n, chance=1.0) for n in (1, 2, 3)] == [1.0, 2.0, 4.0]
+    assert Backoff(min_seconds=1.0, max_seconds=1.0, reset_after_seconds=0.0).reset_after_seconds == 0.0
+    with pytest.raises(TypeError):
+        Backoff(1.0, 2.0)  # type: ignore[call-arg]
+    for seconds in (0.0, -0.5):
+        with pytest.raises(ValueError, match="above 0"):
+            Backoff(min_seconds=seconds, max_seconds=1.0)
