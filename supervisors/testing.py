@@ -35,10 +35,11 @@ class _JumpingSelector(selectors.SelectSelector):
         super().__init__()
         self.elapsed = 0.0
         self.threads = 0  # that somebody waits for
+        self.had_threads = False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if not ready and self.threads and (timeout is None or timeout > 0):
+        if not ready and (self.had_threads if timeout is None else self.threads and timeout > 0):
             ready = super().select(
                 _THREAD_SECONDS
             )  # a thread takes real time, and no deadline may pass because of that
@@ -102,6 +103,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """As ever; while somebody waits for the thread, the clock stands still for a second of real time before it jumps."""
         future = super().run_in_executor(executor, func, *args)
         self._jumping.threads += 1
+        self._jumping.had_threads = True
         future.add_done_callback(self._thread_ended)
         return future
 
