@@ -120,8 +120,8 @@ class _Watch:
 
     def stop(self) -> None:
         self._over.set()
-        if self._beating is not None:
-            self._beating.cancel()
+        assert self._beating is not None
+        self._beating.cancel()
 
     def _next(self) -> None:
         self._due = time.monotonic() + self._interval

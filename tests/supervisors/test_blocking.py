@@ -157,6 +157,23 @@ async def test_a_place_that_comes_in_the_turn_of_a_cancellation_goes_to_the_next
         assert await ref.call(Run(many), timeout=None) == [False, True, False]
 
 
+async def test_who_is_cancelled_in_line_is_passed_over_in_the_same_turn(trace: Trace, gate: threading.Event) -> None:
+    async with server(lambda: Traced(trace, "a")) as ref:
+        threads = ref.process.system.threads
+        threads.limit = 1
+
+        async def many() -> list[bool]:
+            calls = [asyncio.ensure_future(run_blocking(gate.wait)) for _ in range(3)]
+            await settle()
+            calls[1].cancel()
+            threads._pass_on()  # as the end of the first one would, before the cancellation is seen
+            gate.set()
+            await asyncio.wait(calls)
+            return [call.cancelled() for call in calls]
+
+        assert await ref.call(Run(many), timeout=None) == [False, True, False]
+
+
 async def test_no_deadline_of_virtual_time_passes_because_a_thread_is_slow(trace: Trace) -> None:
     async with server(lambda: Traced(trace, "a")) as ref:
         # real time passes on the thread, the clock of the test stands still meanwhile
