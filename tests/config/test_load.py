@@ -546,3 +546,55 @@ def test_whatever_the_environment_holds_it_is_settings_or_problems(environ: dict
 
     assert found
     assert all(str(problem).startswith("env:") for problem in found)
+
+
+# -- the migration guide's blocks ---------------------------------------------------------------------------------------------
+
+GUIDE = {
+    "1.2": """
+        OPENAI_API_KEY=your_openai_api_key
+        OPENAI_BASE_URL=https://api.openai.com/v1
+        OPENAI_TIMEOUT=120000
+        OPENAI_RETRY_ATTEMPTS=3
+        OPENAI_CIRCUIT_BREAKER=true
+        ANTHROPIC_API_KEY=your_anthropic_api_key
+        ANTHROPIC_BASE_URL=https://api.anthropic.com/v1
+        ANTHROPIC_TIMEOUT=120000
+        ANTHROPIC_RETRY_ATTEMPTS=3
+        ANTHROPIC_CIRCUIT_BREAKER=true
+        FAILOVER_STRATEGY=round_robin
+        FAILOVER_MAX_ATTEMPTS=3
+        FAILOVER_HEALTH_THRESHOLD=0.7
+        CIRCUIT_BREAKER_FAILURE_THRESHOLD=5
+        CIRCUIT_BREAKER_RECOVERY_TIMEOUT=60000
+        RETRY_MAX_ATTEMPTS=3
+        RETRY_BASE_DELAY_MS=1000
+        RETRY_BACKOFF_FACTOR=2.0
+        RETRY_JITTER=true""",
+    "aggressive retries": "RETRY_MAX_ATTEMPTS=5 RETRY_BASE_DELAY_MS=500 RETRY_BACKOFF_FACTOR=1.5",
+    "conservative retries": "RETRY_MAX_ATTEMPTS=2 RETRY_BASE_DELAY_MS=2000 RETRY_BACKOFF_FACTOR=3.0",
+    "sensitive breaker": "CIRCUIT_BREAKER_FAILURE_THRESHOLD=3 CIRCUIT_BREAKER_RECOVERY_TIMEOUT=30000",
+    "tolerant breaker": "CIRCUIT_BREAKER_FAILURE_THRESHOLD=10 CIRCUIT_BREAKER_RECOVERY_TIMEOUT=120000",
+}
+
+
+@pytest.mark.parametrize("block", GUIDE)
+def test_the_guide_s_variables_are_taken_as_they_are_written(block: str) -> None:
+    given = dict(pair.split("=", 1) for pair in GUIDE[block].split())
+    openai, anthropic = load({**KEYS, **given}).providers
+
+    assert openai.retry == anthropic.retry
+    expected: dict[str, Any] = {
+        "RETRY_MAX_ATTEMPTS": 3,
+        "RETRY_BASE_DELAY_MS": 1000,
+        "RETRY_BACKOFF_FACTOR": 2.0,
+    } | given
+    retry = openai.retry
+    assert (retry.max_attempts, retry.base_delay_seconds * 1000, retry.factor) == tuple(
+        float(expected[name]) for name in ("RETRY_MAX_ATTEMPTS", "RETRY_BASE_DELAY_MS", "RETRY_BACKOFF_FACTOR")
+    )
+    breaker = openai.breaker
+    expected = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": 5, "CIRCUIT_BREAKER_RECOVERY_TIMEOUT": 60000} | given
+    assert (breaker.failure_threshold, breaker.recovery_timeout_seconds * 1000) == tuple(
+        float(expected[name]) for name in ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "CIRCUIT_BREAKER_RECOVERY_TIMEOUT")
+    )

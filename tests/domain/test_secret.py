@@ -7,6 +7,7 @@ import json
 import pickle
 from collections.abc import Callable
 
+import cattrs
 import pytest
 from attrs import asdict, frozen
 
@@ -33,6 +34,7 @@ class Holder:
         lambda s: repr([s]),
         lambda s: repr(Holder(s)),
         lambda s: repr(asdict(Holder(s))),
+        lambda s: repr(cattrs.unstructure(Holder(s))),
         lambda s: json.dumps({"key": s}, default=str),
         lambda s: str(ValueError(s)),
         lambda s: str(copy.deepcopy({"key": s})),
