@@ -57,7 +57,7 @@ class LoopMonitor(GenServer[Any]):
     >>> from supervisors import LoopLag, LoopMonitor, start
     >>> async def main() -> bool:
     ...     lag = LoopLag()
-    ...     monitor = await start(lambda: LoopMonitor(lag, threshold=0.05))
+    ...     monitor = await start(lambda: LoopMonitor(lag, interval=0.02, threshold=0.05))
     ...     time.sleep(0.2)  # what no handler should do
     ...     await asyncio.sleep(0.1)
     ...     await monitor.stop()
@@ -71,7 +71,7 @@ class LoopMonitor(GenServer[Any]):
     Both are limited, as crash reports are. It measures real time: on a loop of virtual time it finds nothing.
     """
 
-    def __init__(self, lag: LoopLag | None = None, *, interval: float = 0.05, threshold: float = 0.25) -> None:
+    def __init__(self, lag: LoopLag | None = None, *, interval: float = 0.2, threshold: float = 0.25) -> None:
         self._lag = LoopLag() if lag is None else lag
         self._interval = interval
         self._threshold = threshold

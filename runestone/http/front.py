@@ -17,6 +17,7 @@ from runestone.http import body, guard
 from runestone.http.body import ClientGone
 from runestone.http.chat import ChatCompletions
 from runestone.http.exchange import Exchange
+from runestone.http.models import Models
 from runestone.telemetry.bus import Bus
 from supervisors import ActorError
 
@@ -24,7 +25,7 @@ from supervisors import ActorError
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     """Every path that no route has."""
     raise InvalidRequest(
-        f"There is no {scope['path'][:100]} here. This gateway serves POST /v1/chat/completions.",
+        f"There is no {scope['path'][:100]} here. This gateway serves POST /v1/chat/completions and GET /v1/models.",
         status=404,
         code="unknown_url",
     )
@@ -44,8 +45,9 @@ class Front:
     def over(cls, gateway: Gateway, bus: Bus) -> Front:
         """The app over ``gateway``."""
         keys = KeysInForce(gateway.live)
-        hot: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway)}
-        routes = [Route(path, app) for path, app in hot.items()]
+        models = Models(gateway.live)
+        hot: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway), "/v1/models": models}
+        routes = [*(Route(path, app) for path, app in hot.items()), Route("/v1/models/{name:path}", models)]
         return cls(gateway, keys, bus, hot, Router(routes, redirect_slashes=False, default=not_found))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
