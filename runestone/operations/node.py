@@ -257,7 +257,8 @@ class Node:
         """Who would be asked for ``model``, in which order, who would not, and why."""
         answer = await self.call(names.FAILOVER, Explain(model=model, group=group))
         if isinstance(answer, Unroutable):
-            raise OperationError(answer.error.code, answer.error.message)
+            code = "not_found" if answer.error.code == "unknown_group" else answer.error.code
+            raise OperationError(code, answer.error.message)
         return answer.as_data()
 
     async def failover_stats(self, group: str) -> dict[str, Any]:
