@@ -174,6 +174,23 @@ async def test_who_is_cancelled_in_line_is_passed_over_in_the_same_turn(trace: T
         assert await ref.call(Run(many), timeout=None) == [False, True, False]
 
 
+async def test_a_thread_that_cannot_be_started_keeps_no_place(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with server(lambda: Traced(trace, "a")) as ref:
+        threads = ref.process.system.threads
+        threads.limit = 1
+
+        async def many() -> object:
+            with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start new thread"):
+                patch.setattr(threading.Thread, "start", exhausted)
+                await run_blocking(time.time)
+            return await run_blocking(lambda: "the next one")
+
+        assert await ref.call(Run(many)) == "the next one"
+
+
 async def test_no_deadline_of_virtual_time_passes_because_a_thread_is_slow(trace: Trace) -> None:
     async with server(lambda: Traced(trace, "a")) as ref:
         # real time passes on the thread, the clock of the test stands still meanwhile
