@@ -37,7 +37,7 @@ async def run_blocking(function: Callable[..., R], *arguments: Any) -> R:
     it keeps its place, and is counted as abandoned (:func:`~supervisors.abandoned_threads`) until it is done. Nothing waits for it at the
     end of the tree or of the program.
 
-    Raises :class:`NoProcess` outside of any process.
+    Raises :class:`NoProcess` outside of any process, ``RuntimeError`` where the system starts no more threads.
     """
     process = current_process()
     if process is None:

@@ -66,7 +66,8 @@ class GaveUp:
 class LoopBlocked:
     """The event loop was held up for ``seconds``, by ``task`` (of a process: its path), which was at ``stack`` meanwhile.
 
-    Told by a :class:`~supervisors.LoopMonitor` when the loop goes on.
+    Told by a :class:`~supervisors.LoopMonitor` when the loop goes on. What held the interpreter too lets no thread look: then ``task`` is
+    ``"unknown"`` and ``stack`` is empty.
     """
 
     monitor: Process

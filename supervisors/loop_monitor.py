@@ -67,14 +67,17 @@ class LoopMonitor(GenServer[Any]):
     True
     >>> logging.disable(logging.NOTSET)
 
-    While the loop is stuck, its thread logs the stack; when it goes on, observers are told by a :class:`~supervisors.events.LoopBlocked`.
-    Both are limited, as crash reports are. It measures real time: on a loop of virtual time it finds nothing.
+    A hold-up counts from the moment at which the next look was due: one of ``threshold`` and ``interval`` together is found in any case,
+    one of less than ``threshold`` in none. While the loop is stuck, its thread logs the stack; when it goes on, observers are told by a
+    :class:`~supervisors.events.LoopBlocked`. Both are limited, as crash reports are; ``blocked`` counts all. It measures real time: on a
+    loop of virtual time it finds nothing.
     """
 
     def __init__(self, lag: LoopLag | None = None, *, interval: float = 0.2, threshold: float = 0.25) -> None:
         self._lag = LoopLag() if lag is None else lag
         self._interval = interval
         self._threshold = threshold
+        self._reports = ReportLimit()
 
     def init(self) -> None:
         """Start the watch."""
@@ -91,9 +94,11 @@ class LoopMonitor(GenServer[Any]):
     def late(self, seconds: float, found: tuple[str, str] | None) -> None:
         """One look of the loop at itself: how late it was, and what its watch has found meanwhile."""
         self._lag.observe(seconds)
-        if found is not None:
-            self._lag.blocked += 1
-            task, stack = found
+        if seconds < self._threshold:
+            return
+        self._lag.blocked += 1
+        if self._reports.admit(time.monotonic()) is not None:
+            task, stack = ("unknown", "") if found is None else found
             self.process.system.emit(LoopBlocked(self.process, seconds, task, stack))
 
 
@@ -110,7 +115,7 @@ class _Watch:
         self._threshold = threshold
         self._over = threading.Event()
         self._due = 0.0  # monotonic; when the next beat should come
-        self._found: tuple[str, str] | None = None
+        self._found: tuple[float, tuple[str, str]] | None = None  # which beat was late, and what was seen
         self._reports = ReportLimit()
         self._beating: asyncio.TimerHandle | None = None
 
@@ -128,20 +133,28 @@ class _Watch:
         self._beating = self._loop.call_later(self._interval, self._beat)
 
     def _beat(self) -> None:
-        found, self._found = self._found, None
-        self._monitor.late(max(0.0, time.monotonic() - self._due), found)
+        due, found = self._due, self._found
+        seen = found[1] if found is not None and found[0] == due else None
+        self._monitor.late(max(0.0, time.monotonic() - due), seen)
         self._next()
 
     def _listen(self) -> None:
-        """The thread: it only reads, and what it finds it leaves for the next beat."""
-        while not self._over.wait(self._interval):
-            late = time.monotonic() - self._due
-            if late > self._threshold and self._found is None and self._reports.admit(time.monotonic()) is not None:
+        """The thread: it only reads, and what it finds it leaves for the beat that is late."""
+        seconds, looked = self._interval + self._threshold, 0.0
+        while not self._over.wait(seconds):
+            due = self._due
+            late = time.monotonic() - due
+            if late < self._threshold:
+                seconds = self._threshold - late
+                continue
+            seconds = self._interval
+            if due != looked and self._reports.admit(time.monotonic()) is not None:
                 task, stack = self._look()
-                self._found = task, stack
+                self._found = due, (task, stack)
                 logging.getLogger("supervisors").warning(
                     "the event loop has been blocked for %.2f s by %s:\n%s", late, task, stack
                 )
+            looked = due
 
     def _look(self) -> tuple[str, str]:
         task = asyncio.current_task(self._loop)

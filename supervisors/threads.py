@@ -70,7 +70,11 @@ class Threads:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._leave, future)
 
-        waiting = loop.run_in_executor(_Keeping(self._executor, futures), work)
+        try:
+            waiting = loop.run_in_executor(_Keeping(self._executor, futures), work)
+        except BaseException:  # the system has no thread left, or the loop is closed
+            self._pass_on()
+            raise
         (future,) = futures
         future.add_done_callback(ended)
         try:

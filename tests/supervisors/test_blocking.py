@@ -174,6 +174,23 @@ async def test_who_is_cancelled_in_line_is_passed_over_in_the_same_turn(trace: T
         assert await ref.call(Run(many), timeout=None) == [False, True, False]
 
 
+async def test_a_thread_that_cannot_be_started_keeps_no_place(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with server(lambda: Traced(trace, "a")) as ref:
+        threads = ref.process.system.threads
+        threads.limit = 1
+
+        async def many() -> object:
+            with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start new thread"):
+                patch.setattr(threading.Thread, "start", exhausted)
+                await run_blocking(time.time)
+            return await run_blocking(lambda: "the next one")
+
+        assert await ref.call(Run(many)) == "the next one"
+
+
 async def test_no_deadline_of_virtual_time_passes_because_a_thread_is_slow(trace: Trace) -> None:
     async with server(lambda: Traced(trace, "a")) as ref:
         # real time passes on the thread, the clock of the test stands still meanwhile
@@ -219,6 +236,46 @@ def test_a_blocked_loop_is_told_with_its_duration_its_task_and_its_stack(caplog:
     assert lag.worst == pytest.approx(event.seconds)
     assert lag.blocked == 1
     assert "blocked for" in caplog.text  # by the thread, while it was stuck
+
+
+def test_what_holds_the_loop_up_for_threshold_and_interval_is_told_whenever_it_begins() -> None:
+    lag, recorder = LoopLag(), Recorder()
+
+    async def main() -> None:
+        root = await start(partial(LoopMonitor, lag, interval=0.3, threshold=0.1), observers=[recorder])
+        await asyncio.sleep(0.35)  # just after a look: it ends before the thread would look again at that pace
+        time.sleep(0.5)  # noqa: ASYNC251 - the bug that is to be found
+        await asyncio.sleep(0.35)
+        await root.stop()
+
+    asyncio.run(main())
+
+    (event,) = recorder.of(LoopBlocked)
+    assert "time.sleep(0.5)" in event.stack
+
+
+async def test_a_hold_up_at_which_no_thread_could_look_is_told_without_its_stack() -> None:
+    lag, recorder = LoopLag(), Recorder()
+    ref = await start(partial(LoopMonitor, lag, threshold=0.25), observers=[recorder])
+    monitor = ref.process.behaviour
+    monitor.late(0.24, None)
+    monitor.late(0.26, None)
+    await ref.stop()
+
+    (event,) = recorder.of(LoopBlocked)
+    assert (event.seconds, event.task, event.stack) == (0.26, "unknown", "")
+    assert lag.blocked == 1
+
+
+async def test_a_storm_of_hold_ups_is_counted_whole_and_told_within_a_limit() -> None:
+    lag, recorder = LoopLag(), Recorder()
+    ref = await start(partial(LoopMonitor, lag, threshold=0.25), observers=[recorder])
+    for _ in range(30):
+        ref.process.behaviour.late(0.3, ("root/a", "stack"))
+    await ref.stop()
+
+    assert lag.blocked == 30
+    assert len(recorder.of(LoopBlocked)) == 20
 
 
 def test_a_loop_that_is_not_held_up_is_no_news() -> None:
