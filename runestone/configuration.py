@@ -16,9 +16,10 @@ from loguru import logger
 
 from runestone.config.build import Loaded, build
 from runestone.config.live import Live
-from runestone.config.load import Sources
-from runestone.config.overlay import BREAKERS, Overlay
+from runestone.config.load import Sources, placed
+from runestone.config.overlay import BREAKERS, Overlay, Whole
 from runestone.config.settings import ConfigurationError, Problem, ProviderSettings, Settings
+from runestone.config.structure import structure
 from runestone.failover.router import Reconfigure
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
@@ -153,6 +154,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         self._set_log_level = set_log_level
         self._providers = memories
         self._names = registry
+        self._leaving: set[str] = set()  # providers that drain before they are stopped
         self._line: deque[tuple[Alter | Reload | None, Caller[Any] | None]] = deque()  # the first is under way
 
     def init(self) -> None:
@@ -222,7 +224,8 @@ class Configuration(GenServer[ReloadNow | _Finished]):
                 for edit in change.edits:
                     if (refusal := self._refusal(edit)) is not None:
                         return refusal
-                    overlay = overlay.edited(edit.path, edit.value, in_base=self._in_base(edit.path))
+                    value = Whole(edit.value) if edit.when == "new" else edit.value
+                    overlay = overlay.edited(edit.path, value, in_base=self._in_base(edit.path))
             loaded = loaded_with(sources, overlay)
         except ConfigurationError as error:
             return Rejected(reason="invalid", message=str(error), problems=error.problems)
@@ -234,6 +237,9 @@ class Configuration(GenServer[ReloadNow | _Finished]):
 
     def _refusal(self, edit: Edit) -> Rejected | None:
         kind, name, *_ = edit.path
+        if kind == BREAKERS and isinstance(wrong := structure({"circuit_breaker": {edit.path[2]: edit.value}}), list):
+            problems = tuple(placed("runtime", edit.path, invalid) for _, invalid in wrong)
+            return Rejected(reason="invalid", message="\n".join(map(str, problems)), problems=problems)
         there = name in _names(kind, self._memory.loaded.settings)
         if edit.when == "there" and not there:
             return Rejected(reason="not_found", message=f"there is no {kind[:-1]} {name!r}")
@@ -248,14 +254,17 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         """Put ``settings`` in force. ``None``: the caller is answered later, when what was taken out has drained."""
         live, roster = self._memory.live, self._names.via(names.ROSTER)
         before = live.settings
-        steps = difference({name: m.settings for name, m in self._providers.items()}, before, settings)
+        running = {name: m.settings for name, m in self._providers.items() if name not in self._leaving}
+        steps = difference(running, before, settings)
         kept = {key: getattr(before.server, key) for key in _AT_A_START}
         live.settings = after = evolve(settings, server=evolve(settings.server, **kept))
         done: list[str] = []
         try:
             for provider, hard in steps.to_set:
                 verb = "restarted" if provider.name in self._providers else "started"
-                outcome: Done | StartFailed = await roster.call(SetProvider(provider, hard), timeout=_REACH_SECONDS)
+                # one that is still draining comes back when it has drained
+                patience = None if provider.name in self._leaving else _REACH_SECONDS
+                outcome: Done | StartFailed = await roster.call(SetProvider(provider, hard), timeout=patience)
                 down = f"did not start: {outcome.reason}" if isinstance(outcome, StartFailed) else verb
                 done.append(f"provider {provider.name}: {down}")
             await self._names.via(names.FAILOVER).call(Reconfigure(after), timeout=_REACH_SECONDS)
@@ -272,6 +281,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         for line in changed.done:
             logger.info("configuration: {}", line)
         if steps.to_remove:
+            self._leaving.update(steps.to_remove)
             drain = after.server.drain_timeout_seconds
             self.spawn(self._remove(steps.to_remove, drain, changed, caller), name="remove")
             return None
@@ -285,6 +295,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         try:
             for name in gone:
                 await roster.call(RemoveProvider(name, drain_seconds), timeout=None)
+                self._leaving.discard(name)
         except ActorError as error:
             self.send_after(_AGAIN_SECONDS, _Reconcile())
             if caller is not None:

@@ -225,7 +225,7 @@ class _Builder:
     def _provider(self, name: str, table: ProviderTable) -> ProviderSettings | ProviderRefusal | None:
         path = ("providers", name)
         if table.kind is None:
-            if "kind" in self.merged.table["providers"].get(name, {}) or not self._told(path):
+            if self._untold(path):
                 self.problem(path, "needs a kind", "none", f"kind = one of {', '.join(VENDORS)}")
             return None
         retry, breaker = self.document.retry, self.document.circuit_breaker
@@ -339,7 +339,7 @@ class _Builder:
             path = ("keys", name)
             if (table.key is None) == (table.sha256 is None):
                 got = "both" if table.key is not None else "none"
-                if self._told(path):
+                if self._untold(path):
                     self.problem(path, "needs either key or sha256", got, "one of them")
                 continue
             if missing := [group for group in table.groups if group not in groups]:
@@ -352,7 +352,7 @@ class _Builder:
 
     # -- across keys ---------------------------------------------------------------------------------------------------
 
-    def _told(self, path: Key) -> bool:
+    def _untold(self, path: Key) -> bool:
         """Whether nothing else is said of ``path`` yet: one mistake is told once."""
         title = dotted(path)
         return not any(title in problem.what for problem in self.problems)

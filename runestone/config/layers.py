@@ -9,11 +9,13 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from runestone.config.kinds import Invalid, shown
+from runestone.config.overlay import Whole
 
 Path = tuple[str, ...]
 Origins = dict[Path, str]
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::([-?])([^}]*))?\})")
+_VALUE_DEPTH: Final = 3  # providers.NAME.api_key
 _WHOLE: Final = frozenset({"api_key", "key", "headers", "weights"})  # replaced, never mixed with what is below
 
 
@@ -52,7 +54,8 @@ def _mix(below: dict[str, Any], table: Mapping[str, Any], path: Path, layer: Lay
     for key, value in table.items():
         here = (*path, key)
         under = below.get(key)
-        if isinstance(value, Mapping) and isinstance(under, dict) and key not in _WHOLE:
+        mixed = not isinstance(value, Whole) and not (len(here) == _VALUE_DEPTH and key in _WHOLE)
+        if isinstance(value, Mapping) and isinstance(under, dict) and mixed:
             _mix(under, value, here, layer, origins)
             continue
         for gone in [p for p in origins if p[: len(here)] == here]:
@@ -66,7 +69,10 @@ def _mix(below: dict[str, Any], table: Mapping[str, Any], path: Path, layer: Lay
 
 
 def _copied(value: Any) -> Any:
-    return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+    """A copy, without what was taken away where nothing is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _copied(inner) for key, inner in value.items() if inner is not None}
 
 
 def _leaves(path: Path, value: Any) -> Iterator[Path]:

@@ -15,6 +15,10 @@ Path = tuple[str, ...]
 Table = Mapping[str, Any]
 
 
+class Whole(dict[str, Any]):
+    """A table that replaces what lower layers have under its name, instead of being mixed into it."""
+
+
 @frozen
 class Overlay:
     """Nested tables as in the file. ``None`` instead of a provider's or a group's table takes away what lower layers have."""
@@ -32,7 +36,9 @@ class Overlay:
         tables = {name: value for name, value in self.tables.items() if name != BREAKERS}
         for name, tuned in self.tables.get(BREAKERS, {}).items():
             if name in providers:
-                own = tables.get("providers", {}).get(name, {}).get("circuit_breaker")
+                own = (tables.get("providers", {}).get(name) or {}).get("circuit_breaker")
+                if own is False:  # it only measures; what was tuned waits
+                    continue
                 both = {**own, **tuned} if isinstance(own, Mapping) else tuned
                 tables = dict(_with(tables, ("providers", name, "circuit_breaker"), both))
         return tables
@@ -46,14 +52,15 @@ def _with(table: Table, path: Path, value: Any) -> Table:
     name, *rest = path
     below = table.get(name)
     inner = below if isinstance(below, Mapping) else {}
-    return {**table, name: _with(inner, tuple(rest), value) if rest else value}
+    return type(table)({**table, name: _with(inner, tuple(rest), value) if rest else value})  # type: ignore[call-arg] # a dict
 
 
 def _without(table: Table, path: Path) -> Table:
     name, *rest = path
     below = table.get(name)
     left = _without(below, tuple(rest)) if rest and isinstance(below, Mapping) else None
-    return {**{k: v for k, v in table.items() if k != name}, **({name: left} if left else {})}
+    kept = {**{k: v for k, v in table.items() if k != name}, **({name: left} if left else {})}
+    return type(table)(kept)  # type: ignore[call-arg] # a dict
 
 
 def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:

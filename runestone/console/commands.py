@@ -48,6 +48,7 @@ class Command:
     render: Renderer
     arguments: tuple[Argument, ...] = field(default=())
     body: Callable[[Values], dict[str, Any]] = bodies.as_given
+    verdict: Callable[[Mapping[str, Any]], int] = lambda _: 0  # the exit code that an answer means
 
 
 STRATEGIES = ("round_robin", "priority", "load_balanced", "fastest_first", "health_aware", "cost_optimized")
@@ -303,6 +304,7 @@ COMMANDS: tuple[Command, ...] = (
             [{"provider": name, **found} for name, found in data["health"].items()],
             ("provider", "ok", "status", "seconds", "message"),
         ),
+        verdict=lambda data: 0 if all(found["ok"] for found in data["health"].values()) else 4,
     ),
     Command(
         path="metrics",

@@ -17,6 +17,7 @@ from runestone.console.commands import Command, add_to
 EXIT_CODES: Final = {
     "usage": 2,
     "not_found": 3,
+    "missing_providers": 3,
     "conflict": 5,
     "timeout": 6,
     "unreachable": 69,
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     except Refused as error:
         return _fail(error.code, str(error), as_json=arguments.json)
     print(json.dumps(data) if arguments.json else command.render(data))
-    return 0
+    return command.verdict(data)
 
 
 def _fail(code: str, message: str, *, as_json: bool) -> int:

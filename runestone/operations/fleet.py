@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
+from runestone.config.build import COST_GROUP
 from runestone.config.options import breaker_table, group_table, provider_table
 from runestone.config.settings import ConfigurationError
 from runestone.configuration import Alter, Changed, Edit, Memory, Rejected, Reload
@@ -50,10 +51,13 @@ class Fleet:
         """Take one out: nothing new goes there, its streams end, then it is stopped. Groups that name it lose it."""
         edits = [Edit(path=("providers", name), value=None, when="there")]
         for group in self.node.settings.groups:
-            written = self._written("groups", group.name).get("members")
-            if written is not None and name in written:
-                left = [member for member in written if member != name]
+            written = self._written("groups", group.name)
+            if name in (written.get("members") or ()):
+                left = [member for member in written["members"] if member != name]
                 edits.append(Edit(path=("groups", group.name, "members"), value=left))
+            if name in (written.get("weights") or {}):
+                shares = {member: share for member, share in written["weights"].items() if member != name}
+                edits.append(Edit(path=("groups", group.name, "weights"), value=shares))
         return {"provider": name, **_told(await self._change(*edits))}
 
     async def tune_breaker(self, name: str, config: Options) -> dict[str, Any]:
@@ -107,8 +111,8 @@ class Fleet:
 
     async def delete_failover_group(self, name: str) -> dict[str, Any]:
         """Take a group away; requests that name it are refused from then on."""
-        if name == DEFAULT_GROUP:
-            raise OperationError("refused", f"{name} is where requests without a group go; it cannot be deleted")
+        if name in (DEFAULT_GROUP, COST_GROUP):
+            raise OperationError("refused", f"{name} is always there; it can be changed, not deleted")
         return {"group": name, **_told(await self._change(Edit(path=("groups", name), value=None, when="there")))}
 
     async def set_mode(self, mode: str, group: str | None = None) -> dict[str, Any]:

@@ -427,3 +427,17 @@ def test_a_wrong_value_that_a_variable_hides_is_told_all_the_same(toml: Toml) ->
     assert problems(toml('[failover]\nstrategy = "x"\n'), {"FAILOVER_STRATEGY": "priority"}) == [
         f"runestone.toml:2: failover.strategy: is not known; got 'x'; allowed: {STRATEGIES}"
     ]
+
+
+def test_a_provider_of_no_kind_is_a_mistake_and_told_once(toml: Toml) -> None:
+    assert problems(toml('[providers.a]\napi_key = "k"\n')) == [
+        "runestone.toml:1: providers.a: needs a kind; got none; allowed: kind = one of openai, anthropic"
+    ]
+    assert len(problems(toml('[providers.a]\nkind = "opena"\napi_key = "k"\n'))) == 1
+
+
+def test_a_file_s_provider_may_be_named_like_a_key_and_is_mixed_all_the_same(toml: Toml) -> None:
+    path = toml('[providers.key]\nkind = "openai"\napi_key = "k"\n')
+    found = build(read({}, path), {"providers": {"key": {"timeout_ms": 5000}}}).settings
+
+    assert at(found, "providers/key").timeout_seconds == 5.0

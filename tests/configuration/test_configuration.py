@@ -31,6 +31,7 @@ from runestone.domain.secret import Secret
 from runestone.failover.router import FailoverRouter
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
+from runestone.providers.messages import Lease
 from runestone.providers.provider import TripBreaker
 from runestone.providers.roster import Roster
 from runestone.resilience.breaker import Breaker
@@ -40,6 +41,7 @@ from runestone.telemetry.metrics import Metrics
 from supervisors import ActorRef, ChildSpec, Registry, Supervisor, start
 from supervisors.introspection import resume, suspend
 from supervisors.testing import VirtualTimeLoop, crash, leak_check, settle
+from tests.support.fleet import acquire
 
 pytestmark = pytest.mark.anyio
 KEYS = {"OPENAI_API_KEY": "sk-a", "ANTHROPIC_API_KEY": "sk-b", "RUNESTONE_ADMIN_SOCKET": "/nowhere"}
@@ -273,3 +275,50 @@ def test_the_difference_is_what_must_be_done_and_nothing_else() -> None:
     assert difference(running, before, evolve(before, providers=())).to_remove == ("a",)
     moved = evolve(before, server=evolve(before.server, host="::1", admin_socket=Path("t"), drain_timeout_seconds=1.0))
     assert difference(running, before, moved).needs_restart == ("server.host", "admin.socket")
+
+
+async def test_what_is_registered_anew_has_nothing_of_what_was_there_before(tmp_path: Path) -> None:
+    async with node(OPENAI_BASE_URL="http://127.0.0.1:9/v1", OPENAI_TIMEOUT="7s") as one:
+        await one.alter(Edit(path=("providers", "openai-default"), value=None, when="there"))
+        await one.alter(Edit(path=("providers", "openai-default"), value=provider(), when="new"))
+
+        settings = one.memories["openai-default"].settings
+        assert (settings.base_url, settings.timeout_seconds) == ("https://api.openai.com/v1", 120.0)
+
+
+async def test_what_was_taken_away_of_tables_that_are_gone_too_is_no_mistake() -> None:
+    async with node() as one:
+        one.memory.overlay = one.memory.overlay.edited(("groups", "gone"), None, in_base=True)
+
+        assert isinstance(await one.reload(), Changed)
+
+
+async def test_a_provider_that_is_given_back_while_it_drains_serves_when_it_has_drained() -> None:
+    async with node() as one:
+        lease = await one.registry.via(names.provider("openai-default")).call(acquire("openai-default"))
+        assert isinstance(lease, Lease)
+        removal = asyncio.ensure_future(one.alter(Edit(path=("providers", "openai-default"), value=None, when="there")))
+        await asyncio.sleep(1)
+        other = await one.alter(Edit(path=("groups", "g"), value={"members": ["anthropic-default"]}, when="new"))
+        assert isinstance(other, Changed)
+        assert not removal.done()  # nor has the other change waited for it
+        again = asyncio.ensure_future(
+            one.alter(Edit(path=("providers", "openai-default"), value=provider(), when="new"))
+        )
+        await asyncio.sleep(1)
+        lease.release("success")
+        await asyncio.gather(removal, again)
+        await settle()
+
+        assert one.ref(names.provider("openai-default")).alive
+        assert one.memories["openai-default"].draining is False
+
+
+async def test_a_provider_may_be_named_like_a_key_of_a_table() -> None:
+    async with node() as one:
+        await one.alter(Edit(path=("providers", "headers"), value=provider(timeout_ms=5000), when="new"))
+        changed = await one.alter(Edit(path=("providers", "headers", "retry_attempts"), value=2, when="there"))
+
+        assert isinstance(changed, Changed)
+        settings = one.memories["headers"].settings
+        assert (settings.timeout_seconds, settings.retry.max_attempts) == (5.0, 2)

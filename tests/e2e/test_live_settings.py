@@ -246,8 +246,10 @@ def test_registrations_are_refused_with_the_guide_s_words(node: Gateway, primary
 
     url = ("--base-url", primary.url)
     assert refusal("provider", "add", "x", "--kind", "openai", *url) == "missing_api_key"
-    assert refusal("group", "create", "g", "--members", "nobody,openai-default") == "missing_providers"
+    assert refusal("group", "create", "g", "--members", "nobody,openai-default", code=3) == "missing_providers"
     assert refusal("provider", "remove", "nobody", code=3) == "not_found"
+    assert refusal("breaker", "set", "later", "--half-open-limit", "0", code=78) == "invalid"
+    assert refusal("group", "delete", "cost-optimized-service") == "refused"
     assert refusal("failover", "explain", "nobody", "--model", "gpt-4o", code=3) == "not_found"
     assert refusal("failover", "explain", "default-chat-service", "--model", "nobody-knows") == "model_not_found"
     assert refusal("group", "create", "default-chat-service", "--members", "openai-default", code=5) == "conflict"
