@@ -66,10 +66,12 @@ from supervisors.events import CrashReport, Event, Exited, GaveUp, LogObserver, 
 from supervisors.exit import Crashed, ExitReason, Killed, NoProc, Normal, Shutdown, is_abnormal
 from supervisors.gen_server import GenServer, Task, Timer
 from supervisors.introspection import (
+    HandlerTime,
     TreeNode,
     dead_letters,
     get_state,
     get_status,
+    measure_handlers,
     replace_state,
     resume,
     statistics,
@@ -135,6 +137,7 @@ __all__ = [  # noqa: RUF022 - in plain order, which a reader can check
     "FailedToStartChild",
     "GaveUp",
     "GenServer",
+    "HandlerTime",
     "Ignore",
     "Ignored",
     "Info",
@@ -177,6 +180,7 @@ __all__ = [  # noqa: RUF022 - in plain order, which a reader can check
     "get_state",
     "get_status",
     "is_abnormal",
+    "measure_handlers",
     "replace_state",
     "resume",
     "run_blocking",

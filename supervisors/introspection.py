@@ -26,6 +26,20 @@ they are served between two ordinary messages, also by a suspended actor, and be
 [('root/counter', 'running', 1)]
 [('cast', '5')] {'total': 105}
 
+:func:`measure_handlers` tells who holds the loop up:
+
+>>> async def main() -> None:
+...     counter = await start(Counter)
+...     await measure_handlers(counter)
+...     for number in range(3):
+...         counter.cast(number)
+...     await asyncio.sleep(0)
+...     time = (await statistics(counter)).handlers
+...     print(time.count, time.longest, time.total_seconds >= time.max_seconds > 0)
+...     await counter.stop()
+>>> asyncio.run(main())
+3 int True
+
 Each takes ``timeout``, seconds until :class:`~supervisors.CallTimeout`, and raises :class:`~supervisors.NoProcess` or
 :class:`~supervisors.ActorExited` as a call does. A process without a mailbox (a :class:`~supervisors.Task`) has nothing to look into.
 """
@@ -33,6 +47,7 @@ Each takes ``timeout``, seconds until :class:`~supervisors.CallTimeout`, and rai
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from typing import Any, TypeVar
@@ -41,11 +56,13 @@ from attrs import frozen
 
 from supervisors.errors import CallTimeout, NoProcess
 from supervisors.events import bounded_repr
+from supervisors.handler_time import HandlerTime, TimedHandlers
 from supervisors.receive import Server, SystemRequest
 from supervisors.ref import Address
 from supervisors.snapshot import TreeNode, dead_letters, tree
 
 __all__ = [
+    "HandlerTime",
     "Statistics",
     "Trace",
     "TraceEvent",
@@ -53,6 +70,7 @@ __all__ = [
     "dead_letters",
     "get_state",
     "get_status",
+    "measure_handlers",
     "replace_state",
     "resume",
     "statistics",
@@ -66,13 +84,18 @@ T = TypeVar("T")
 
 @frozen(kw_only=True)
 class Statistics:
-    """What an actor has done since it started: ``messages`` taken from its mailbox; ``high_water``, the most that ever waited."""
+    """What an actor has done since it started.
+
+    * ``messages`` - taken from its mailbox; ``high_water`` - the most that ever waited.
+    * ``handlers`` - how long they held the loop, where :func:`measure_handlers` is on.
+    """
 
     uptime_seconds: float
     messages: int
     depth: int
     high_water: int
     drops: int
+    handlers: HandlerTime | None
 
 
 @frozen(kw_only=True)
@@ -143,16 +166,35 @@ async def statistics(ref: Address, *, timeout: float | None = 5.0) -> Statistics
     """What it has done since it started, in numbers."""
 
     def count(server: Server) -> Statistics:
-        box = server.mailbox
+        box, handlers = server.mailbox, server.handlers
         return Statistics(
             uptime_seconds=box.loop.time() - server.since,
             messages=box.taken,
             depth=box.depth,
             high_water=box.high_water,
             drops=box.drops,
+            handlers=handlers.time if isinstance(handlers, TimedHandlers) else None,
         )
 
     return await _ask(ref, count, timeout)
+
+
+async def measure_handlers(
+    ref: Address, *, on: bool = True, clock: Callable[[], float] = time.perf_counter, timeout: float | None = 5.0
+) -> None:
+    """From the next message on, measure how long its handlers hold the loop; ``statistics`` tells. With ``on=False``, no longer.
+
+    Where it is off, as it is at first and after a restart, it costs nothing. ``clock`` tells seconds, by default of real time. Where it is
+    on already, it goes on.
+    """
+
+    def switch(server: Server) -> None:
+        if not on:
+            server.handlers = server.behaviour
+        elif not isinstance(server.handlers, TimedHandlers):
+            server.handlers = TimedHandlers(server.behaviour, clock)
+
+    await _ask(ref, switch, timeout)
 
 
 def trace(ref: Address, *, max_events: int = 100, seconds: float = 5.0) -> Trace:

@@ -18,6 +18,7 @@ from supervisors.signals import StopRequest
 
 if TYPE_CHECKING:
     from supervisors.gen_server import GenServer
+    from supervisors.handler_time import TimedHandlers
 
 _TURN = 64  # messages handled without a wait before others get a turn
 _SPECIAL = frozenset({NoReply, Reply, Stop, Continue, Timeout, Ignore})
@@ -54,11 +55,23 @@ class SystemRequest:
 class Server:
     """One incarnation of an actor at work."""
 
-    __slots__ = ("_message", "_reply_to", "_timed_out", "_timer", "behaviour", "mailbox", "process", "since", "tracers")
+    __slots__ = (
+        "_message",
+        "_reply_to",
+        "_timed_out",
+        "_timer",
+        "behaviour",
+        "handlers",
+        "mailbox",
+        "process",
+        "since",
+        "tracers",
+    )
 
     def __init__(self, process: Process, behaviour: GenServer[Any]) -> None:
         self.process = process
         self.behaviour = behaviour
+        self.handlers: GenServer[Any] | TimedHandlers = behaviour  # who gets the messages
         loop = asyncio.get_running_loop()
         self.mailbox = Mailbox(behaviour.mailbox_limit, behaviour.mailbox_policy, loop, process)
         self.since = loop.time()
@@ -134,14 +147,15 @@ class Server:
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     async def _receive(self) -> ExitReason:  # noqa: C901, PLR0912, PLR0915 - the hot path of every actor: one flat loop
-        mailbox, behaviour = self.mailbox, self.behaviour
+        mailbox, handlers = self.mailbox, self.handlers
         system, messages, loop = mailbox.system, mailbox.messages, mailbox.loop
-        skip_stale = behaviour.skip_stale
+        skip_stale = self.behaviour.skip_stale
         turn = 0
         while True:
             if system:
                 if (stop := self._serve(system.pop(0))) is not None:
                     return stop.reason
+                handlers = self.handlers
                 continue
             if not messages or mailbox.suspended:
                 if not self._timed_out or mailbox.suspended:
@@ -172,7 +186,7 @@ class Server:
                 self._message = message = message.message
                 if self.tracers:
                     self._trace("call", message)
-                result = behaviour.handle_call(message, caller)
+                result = handlers.handle_call(message, caller)
                 if type(result) is CoroutineType:
                     result = await result
                 if type(result) not in _SPECIAL:
@@ -194,16 +208,17 @@ class Server:
                     self._trace("info" if isinstance(message, Info) else "cast", message)
                 if isinstance(message, Info):
                     callback = "handle_info"
-                    result = behaviour.handle_info(message)
+                    result = handlers.handle_info(message)
                 else:
                     callback = "handle_cast"
-                    result = behaviour.handle_cast(message)
+                    result = handlers.handle_cast(message)
                 if type(result) is CoroutineType:
                     result = await result
             if result is not None:
                 stop = await self._react(callback, result)
                 if stop is not None:
                     return stop.reason
+                handlers = self.handlers
 
     async def _absorb_cancel(self) -> None:
         """Take back what interrupted it, also where that is still to be delivered, so that ``terminate`` can wait."""
@@ -245,7 +260,7 @@ class Server:
                     if (stop := self._serve(self.mailbox.system.pop(0))) is not None:
                         return stop
             callback = "handle_continue"
-            result = self.behaviour.handle_continue(result.term)
+            result = self.handlers.handle_continue(result.term)
             if type(result) is CoroutineType:
                 result = await result
         if result is None:

@@ -55,6 +55,9 @@ def _positive(_: object, attribute: Attribute[float], value: float) -> None:
 class Backoff:
     """How long a restart waits, growing with each failure in a row.
 
+    Without one, a child that fails as soon as it is started is started again at once, as often as ``max_restarts`` allows; so where that is
+    a large number, give the child a backoff.
+
     * ``min_seconds`` - the wait before the first restart.
     * ``max_seconds`` - no wait is longer.
     * ``factor`` - each wait is so many times the one before.
