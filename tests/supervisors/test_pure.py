@@ -9,9 +9,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisors import Crashed, ExitReason, Killed, NoProc, Normal, Shutdown, is_abnormal
+from supervisors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildCounts,
+    ChildInfo,
+    ChildSpec,
+    Crashed,
+    Done,
+    ExitReason,
+    FailedToStartChild,
+    GenServer,
+    Ignored,
+    Killed,
+    MaxChildren,
+    NoProc,
+    Normal,
+    NotFound,
+    Registry,
+    Running,
+    Shutdown,
+    StartFailed,
+    Stop,
+    is_abnormal,
+)
 from supervisors.ending import interrupt_in, reason_of
 from supervisors.restart import Backoff, Intensity, Restart, restarts
+from supervisors.results import Restarting
 from supervisors.strategy import Strategy, affected
 
 SECONDS = st.floats(min_value=0.0, max_value=100.0, allow_nan=False)
@@ -239,3 +263,88 @@ def test_a_back_off_doubles_by_default_takes_its_options_by_name_and_refuses_no_
     for seconds in (0.0, -0.5):
         with pytest.raises(ValueError, match="above 0"):
             Backoff(min_seconds=seconds, max_seconds=1.0)
+
+
+# -- child specs
+
+
+def spec(**options: Any) -> ChildSpec:
+    return ChildSpec(id="x", start=GenServer, **options)
+
+
+def test_child_spec_takes_its_options_by_name_and_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        ChildSpec("x", GenServer)  # type: ignore[call-arg]
+    with pytest.raises(AttributeError):
+        spec().id = "y"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("kind", "shutdown"), [("worker", 5.0), ("supervisor", "infinity")])
+def test_child_spec_gives_a_worker_five_seconds_and_a_supervisor_all_the_time(kind: str, shutdown: object) -> None:
+    assert spec(type=kind).shutdown == shutdown
+
+
+@pytest.mark.parametrize("shutdown", [0, 0.5, 5, "brutal_kill", "infinity"])
+def test_child_spec_takes_seconds_from_0_or_a_word_for_its_shutdown(shutdown: object) -> None:
+    assert spec(shutdown=shutdown).shutdown == shutdown
+
+
+@pytest.mark.parametrize("shutdown", [-1, -0.5, True, "soon", None])
+def test_child_spec_refuses_any_other_shutdown(shutdown: object) -> None:
+    with pytest.raises(ValueError, match="shutdown"):
+        spec(shutdown=shutdown)
+
+
+@pytest.mark.parametrize("restart", ["transient", "temporary"])
+def test_child_spec_may_be_significant_unless_it_is_permanent(restart: str) -> None:
+    assert spec(restart=restart, significant=True).significant
+    assert not spec(restart="permanent").significant
+    with pytest.raises(ValueError, match="significant"):
+        spec(restart="permanent", significant=True)
+
+
+def test_child_spec_has_a_start_timeout_above_0_or_none() -> None:
+    assert [spec(start_timeout=seconds).start_timeout for seconds in (None, 0.5, 60.0)] == [None, 0.5, 60.0]
+    for seconds in (0.0, -0.5, -60.0):
+        with pytest.raises(ValueError, match="start_timeout"):
+            spec(start_timeout=seconds)
+
+
+@pytest.mark.parametrize("option", ["restart", "type"])
+def test_child_spec_names_the_words_that_an_option_may_be(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be one of .*, not 'never'"):
+        spec(**{option: "never"})
+
+
+# -- results and returns
+
+
+def test_results_are_equal_by_what_they_say_and_cannot_be_changed() -> None:
+    ref = Registry().via("x")
+    results: list[tuple[Any, dict[str, Any]]] = [
+        *((kind, {}) for kind in (Done, Ignored, AlreadyPresent, MaxChildren, NotFound, Running, Restarting)),
+        (AlreadyStarted, {"child": ref}),
+        (StartFailed, {"reason": Killed()}),
+        (FailedToStartChild, {"id": "x", "reason": Killed()}),
+        (ChildInfo, {"id": "x", "ref": ref, "state": "running", "type": "worker", "restarts": 0, "last_exit": None}),
+        (ChildCounts, {"specs": 1, "active": 1, "supervisors": 0, "workers": 1}),
+    ]
+    for kind, values in results:
+        assert kind(**values) == kind(**values), kind
+        with pytest.raises(AttributeError):
+            setattr(kind(**values), next(iter(values), "x"), 1)
+
+
+def test_what_a_supervisor_lists_is_made_by_name() -> None:
+    with pytest.raises(TypeError):
+        ChildInfo("x", None, "running", "worker", 0, None)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        ChildCounts(1, 1, 0, 1)  # type: ignore[call-arg]
+
+
+def test_stop_is_normal_by_default_takes_its_reason_either_way_and_its_reply_by_name() -> None:
+    assert Stop().reason == Normal()
+    assert Stop(Killed()).reason == Stop(reason=Killed()).reason == Killed()
+    assert Stop(reply=1).reply == 1
+    with pytest.raises(TypeError):
+        Stop(Killed(), 1)  # type: ignore[call-arg]
