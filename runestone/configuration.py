@@ -226,7 +226,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
                         return refusal
                     value = Whole(edit.value) if edit.when == "new" else edit.value
                     overlay = overlay.edited(edit.path, value, in_base=self._in_base(edit.path))
-            loaded = loaded_with(sources, overlay)
+            loaded = build(sources, overlay.tables)
         except ConfigurationError as error:
             return Rejected(reason="invalid", message=str(error), problems=error.problems)
         if isinstance(change, Alter) and (refusal := _keyless(change, loaded.settings)) is not None:
@@ -305,14 +305,6 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         removed = tuple(f"provider {name}: removed" for name in gone)
         if caller is not None:
             caller.reply(evolve(changed, done=(*changed.done, *removed)))
-
-
-def loaded_with(sources: Sources, overlay: Overlay) -> Loaded:
-    """The settings of ``sources`` under ``overlay``. Raises :class:`ConfigurationError`."""
-    loaded = build(sources, overlay.layer(()))
-    if BREAKERS not in overlay.tables:
-        return loaded
-    return build(sources, overlay.layer(_names("providers", loaded.settings)))
 
 
 def _names(kind: str, settings: Settings) -> set[str]:

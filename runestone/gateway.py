@@ -115,4 +115,5 @@ class Gateway:
 
     def complete(self, chat: ChatRequest, deadline: float) -> Attempts:
         """The attempts of ``chat`` until ``deadline`` (loop time), as a context manager; its ``open`` calls upstream."""
-        return Attempts(chat, self._failover, self.timeouts, self._bus, deadline)
+        prices = self.live.settings.prices
+        return Attempts(chat, self._failover, self.timeouts, self._bus, deadline=deadline, prices=prices)

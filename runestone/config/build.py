@@ -23,6 +23,7 @@ from runestone.config.inbound import digest
 from runestone.config.kinds import Duration, Invalid, is_name, plain_url
 from runestone.config.layers import Layer, Merged, MissingSecret, location, merge
 from runestone.config.load import Sources, dotted, placed, read_text
+from runestone.config.overlay import BREAKERS
 from runestone.config.run_directory import admin_socket
 from runestone.config.settings import (
     AuthSettings,
@@ -92,12 +93,13 @@ class Loaded:
 
 
 def build(sources: Sources, overlay: Mapping[str, Any]) -> Loaded:
-    """The settings of ``sources`` under what was changed at run time.
+    """The settings of ``sources`` under what was changed at run time: the tables of an :class:`~runestone.config.overlay.Overlay`.
 
     Raises:
         ConfigurationError: with all that is wrong.
     """
-    merged = merge((*sources.layers, Layer("runtime", overlay)))
+    merged = merge((*sources.layers, Layer("runtime", {k: v for k, v in overlay.items() if k != BREAKERS})))
+    merged.mix(Layer("runtime", {"providers": _tuned(overlay.get(BREAKERS, {}), merged.table.get("providers"))}))
     builder = _Builder(sources, merged)
     settings = builder.settings()
     if builder.problems:
@@ -391,6 +393,15 @@ class _Builder:
         for kind in NAMED:
             for name, table in getattr(self.document, kind).items():
                 yield from _fields((kind, name), table)
+
+
+def _tuned(breakers: Mapping[str, Any], providers: Any) -> dict[str, Any]:
+    """What was tuned, for the providers that are there and whose breaker does more than measure; for the others it waits."""
+    there = providers if isinstance(providers, dict) else {}
+    acting = {
+        name for name, table in there.items() if not (isinstance(table, dict) and table.get("circuit_breaker") is False)
+    }
+    return {name: {"circuit_breaker": own} for name, own in breakers.items() if name in acting}
 
 
 def _fields(path: Key, table: Any) -> Iterator[tuple[Key, type, str, Any]]:

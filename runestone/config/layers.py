@@ -41,12 +41,16 @@ class Merged:
         around = (self.origins[path[:depth]] for depth in range(len(path) - 1, 0, -1) if path[:depth] in self.origins)
         return self.origins.get(path) or next(inside, None) or next(around, "default")
 
+    def mix(self, layer: Layer) -> None:
+        """Put ``layer`` on top: tables are mixed, lists and values are replaced. ``None`` takes a provider or a group away."""
+        _mix(self.table, layer.table, (), layer, self.origins)
+
 
 def merge(layers: tuple[Layer, ...]) -> Merged:
-    """``layers`` from low to high: tables are mixed, lists and values are replaced. ``None`` takes a provider or a group away."""
+    """``layers`` from low to high."""
     merged = Merged({}, {})
     for layer in layers:
-        _mix(merged.table, layer.table, (), layer, merged.origins)
+        merged.mix(layer)
     return merged
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
 from runestone.config.settings import Price
 from runestone.domain.chat import Usage
+from runestone.domain.routing import Choice
 
 _MILLION: Final = Decimal(1_000_000)
 
@@ -31,6 +32,12 @@ def cost(usage: Usage, kind: str, model: str, own: Mapping[str, Price]) -> Decim
         return genai_prices.calc_price(counted, model, provider_id=kind).total_price
     except LookupError:
         return None
+
+
+def quotation(usage: Usage, choices: Iterable[tuple[Choice, str]], own: Mapping[str, Price]) -> dict[str, float | None]:
+    """What ``usage`` would cost at each choice, by provider: good for ranking, no more. Slow as :func:`cost` is."""
+    costs = {choice.provider: cost(usage, kind, choice.model, own) for choice, kind in choices}
+    return {name: None if dollars is None else float(dollars) for name, dollars in costs.items()}
 
 
 def _own_cost(usage: Usage, price: Price) -> Decimal:

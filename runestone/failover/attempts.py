@@ -1,4 +1,4 @@
-"""The one loop of retries and failover. It runs in the request's own task: Admit -> Lease | Wait | Exhausted, again until one answers.
+"""The one loop of retries and failover. It runs in the request's own task: Admit -> Lease | Wait | Quote | Exhausted, until one answers.
 
 Up to the commit point (the first content, or a real end) any candidate may still answer; after it, what goes wrong is told to the client.
 """
@@ -6,21 +6,34 @@ Up to the commit point (the first content, or a real end) any candidate may stil
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from attrs import evolve
 
-from runestone.config.settings import TimeoutSettings
+from runestone.config.settings import Price, TimeoutSettings
+from runestone.costs.estimate import estimated
+from runestone.costs.prices import quotation
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, NoProviderAvailable, RunestoneError, UpstreamFailed
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.failover.call import UpstreamCall
 from runestone.providers.codecs import codec_for
-from runestone.providers.messages import RESTART_SECONDS, Admission, Admit, Exhausted, Lease, Tried, Unroutable, Wait
+from runestone.providers.messages import (
+    RESTART_SECONDS,
+    Admission,
+    Admit,
+    Exhausted,
+    Lease,
+    Quote,
+    Tried,
+    Unroutable,
+    Wait,
+)
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import Failover, Retry
-from supervisors import ActorExited, Via
+from supervisors import ActorExited, Via, run_blocking
 
 _RESTARTED_TRIES = 20  # to reach a failover actor that is being restarted, or a provider
 
@@ -28,8 +41,18 @@ _RESTARTED_TRIES = 20  # to reach a failover actor that is being restarted, or a
 class Attempts:
     """The attempts of one request. Use it as a context manager: leaving it closes the upstream and gives the lease back."""
 
-    def __init__(self, chat: ChatRequest, failover: Via, timeouts: TimeoutSettings, bus: Bus, deadline: float) -> None:
+    def __init__(
+        self,
+        chat: ChatRequest,
+        failover: Via,
+        timeouts: TimeoutSettings,
+        bus: Bus,
+        *,
+        deadline: float,
+        prices: Mapping[str, Price],
+    ) -> None:
         self._chat = chat
+        self._prices = prices
         self._failover = failover
         self._timeouts = timeouts
         self._bus = bus
@@ -60,6 +83,10 @@ class Attempts:
                 case Wait(seconds=seconds):
                     await asyncio.sleep(seconds)
                     self._admit = evolve(self._admit, waited=True)
+                case Quote(choices):
+                    usage = estimated(self._chat.body)
+                    priced = await run_blocking(quotation, usage, choices, self._prices)
+                    self._admit = evolve(self._admit, prices=priced)
                 case Exhausted() as exhausted if exhausted.restarting and self._patience:
                     self._patience -= 1
                     await asyncio.sleep(RESTART_SECONDS)

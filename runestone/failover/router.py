@@ -27,6 +27,7 @@ from runestone.providers.messages import (
     Admit,
     Declined,
     Exhausted,
+    Quote,
     Refused,
     Round,
     Unroutable,
@@ -52,11 +53,15 @@ class GetStats(Call["dict[str, object] | None"]):
 
 
 @frozen(kw_only=True)
-class Explain(Call["Explanation | Unroutable"]):
-    """Who would be asked for ``model``, in which order, and why. Nothing is asked, and no turn is taken."""
+class Explain(Call["Explanation | Quote | Unroutable"]):
+    """Who would be asked for ``model``, in which order, and why. Nothing is asked, and no turn is taken.
+
+    ``prices`` as for an admission; without them a group that goes by price answers with a :class:`Quote`.
+    """
 
     model: str
     group: str | None = None
+    prices: Mapping[str, float | None] | None = None
 
 
 @frozen
@@ -110,6 +115,7 @@ class FailoverRouter(GenServer[object]):
         self._plans: OrderedDict[PlanKey, Plan] = OrderedDict()
         self._directory = directory(settings)
         self._vias = {p.name: self._registry.via(names.provider(p.name)) for p in settings.providers}
+        self._kinds = {p.name: p.kind for p in settings.providers}
 
     def status(self) -> Mapping[str, object]:
         """What the tree shows of this actor."""
@@ -162,17 +168,29 @@ class FailoverRouter(GenServer[object]):
             caller.reply(Exhausted(group=plan.group, reason="refused"))
             return
         now, stats, rules = self.now(), self._stats[plan.group], self._rules[plan.group]
+        if admit.prices is None and (quote := self._quote(plan)) is not None:
+            caller.reply(quote)
+            return
         if not admit.tried:
             stats.requests += 1
             self._cursors[plan.turn] += 1
             self._budget = self._budget.deposit(now)
         wait = retry_wait(admit, self._retry_policy(admit), rules, now=now, chance=self._chance())
-        order = turns(admit, plan, rules, self._scene(plan, now), wait)
+        order = turns(admit, plan, rules, self._scene(plan, now, admit.prices), wait)
         beyond_the_first = len(admit.tried) > 1 or admit.waited
         if order and beyond_the_first and not self._withdraw(now):
             self._exhausted(Exhausted(group=plan.group, reason="budget"), caller)
         else:
             self._next(Round(admit=admit, plan=plan, left=order, wait=wait), caller)
+
+    def _quote(self, plan: Plan) -> Quote | None:
+        """What must be priced before the strategy can rank: nothing, but for those who go by price and have a choice."""
+        rules, choices = self._rules[plan.group], (*plan.tier1, *plan.tier2)
+        if rules.strategy != "cost_optimized" or rules.legacy or len(choices) < 2:
+            return None
+        return Quote(
+            tuple((choice, self._kinds[choice.provider]) for choice in choices if choice.provider in self._kinds)
+        )
 
     def _next(self, round_: Round, caller: Caller[Admission]) -> None:
         while round_.left:
@@ -231,13 +249,15 @@ class FailoverRouter(GenServer[object]):
 
     # -- what it sees of the providers ---------------------------------------------------------------------------------
 
-    def _explain(self, message: Explain) -> Explanation | Unroutable:
+    def _explain(self, message: Explain) -> Explanation | Quote | Unroutable:
         plan = self._route(message.model, message.group)
         if isinstance(plan, RunestoneError):
             return Unroutable(plan)
+        if message.prices is None and (quote := self._quote(plan)) is not None:
+            return quote
         now, group, rules = self.now(), self._groups[plan.group], self._rules[plan.group]
         admit = Admit(model=message.model, group=message.group, deadline=math.inf)
-        scene = evolve(self._scene(plan, now), cursor=self._cursors[plan.turn])
+        scene = evolve(self._scene(plan, now, message.prices), cursor=self._cursors[plan.turn])
         order = turns(admit, plan, rules, scene, None)
 
         def objection(name: str, model: str) -> str | None:
@@ -249,10 +269,15 @@ class FailoverRouter(GenServer[object]):
 
         return explain(message.model, plan, group.providers, rules, scene, order, objection, doubt)
 
-    def _scene(self, plan: Plan, now: float) -> Scene:
+    def _scene(self, plan: Plan, now: float, prices: Mapping[str, float | None] | None) -> Scene:
         group = self._groups[plan.group]
         models = {choice.provider: choice.model for choice in (*plan.tier1, *plan.tier2)}
-        candidates = {n: self._candidate(self._memories[n], group, now) for n in models if n in self._memories}
+        prices = prices or {}
+        candidates = {
+            name: self._candidate(self._memories[name], group, now, prices.get(name))
+            for name in models
+            if name in self._memories
+        }
 
         def usable(name: str) -> bool:
             good = self._good_enough(group, candidates[name])
@@ -260,7 +285,7 @@ class FailoverRouter(GenServer[object]):
 
         return Scene(candidates=candidates, usable=usable, cursor=self._cursors[plan.turn] - 1, chance=self._chance)
 
-    def _candidate(self, memory: ProviderMemory, group: GroupSettings, now: float) -> Candidate:
+    def _candidate(self, memory: ProviderMemory, group: GroupSettings, now: float, price: float | None) -> Candidate:
         in_flight = len(memory.leases)
         return Candidate(
             name=memory.name,
@@ -268,7 +293,7 @@ class FailoverRouter(GenServer[object]):
             score=memory.score(now) if memory.settings.circuit_breaker else 1.0,
             expected_load=memory.health.expected_load(in_flight, now),
             first_token_seconds=memory.health.first_token_seconds,
-            price=None,
+            price=price,
             in_flight=in_flight,
         )
 

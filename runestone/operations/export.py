@@ -22,9 +22,12 @@ def toml(memory: Memory) -> str:
     A key is never written, nor a header, which may hold one: its place is taken by a variable to set. What was taken away from the file,
     and what was tuned for a provider that is not there, is told in comments.
     """
-    tables = memory.overlay.layer({p.name for p in memory.live.settings.providers})
+    tables = memory.overlay.layer({p.name for p in memory.live.settings.providers if p.circuit_breaker})
     tuned = {n: t for n, t in memory.overlay.tables.get(BREAKERS, {}).items() if n not in tables.get("providers", {})}
-    comments = [f"# {name} is not there; its breaker was tuned: {dict(table)}" for name, table in tuned.items()]
+    comments = [
+        f"# {name} is not there, or its breaker only measures; it was tuned: {dict(table)}"
+        for name, table in tuned.items()
+    ]
     comments += [
         f"# take out [{kind}.{name}]: it was removed"
         for kind, entries in tables.items()

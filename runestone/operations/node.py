@@ -13,19 +13,20 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 import runestone
 from runestone.config.live import Live
 from runestone.config.settings import Settings
 from runestone.costs.estimate import estimated
-from runestone.costs.prices import cost
+from runestone.costs.prices import cost, quotation
+from runestone.domain.chat import Usage
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Gateway, Phase
 from runestone.operations.errors import OperationError
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
-from runestone.providers.messages import Unroutable
+from runestone.providers.messages import Quote, Unroutable
 from runestone.providers.probe import Probe, probe
 from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
@@ -37,6 +38,7 @@ R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
 SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
 _REACH_SECONDS = 5.0
+_NOMINAL = Usage(input_tokens=1000, output_tokens=1000)  # of a request that nobody has made
 
 
 @define(slots=True, eq=False, kw_only=True)
@@ -254,8 +256,13 @@ class Node:
         return await asyncio.to_thread(priced)
 
     async def explain(self, model: str, group: str | None = None) -> dict[str, Any]:
-        """Who would be asked for ``model``, in which order, who would not, and why."""
-        answer = await self.call(names.FAILOVER, Explain(model=model, group=group))
+        """Who would be asked for ``model``, in which order, who would not, and why; prices are those of a thousand tokens in and out."""
+        question = Explain(model=model, group=group)
+        answer = await self.call(names.FAILOVER, question)
+        if isinstance(answer, Quote):
+            priced = await asyncio.to_thread(quotation, _NOMINAL, answer.choices, self.settings.prices)
+            answer = await self.call(names.FAILOVER, evolve(question, prices=priced))
+            assert not isinstance(answer, Quote)
         if isinstance(answer, Unroutable):
             code = "not_found" if answer.error.code == "unknown_group" else answer.error.code
             raise OperationError(code, answer.error.message)

@@ -6,6 +6,7 @@ request --Admit--> failover --forward: Acquire--> provider --> Lease, straight b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -115,7 +116,14 @@ class Tried:
     failure: Failure
 
 
-Admission = Lease | Wait | Exhausted | Unroutable
+@frozen
+class Quote:
+    """The group's strategy goes by price: ask again with what the request would cost at each of these, a choice and its provider's kind."""
+
+    choices: tuple[tuple[Choice, str], ...]
+
+
+Admission = Lease | Wait | Quote | Exhausted | Unroutable
 
 
 @frozen(kw_only=True)
@@ -126,6 +134,7 @@ class Admit(Call["Admission"]):
     group: str | None = None  # the header's; the model may name one too
     key_groups: tuple[str, ...] = ()  # those that the client's key may use, its own first; none: all
     chat: bool = True  # another model may stand in
+    prices: Mapping[str, float | None] | None = None  # dollars by provider, after a Quote; None: not known
     plan: Plan | None = None  # from the first lease on
     calls: int = 0
     tried: tuple[Tried, ...] = ()

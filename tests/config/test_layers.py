@@ -122,6 +122,25 @@ def test_a_tuned_breaker_waits_for_its_provider_and_is_mixed_into_the_provider_s
     assert overlay.layer({"a"}) == {"providers": {"a": {"circuit_breaker": own}}}
 
 
+@pytest.mark.parametrize("own", ["false", "true", "{ failure_threshold = 9 }"])
+def test_a_tuned_breaker_is_mixed_into_the_file_s_and_waits_while_the_file_lets_it_only_measure(
+    tmp_path: Path, own: str
+) -> None:
+    path = tmp_path / "runestone.toml"
+    path.write_text(
+        f'[providers.a]\nkind = "openai"\napi_key = "{{}}"\ncircuit_breaker = {own}\n'.replace("{}", "k" * 20)
+    )
+    path.chmod(0o600)
+    loaded = build(read({}, path), {"breakers": {"a": {"half_open_limit": 5}, "b": {"half_open_limit": 5}}})
+
+    (provider,) = loaded.settings.providers
+    assert provider.circuit_breaker is (own != "false")
+    assert provider.breaker.half_open_limit == (3 if own == "false" else 5)
+    assert provider.breaker.failure_threshold == (9 if "9" in own else 5)
+    origins = {e.key: e.origin for e in loaded.entries if e.written}
+    assert origins.get("providers.a.circuit_breaker.half_open_limit") == (None if own == "false" else "runtime")
+
+
 # -- lines ------------------------------------------------------------------------------------------------------------------
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=6)

@@ -400,3 +400,39 @@ def one_open_stream(node: Gateway, upstream: Upstream) -> Iterator[None]:
     eventually(lambda: upstream.state()["open_streams"] == 1, "the stream is open")
     yield
     reader.join(30)
+
+
+PRICES = """
+[groups.thrifty]
+members = ["openai-default", "second"]
+strategy = "cost_optimized"
+models = {{ m = {{ openai-default = "m-large", second = "m-small" }} }}
+
+[prices."m-large"]
+input_per_million_usd = {large}
+output_per_million_usd = 1
+
+[prices."m-small"]
+input_per_million_usd = 1
+output_per_million_usd = 9
+"""
+
+
+def test_the_cheapest_provider_for_this_very_request_serves_and_prices_change_live(
+    configured: Gateway, file: Path, primary: Upstream
+) -> None:
+    written(file, primary, more=PRICES.format(large=2))
+    reload(configured)
+    thrifty = {"x-runestone-group": "thrifty"}
+    short = {"model": "m", "max_tokens": 1000}
+    long = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "word " * 2000}]}
+
+    assert served_by(configured, short, thrifty) == "openai-default"
+    assert served_by(configured, long, thrifty) == "second"
+    told = configured.ctl("failover", "explain", "thrifty", "--model", "m")["explanation"]
+    assert [(c["provider"], c["price"]) for c in told["candidates"]] == [("openai-default", 0.003), ("second", 0.01)]
+
+    written(file, primary, more=PRICES.format(large=2000))
+    reload(configured)
+
+    assert served_by(configured, short, thrifty) == "second"

@@ -16,7 +16,7 @@ from runestone.domain.routing import DEFAULT_GROUP
 from runestone.failover.explain import Explanation
 from runestone.failover.router import Explain, FailoverRouter, GetStats, Reconfigure
 from runestone.providers import names
-from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Refused, Unroutable
+from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Quote, Refused, Unroutable
 from runestone.providers.provider import SetDraining, TripBreaker
 from runestone.resilience.health import Health
 from runestone.resilience.selection import STRATEGIES
@@ -56,8 +56,8 @@ async def served_by(node: Fleet, **options: Any) -> str:
     return answer.choice.provider
 
 
-async def explained(node: Fleet, model: str = MODEL, group_: str | None = None) -> Explanation:
-    answer = await node.failover.call(Explain(model=model, group=group_))
+async def explained(node: Fleet, model: str = MODEL, group_: str | None = None, **more: Any) -> Explanation:
+    answer = await node.failover.call(Explain(model=model, group=group_, **more))
     assert isinstance(answer, Explanation), answer
     return answer
 
@@ -111,6 +111,29 @@ async def test_a_provider_that_is_taken_out_is_refused_as_down_whoever_still_has
         gone = await admit(node, plan=lease.plan, tried=(tried(lease),), calls=1)
         assert isinstance(gone, Exhausted)
         assert node.crashes() == 0
+
+
+async def test_a_group_that_goes_by_price_asks_for_prices_once_and_then_the_cheapest() -> None:
+    cheap = group("a", "b", "c", strategy="cost_optimized")
+    async with fleet(*ABC, groups=(cheap,), router=True) as node:
+        quote = await admit(node)
+        assert isinstance(quote, Quote)
+        assert [(choice.provider, choice.model, kind) for choice, kind in quote.choices] == [
+            (name, MODEL, "openai") for name in "abc"
+        ]
+        assert node.memories["a"].leases == {}
+
+        prices = {"a": 0.02, "b": None, "c": 0.01}
+        assert await served_by(node, prices=prices) == "c"
+        told = await explained(node, prices=prices)
+        assert [(c.provider, c.price) for c in told.candidates] == [("c", 0.01), ("a", 0.02), ("b", None)]
+        stats: Any = await node.failover.call(GetStats(DEFAULT_GROUP))
+        assert stats["requests"] == 1
+
+
+async def test_a_pin_needs_no_price() -> None:
+    async with fleet(*ABC, groups=(group("a", "b", strategy="cost_optimized"),), router=True) as node:
+        assert await served_by(node, model=f"b/{MODEL}") == "b"
 
 
 async def test_a_group_in_legacy_mode_asks_its_first_member_alone_and_the_others_fail_over() -> None:
@@ -168,9 +191,10 @@ async def test_an_explanation_says_why_each_one_would_not_be_asked() -> None:
     draining=st.sets(st.sampled_from("abc"), max_size=2),
     tripped=st.sets(st.sampled_from("abc"), max_size=2),
     turns=st.integers(0, 4),
+    prices=st.dictionaries(st.sampled_from("abc"), st.none() | st.floats(0.0, 9.0)),
 )
 def test_what_is_explained_is_what_is_done(
-    strategy: Any, shares: list[float], draining: set[str], tripped: set[str], turns: int
+    strategy: Any, shares: list[float], draining: set[str], tripped: set[str], turns: int, prices: dict[str, Any]
 ) -> None:
     async def scene() -> None:
         async with fleet(*ABC, groups=(group("a", "b", "c", strategy=strategy),), router=True) as node:
@@ -178,14 +202,14 @@ def test_what_is_explained_is_what_is_done(
                 now = asyncio.get_running_loop().time()
                 node.memories[name].health = Health(at=now, good=share * 1000, all=1000.0, first_token_seconds=share)
             for _ in range(turns):
-                await served_by(node)
+                await served_by(node, prices=prices)
             for name in draining:
                 await node.registry.via(names.provider(name)).call(SetDraining(draining=True))
             for name in tripped:
                 await node.registry.via(names.provider(name)).call(TripBreaker())
-            told = await explained(node)
+            told = await explained(node, prices=prices)
             first = next((c.provider for c in told.candidates if c.verdict == "first"), None)
-            answer = await admit(node)
+            answer = await admit(node, prices=prices)
 
             assert (answer.choice.provider if isinstance(answer, Lease) else None) == first
 

@@ -485,7 +485,7 @@ async def test_a_caller_that_leaves_while_its_round_goes_on_leaves_no_lease() ->
 
 def attempts(node: Fleet, seconds: float = 600.0) -> Attempts:
     chat = ChatRequest(request_id="r", wire="openai", model=MODEL, stream=False, body={"messages": []}, raw=b"{}")
-    return Attempts(chat, node.failover, TimeoutSettings(), node.bus, now() + seconds)
+    return Attempts(chat, node.failover, TimeoutSettings(), node.bus, deadline=now() + seconds, prices={})
 
 
 async def outcome(node: Fleet) -> str:
