@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
 Wire = Literal["openai", "anthropic"]
+Api = Literal["chat", "messages", "responses", "completions", "embeddings", "count_tokens"]
 
 
 @frozen(kw_only=True)
 class ChatRequest:
-    """One client request. ``raw`` is the body as it came; ``body`` the same, parsed. Neither is ever logged."""
+    """One client request. ``raw`` is the body as it came; ``body`` the same, parsed. Neither is ever logged.
+
+    ``api`` is what was asked for, ``wire`` the vendor's whose it is: errors of a provider of the same one reach the client as they are.
+    """
 
     request_id: str
     wire: Wire
+    api: Api = "chat"
     model: str
     stream: bool
     body: Mapping[str, Any] = field(repr=False)
@@ -25,10 +30,18 @@ class ChatRequest:
     key_groups: tuple[str, ...] = ()  # those that the client's key may use, its own first; none: all
 
     @property
+    def stands_in(self) -> bool:
+        """Whether another model may answer where the one that was asked for cannot: nobody can mix up two conversations."""
+        return self.api in _STAND_IN
+
+    @property
     def include_usage(self) -> bool:
         """Whether a streaming OpenAI client asked for the usage chunk."""
         options = self.body.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
+
+
+_STAND_IN: Final = frozenset({"chat", "messages", "responses"})
 
 
 @frozen(kw_only=True)

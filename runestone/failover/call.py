@@ -16,6 +16,7 @@ from runestone.domain.outcome import Outcome
 from runestone.failover.idle import IdleWatch
 from runestone.providers.codecs import Codec, StreamDecoder
 from runestone.providers.codecs.answer import Piece, Unsupported, UpstreamRequest
+from runestone.providers.codecs.headers import Headers, passed_on
 from runestone.providers.messages import Lease
 from runestone.providers.transport import UpstreamStream
 from runestone.telemetry.bus import Bus
@@ -37,6 +38,7 @@ class UpstreamCall:
         self.head = b""  # what came up to the commit point, in the client's wire
         self.usage: Usage | None = None
         self.dropped: tuple[str, ...] = ()  # fields of the request that this provider was not sent
+        self.headers: Headers = ()  # of the answer's head, those that the client may see
         self.first_content_seconds: float | None = None
         self._codec = codec
         self._timeouts = timeouts
@@ -74,6 +76,7 @@ class UpstreamCall:
                 response = await self.lease.transport.handle_async_request(request)
                 assert isinstance(response.stream, UpstreamStream)
                 self._stream = response.stream
+                self.headers = passed_on(response.headers.raw, same_wire=self.same_wire)
                 await self._commit(response)
         except TimeoutError:
             self._fail(Failure(kind=kind, message=f"{settings.name} gave no answer within {limit:g} s"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.types import Receive, Send
+from starlette.types import Receive
 
 from runestone.domain.errors import InvalidRequest, RunestoneError
 from runestone.http import errors
@@ -42,29 +42,29 @@ async def read(exchange: Exchange, *, limit_bytes: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def answer(error: RunestoneError, send: Send, extra: errors.Headers) -> None:
+async def answer(error: RunestoneError, exchange: Exchange, extra: errors.Headers) -> None:
     """Answer ``error`` to a request whose body has been read; the connection lives on."""
-    body = errors.body(error)
+    body = errors.body(error, exchange.dialect, exchange.request_id)
     head = [*errors.headers(error, len(body)), *extra]
-    await send({"type": "http.response.start", "status": error.status, "headers": head})
-    await send({"type": "http.response.body", "body": body})
+    await exchange.send({"type": "http.response.start", "status": exchange.status, "headers": head})
+    await exchange.send({"type": "http.response.body", "body": body})
 
 
-async def refuse(error: RunestoneError, receive: Receive, send: Send, extra: errors.Headers) -> None:
+async def refuse(error: RunestoneError, exchange: Exchange, extra: errors.Headers) -> None:
     """Answer ``error`` to a request whose body has not been read, and close the connection.
 
     hypercorn queues a few body messages for the application and then waits inside the application's own ``send`` for room, for ever:
     so what the client still sends is drained beside the answer. The answer's last message waits for that, or the close of a socket
     with unread bytes would reset the connection before the client has read why.
     """
-    drain = asyncio.ensure_future(_drain(receive))
+    drain = asyncio.ensure_future(_drain(exchange.receive))
     try:
-        body = errors.body(error)
+        body = errors.body(error, exchange.dialect, exchange.request_id)
         head = [*errors.headers(error, len(body)), *extra, (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": error.status, "headers": head})
-        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await exchange.send({"type": "http.response.start", "status": exchange.status, "headers": head})
+        await exchange.send({"type": "http.response.body", "body": body, "more_body": True})
         await asyncio.wait({drain}, timeout=_DRAIN_SECONDS)
-        await send({"type": "http.response.body", "body": b""})
+        await exchange.send({"type": "http.response.body", "body": b""})
     finally:
         drain.cancel()
 

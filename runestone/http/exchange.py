@@ -30,6 +30,7 @@ class Exchange:
         "body_read",
         "call",
         "complete",
+        "dialect",
         "headers",
         "key",
         "outcome",
@@ -53,6 +54,7 @@ class Exchange:
         self.request_id = _request_id(headers.get(b"x-request-id"))
         self.key: InboundKey | None = None  # whose request it is
         self.route = "other"
+        self.dialect = dialect_of(scope["path"], anthropic=b"anthropic-version" in headers)
         self.stream = False
         self.started = False
         self.status = 0
@@ -68,7 +70,10 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+            own = self.request_id.encode()
+            message["headers"] = [*message["headers"], (b"x-request-id", own)]
+            if self.dialect == "anthropic":
+                message["headers"].append((b"request-id", own))
         elif not message.get("more_body"):
             self.complete = True
             self.finished()
@@ -78,7 +83,10 @@ class Exchange:
         """An error after the head of the answer: in-band in a stream, and no real end follows. Before it, it is raised for the front."""
         if not self.started:
             raise error
-        await self.send({"type": "http.response.body", "body": errors.event(error) if self.stream else b""})
+        await self.send({"type": "http.response.body", "body": self._event(error) if self.stream else b""})
+
+    def _event(self, error: RunestoneError) -> bytes:
+        return errors.event(error, self.dialect, self.request_id)
 
     def finished(self) -> None:
         """Tell what became of the request. The first call counts."""
@@ -99,6 +107,13 @@ class Exchange:
                 attempts=self.attempts,
             )
         )
+
+
+def dialect_of(path: str, *, anthropic: bool) -> errors.Dialect:
+    """Whose errors a client of ``path`` reads. ``anthropic``: it says that it speaks that wire, on a route that both have."""
+    if anthropic or path.startswith("/v1/messages"):
+        return "anthropic"
+    return "responses" if path == "/v1/responses" else "openai"
 
 
 def _request_id(given: bytes | None) -> str:

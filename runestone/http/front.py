@@ -13,19 +13,22 @@ from runestone.auth import loopback
 from runestone.auth.keys import KeyRing, KeysInForce
 from runestone.domain.errors import Draining, InvalidRequest, RunestoneError, Unauthenticated, UpstreamFailed
 from runestone.gateway import Gateway
-from runestone.http import body, guard
+from runestone.http import body, errors, guard
+from runestone.http.apis import ROUTES
 from runestone.http.body import ClientGone
-from runestone.http.chat import ChatCompletions
 from runestone.http.exchange import Exchange
+from runestone.http.inference import Inference
 from runestone.http.models import Models
 from runestone.telemetry.bus import Bus
 from supervisors import ActorError
+
+_PATHS = ", ".join(route.path for route in ROUTES)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     """Every path that no route has."""
     raise InvalidRequest(
-        f"There is no {scope['path'][:100]} here. This gateway serves POST /v1/chat/completions and GET /v1/models.",
+        f"There is no {scope['path'][:100]} here. This gateway serves GET /v1/models and POST {_PATHS}.",
         status=404,
         code="unknown_url",
     )
@@ -46,7 +49,8 @@ class Front:
         """The app over ``gateway``."""
         keys = KeysInForce(gateway.live)
         models = Models(gateway.live)
-        hot: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway), "/v1/models": models}
+        hot: dict[str, ASGIApp] = {route.path: Inference(gateway, route) for route in ROUTES}
+        hot["/v1/models"] = models
         routes = [*(Route(path, app) for path, app in hot.items()), Route("/v1/models/{name:path}", models)]
         return cls(gateway, keys, bus, hot, Router(routes, redirect_slashes=False, default=not_found))
 
@@ -105,12 +109,12 @@ class Front:
             await exchange.tell(error)
             return
         attempts = [(b"x-runestone-attempts", str(exchange.attempts).encode())]
-        exchange.status = error.status
+        exchange.status = errors.status(error, exchange.dialect)
         exchange.finished()
         if exchange.body_read:
-            await body.answer(error, exchange.send, attempts)
+            await body.answer(error, exchange, attempts)
         else:
-            await body.refuse(error, exchange.receive, exchange.send, attempts)
+            await body.refuse(error, exchange, attempts)
 
 
 def _restarting() -> RunestoneError:

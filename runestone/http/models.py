@@ -1,9 +1,10 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``: what may be asked for here, in OpenAI's shape."""
+"""``GET /v1/models`` and ``GET /v1/models/{id}``: what may be asked for here, in the shape of the client's wire."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -31,10 +32,9 @@ class Models:
         exchange.route = _PATH
         if scope["method"] != "GET":
             raise InvalidRequest("This route takes GET only.", status=405, code="method_not_allowed")
-        models = {
-            name: {"id": name, "object": "model", "created": self._created, "owned_by": owner}
-            for name, owner in self._names(exchange.key)
-        }
+        anthropic = exchange.dialect == "anthropic"
+        entry = self._anthropic if anthropic else self._openai
+        models = {name: entry(name, owner) for name, owner in self._names(exchange.key)}
         wanted = scope["path"].removeprefix(_PATH).removeprefix("/")
         if wanted and wanted not in models:
             raise InvalidRequest(
@@ -43,11 +43,25 @@ class Models:
                 code="model_not_found",
                 param="model",
             )
-        data: dict[str, Any] = models[wanted] if wanted else {"object": "list", "data": list(models.values())}
+        if wanted:
+            data = models[wanted]
+        elif anthropic:
+            ids: list[str | None] = [*models] or [None]
+            data = {"data": list(models.values()), "has_more": False, "first_id": ids[0], "last_id": ids[-1]}
+        else:
+            data = {"object": "list", "data": list(models.values())}
         body = orjson.dumps(data)
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await exchange.send({"type": "http.response.start", "status": 200, "headers": head})
         await exchange.send({"type": "http.response.body", "body": body})
+
+    def _openai(self, name: str, owner: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._created, "owned_by": owner}
+
+    def _anthropic(self, name: str, owner: str) -> dict[str, Any]:
+        del owner
+        created = datetime.fromtimestamp(self._created, UTC).isoformat().replace("+00:00", "Z")
+        return {"type": "model", "id": name, "display_name": name, "created_at": created}
 
     def _names(self, key: InboundKey | None) -> Iterator[tuple[str, str]]:
         """Each name, and whose it is; the first owner counts."""

@@ -34,13 +34,13 @@ def failed(*, same_wire: bool, **options: object) -> UpstreamFailed:
 def test_the_shape_is_openais() -> None:
     error = InvalidRequest('say "it" so\n', code="bad", param="n")
 
-    assert orjson.loads(errors.body(error)) == {
+    assert orjson.loads(errors.body(error, "openai", "r")) == {
         "error": {"message": 'say "it" so\n', "type": "invalid_request_error", "param": "n", "code": "bad"}
     }
 
 
 def test_in_a_stream_it_is_one_event_of_one_line() -> None:
-    event = errors.event(InvalidRequest("two\nlines"))
+    event = errors.event(InvalidRequest("two\nlines"), "openai", "r")
 
     assert event.startswith(b"data: {")
     assert event.endswith(b"}\n\n")
@@ -49,7 +49,7 @@ def test_in_a_stream_it_is_one_event_of_one_line() -> None:
 
 
 def test_an_upstream_of_the_same_wire_keeps_its_words() -> None:
-    assert errors.body(failed(same_wire=True, body=THEIRS)) == THEIRS
+    assert errors.body(failed(same_wire=True, body=THEIRS), "openai", "r") == THEIRS
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_an_upstream_of_the_same_wire_keeps_its_words() -> None:
     ],
 )
 def test_another_wire_our_own_key_and_no_words_are_told_in_ours(same_wire: bool, kind: str, body: bytes | None) -> None:
-    shown = orjson.loads(errors.body(failed(same_wire=same_wire, kind=kind, body=body)))
+    shown = orjson.loads(errors.body(failed(same_wire=same_wire, kind=kind, body=body), "openai", "r"))
 
     assert "it broke" in shown["error"]["message"]
 

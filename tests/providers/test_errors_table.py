@@ -72,7 +72,8 @@ def test_each_row_of_anthropics_errors(status: int, error_type: str, seen: tuple
     error = told("anthropic", status, anthropic(error_type))
     assert (error.status, error.type, error.code) == seen
     assert error.message.endswith("m")
-    assert orjson.loads(errors.body(error)) == errors.shape(error)
+    shown = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    assert orjson.loads(errors.body(error, "openai", "r")) == {"error": shown}
 
 
 @pytest.mark.parametrize(
@@ -112,14 +113,14 @@ def test_each_row_of_openais_errors_keeps_its_status_and_its_own_bytes(
     answer = told("openai", status, body)
     assert (answer.status, answer.type, answer.code) == seen
     assert answer.param == error.get("param")
-    assert errors.body(answer) == body
+    assert errors.body(answer, "openai", "r") == body
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gateways_own_wrong_key_never_looks_like_the_clients(kind: str) -> None:
     body = openai(message="Incorrect API key provided: sk-proj-abc***xyz9", code="invalid_api_key")
     error = told(kind, 401, body)
-    shown = errors.body(error)
+    shown = errors.body(error, "openai", "r")
     assert (error.status, error.code) == (502, "upstream_credentials")
     assert b"invalid_api_key" not in shown
     assert b"sk-proj" not in shown
@@ -193,7 +194,7 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>\n\n<
 def test_a_page_or_nothing_at_all_is_told_in_the_clients_shape(kind: str, status: int, body: bytes) -> None:
     error = told(kind, status, body)
     assert error.status >= 400
-    assert orjson.loads(errors.body(error)) == {
+    assert orjson.loads(errors.body(error, "openai", "r")) == {
         "error": {
             "message": f"the provider answered with status {status}",
             "type": error.type,
@@ -221,7 +222,7 @@ def test_neither_a_key_nor_a_url_reaches_the_client(kind: str, status: int, secr
     body = openai(message=f"see {secret} please", code=secret, details=[{secret: {"at": secret}}])
     error = told(kind, status, body)
     assert error.message.endswith(" please")
-    assert secret.encode() not in errors.body(error) + repr(error.failure).encode()
+    assert secret.encode() not in errors.body(error, "openai", "r") + repr(error.failure).encode()
 
 
 NAMES = st.sampled_from(

@@ -1,44 +1,47 @@
-"""``POST /v1/chat/completions``: OpenAI's wire, streamed and not."""
+"""The routes on which models are asked, streamed and not: one way for all of them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from attrs import frozen
 from starlette.types import Receive, Scope, Send
 
 from runestone.config.settings import ServerSettings
+from runestone.costs.estimate import estimated
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, UpstreamFailed
 from runestone.domain.failure import UpstreamError
 from runestone.failover.call import UpstreamCall
 from runestone.gateway import Gateway
 from runestone.http import body, errors, event_stream
+from runestone.http.apis import Route
 from runestone.http.disconnect import UntilDisconnect
 from runestone.http.exchange import Exchange
-
-_FORWARDED: Final = frozenset({b"openai-organization", b"openai-project", b"openai-beta", b"idempotency-key"})
+from runestone.http.parsing import parsed
 
 
 @frozen
-class ChatCompletions:
-    """The route as an ASGI app."""
+class Inference:
+    """One of the routes as an ASGI app."""
 
     gateway: Gateway
+    route: Route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; errors before the first byte are the front's to answer."""
         exchange: Exchange = scope["runestone.exchange"]
-        exchange.route = "/v1/chat/completions"
+        exchange.route = self.route.path
         if scope["method"] != "POST":
             raise InvalidRequest("This route takes POST only.", status=405, code="method_not_allowed")
         now = asyncio.get_running_loop().time()
         phase, server = self.gateway.phase, self.gateway.live.settings.server
         try:
             async with phase.request(now + server.body_timeout_seconds) as timeout:
-                chat = parse(await body.read(exchange, limit_bytes=server.body_limit_bytes), exchange)
+                raw = await body.read(exchange, limit_bytes=server.body_limit_bytes)
+                chat = _question(parsed(raw), raw, self.route, exchange)
                 deadline = now + self.gateway.timeouts.request_deadline_seconds
                 if not phase.cut:
                     timeout.reschedule(deadline)
@@ -54,6 +57,11 @@ class ChatCompletions:
                 async with self.gateway.complete(chat, deadline) as attempts:
                     try:
                         exchange.call = call = await attempts.open()
+                    except UpstreamFailed as error:
+                        if self.route.api != "count_tokens" or error.failure.kind != "unsupported":
+                            raise
+                        await _estimate(exchange, chat)
+                        return
                     finally:
                         exchange.attempts = attempts.calls
                     try:
@@ -67,9 +75,19 @@ class ChatCompletions:
         if exchange.stream:
             await event_stream.write(call, exchange.send, head)
             return
-        head = [(b"content-type", b"application/json"), (b"content-length", str(len(call.head)).encode()), *head]
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": head})
-        await exchange.send({"type": "http.response.body", "body": call.head})
+        await _whole(exchange, call.head, head)
+
+
+async def _whole(exchange: Exchange, answer: bytes, more: errors.Headers) -> None:
+    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer)), *more]
+    await exchange.send({"type": "http.response.start", "status": 200, "headers": head})
+    await exchange.send({"type": "http.response.body", "body": answer})
+
+
+async def _estimate(exchange: Exchange, chat: ChatRequest) -> None:
+    """No provider of this model counts for others: an estimate, marked as one."""
+    tokens = estimated(chat.body).input_tokens
+    await _whole(exchange, orjson.dumps({"input_tokens": tokens}), [(b"x-runestone-estimated", b"true")])
 
 
 def _late_body(server: ServerSettings) -> InvalidRequest:
@@ -88,6 +106,7 @@ def told(exchange: Exchange, call: UpstreamCall) -> errors.Headers:
         (b"x-runestone-model", _visible(choice.model)),
         (b"x-runestone-attempts", str(exchange.attempts).encode()),
     ]
+    head += call.headers
     if call.dropped:
         head.append((b"x-runestone-dropped", _visible(",".join(call.dropped))))
     return head
@@ -104,35 +123,34 @@ def _group(header: bytes | None) -> str | None:
     return None if header is None else header.decode("latin-1")
 
 
-def parse(raw: bytes, exchange: Exchange) -> ChatRequest:
-    """The request in ``raw``.
+def _question(data: dict[str, Any], raw: bytes, route: Route, exchange: Exchange) -> ChatRequest:
+    """The request in ``data``.
 
     Raises:
-        InvalidRequest: it is not JSON, or lacks what routing needs; the provider judges the rest.
+        InvalidRequest: it lacks what routing needs; the provider judges the rest.
     """
-    try:
-        data: Any = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
-    if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    model, stream = data.get("model"), data.get("stream")
+    model, stream, asked = data.get("model"), data.get("stream"), data.get(route.needs)
     if not isinstance(model, str) or not model:
         raise InvalidRequest("The request names no model. Set model to a string.", code="missing_model", param="model")
-    if not isinstance(data.get("messages"), list) or not data["messages"]:
+    if asked is None or (route.needs == "messages" and not (isinstance(asked, list) and asked)):
+        kind = "a list with at least one message" if route.needs == "messages" else "what the model is asked"
         raise InvalidRequest(
-            "The request has no messages. Set messages to a list.", code="missing_messages", param="messages"
+            f"The request has no {route.needs}. Set {route.needs} to {kind}.",
+            code=f"missing_{route.needs}",
+            param=route.needs,
         )
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("stream must be true or false.", param="stream")
+    headers = exchange.headers
     return ChatRequest(
         request_id=exchange.request_id,
-        wire="openai",
+        wire=route.wire,
+        api=route.api,
         model=model,
-        stream=bool(stream),
+        stream=bool(stream) and route.streams,
         body=data,
         raw=raw,
-        headers={k.decode(): exchange.headers[k].decode("latin-1") for k in _FORWARDED & exchange.headers.keys()},
-        group=_group(exchange.headers.get(b"x-runestone-group")),
+        headers={k.decode(): headers[k].decode("latin-1") for k in route.forwarded & headers.keys()},
+        group=_group(headers.get(b"x-runestone-group")),
         key_groups=() if exchange.key is None else exchange.key.groups,
     )
