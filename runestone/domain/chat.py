@@ -31,7 +31,7 @@ class ChatRequest:
 
     @property
     def stands_in(self) -> bool:
-        """Whether another model may answer where the one that was asked for cannot: nobody can mix up two conversations."""
+        """Whether another model may answer: a conversation it can carry on, an embedding or a count of tokens would be another thing."""
         return self.api in _STAND_IN
 
     @property

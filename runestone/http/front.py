@@ -13,7 +13,7 @@ from runestone.auth import loopback
 from runestone.auth.keys import KeyRing, KeysInForce
 from runestone.domain.errors import Draining, InvalidRequest, RunestoneError, Unauthenticated, UpstreamFailed
 from runestone.gateway import Gateway
-from runestone.http import body, errors, guard
+from runestone.http import body, errors, guard, openapi
 from runestone.http.apis import ROUTES
 from runestone.http.body import ClientGone
 from runestone.http.exchange import Exchange
@@ -50,7 +50,7 @@ class Front:
         keys = KeysInForce(gateway.live)
         models = Models(gateway.live)
         hot: dict[str, ASGIApp] = {route.path: Inference(gateway, route) for route in ROUTES}
-        hot["/v1/models"] = models
+        hot |= {"/v1/models": models, openapi.PATH: openapi.describe}
         routes = [*(Route(path, app) for path, app in hot.items()), Route("/v1/models/{name:path}", models)]
         return cls(gateway, keys, bus, hot, Router(routes, redirect_slashes=False, default=not_found))
 

@@ -1,4 +1,4 @@
-"""Errors on OpenAI's wire: status, shape, and what SDKs are told about coming back."""
+"""Errors on both wires: status, shape, and what SDKs are told about coming back."""
 
 from __future__ import annotations
 
@@ -120,3 +120,52 @@ def test_the_headers_of_an_upstream_of_the_same_wire_come_along_but_never_for_ou
 def test_a_401_of_ours_says_how_to_authenticate_and_a_502_does_not() -> None:
     assert head(Unauthenticated("who?"))[b"www-authenticate"] == b"Bearer"
     assert b"www-authenticate" not in head(failed(same_wire=True, kind="credentials", status=401))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (InvalidRequest("m"), 400, "invalid_request_error"),
+        (InvalidRequest("m", status=404), 404, "not_found_error"),
+        (InvalidRequest("m", status=405), 405, "invalid_request_error"),
+        (InvalidRequest("m", status=413), 413, "request_too_large"),
+        (Unauthenticated("m"), 401, "authentication_error"),
+        (NoProviderAvailable("m"), 503, "api_error"),
+        (NoProviderAvailable("m", status=429), 429, "rate_limit_error"),
+        (DeadlineExceeded("m"), 504, "timeout_error"),
+        (RunestoneError("m"), 500, "api_error"),
+        (failed(same_wire=False), 500, "api_error"),
+        (failed(same_wire=False, kind="overloaded", status=503), 529, "overloaded_error"),
+        (failed(same_wire=False, kind="rate_limited", status=429), 429, "rate_limit_error"),
+        (failed(same_wire=False, kind="quota_exceeded", status=429), 429, "rate_limit_error"),
+        (failed(same_wire=False, kind="credentials", status=401), 502, "api_error"),
+        (failed(same_wire=False, kind="forbidden", status=403), 403, "permission_error"),
+        (failed(same_wire=False, kind="not_found", status=404), 404, "not_found_error"),
+        (failed(same_wire=False, kind="caller_error", status=422), 400, "invalid_request_error"),
+        (failed(same_wire=False, kind="invalid_answer", status=200), 502, "api_error"),
+        (failed(same_wire=True, kind="overloaded", status=529), 529, "overloaded_error"),
+    ],
+)
+def test_a_client_of_anthropics_wire_reads_its_own_shape_and_statuses(
+    error: RunestoneError, status: int, kind: str
+) -> None:
+    assert errors.status(error, "anthropic") == status
+    shown = orjson.loads(errors.body(error, "anthropic", "req_1"))
+    assert shown == {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": "req_1"}
+
+
+def test_in_a_stream_of_anthropics_wire_it_is_an_event_by_name() -> None:
+    event = errors.event(Draining("wait"), "anthropic", "req_1")
+
+    name, data = event.removesuffix(b"\n\n").split(b"\ndata: ")
+    assert name == b"event: error"
+    assert orjson.loads(data)["error"] == {"type": "api_error", "message": "wait"}
+
+
+def test_in_a_stream_of_responses_it_is_that_wire_s_event() -> None:
+    name, data = errors.event(Draining("wait"), "responses", "r").removesuffix(b"\n\n").split(b"\ndata: ")
+
+    assert name == b"event: error"
+    assert orjson.loads(data) == {
+        "type": "error", "code": "draining", "message": "wait", "param": None, "sequence_number": 0
+    }  # fmt: skip
