@@ -1,16 +1,36 @@
-"""Which headers of a provider's answer reach the client."""
+"""Headers both ways: what a provider is sent, and what of its answer reaches the client."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+from runestone.domain.chat import ChatRequest
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 _LIMITS: Final = (b"x-ratelimit-", b"anthropic-ratelimit-")
 _IDS: Final = frozenset({b"x-request-id", b"request-id"})
 _PLAIN: Final = re.compile(rb"[\x20-\x7e\t]*")
+
+
+def request_head(
+    chat: ChatRequest, credentials: Mapping[str, str], extra: Mapping[str, str], forwarded: Iterable[str] = ()
+) -> tuple[tuple[str, str], ...]:
+    """The head of a request: the client's own headers that are ``forwarded``, who asks, and the ``extra`` ones that the settings give."""
+    head = {
+        "content-type": "application/json",
+        "accept": "text/event-stream" if chat.stream else "application/json",
+        "accept-encoding": "identity",
+        **credentials,
+    }
+    for name in forwarded:
+        if name in chat.headers:
+            head[name] = chat.headers[name]
+    for name, value in extra.items():
+        head[name.lower()] = value
+    return tuple(head.items())
 
 
 def passed_on(raw: Iterable[tuple[bytes, bytes]], *, same_wire: bool) -> Headers:
