@@ -119,7 +119,9 @@ class Attempts:
     async def _attempt(self, lease: Lease) -> UpstreamCall:
         self.calls += 1
         self._tell(lease)
-        call = self._call = UpstreamCall(self._chat, lease, codec_for(lease.settings.kind), self._timeouts, self._bus)
+        call = self._call = UpstreamCall(
+            self._chat, lease, codec_for(lease.settings.kind, self._chat.api), self._timeouts, self._bus
+        )
         try:
             await call.open()
         except UpstreamError as error:

@@ -182,7 +182,7 @@ def test_12_what_a_server_runs_itself_is_no_call_of_the_clients() -> None:
 def test_13_content_that_cannot_be_told_is_refused_and_never_dropped(part: dict[str, Any]) -> None:
     asked = request(messages=[{"role": "user", "content": [part]}])
     assert isinstance(asked, Unsupported)
-    assert asked.field == "messages[0].content[0].type"
+    assert asked.field.startswith("messages[0].content[0].")
 
 
 def test_13_text_documents_and_images_in_results_and_streamed_refusals_arrive() -> None:

@@ -11,7 +11,7 @@ import pytest
 from runestone.domain.chat import ChatRequest
 from runestone.domain.secret import Secret
 from runestone.providers.codecs import Unsupported, UpstreamRequest, codec_for
-from runestone.providers.codecs.claude import capabilities
+from runestone.providers.codecs.anthropic.models import capabilities
 
 CODEC = codec_for("anthropic")
 MODEL = "claude-sonnet-4-5"
@@ -144,8 +144,9 @@ def test_what_has_no_word_there_is_dropped_by_name() -> None:
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"audio": {"voice": "v"}}, "modalities"),
-        ({"functions": [{"name": "f"}]}, "functions"),
-        ({"function_call": "auto"}, "function_call"),
+        ({"functions": {"name": "f"}}, "functions"),
+        ({"functions": [1]}, "functions[0]"),
+        ({"functions": [{"name": "f"}], "function_call": "always"}, "function_call"),
         ({"moderation": {"model": "m", "policy": {"output": {"mode": "block"}}}}, "moderation"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": "5"}, "max_tokens"),
@@ -190,22 +191,46 @@ def test_what_would_change_the_answer_is_refused_by_name(body: dict[str, Any], f
     assert field.partition(".")[0].partition("[")[0] in found.message or "audio" in found.message
 
 
+def test_the_older_functions_are_tools_whose_calls_get_ids() -> None:
+    call = {"name": "f", "arguments": '{"a":1}'}
+    body = sent(
+        functions=[{"name": "f", "parameters": SCHEMA}],
+        function_call={"name": "f"},
+        messages=[
+            *HELLO,
+            {"role": "assistant", "content": None, "function_call": call},
+            {"role": "function", "name": "f", "content": "one"},
+            {"role": "assistant", "function_call": call},
+            {"role": "function", "name": "f", "content": "two"},
+        ],
+    )
+
+    assert [tool["name"] for tool in body["tools"]] == ["f"]
+    assert body["tool_choice"] == {"type": "tool", "name": "f"}
+    blocks = [block for turn in body["messages"][1:] for block in turn["content"]]
+    assert [(b["type"], b.get("id") or b["tool_use_id"]) for b in blocks] == [
+        ("tool_use", "call_1"), ("tool_result", "call_1"), ("tool_use", "call_3"), ("tool_result", "call_3")
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("message", "field"),
     [
         (1, "messages[1]"),
         ({"role": "robot", "content": "x"}, "messages[1].role"),
         ({"content": "x"}, "messages[1].role"),
-        ({"role": "function", "name": "f", "content": "x"}, "messages[1].role"),
         ({"role": "user", "content": 1}, "messages[1].content"),
         ({"role": "user", "content": ["x"]}, "messages[1].content[0].type"),
-        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "messages[1].content[0].type"),
+        (
+            {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]},
+            "messages[1].content[0].input_audio.data",
+        ),
         ({"role": "user", "content": [{"type": ["text"]}]}, "messages[1].content[0].type"),
         ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text"),
         ({"role": "system", "content": [{"type": "image_url", "image_url": PNG}]}, "messages[1].content[0].type"),
         ({"role": "tool", "content": "x"}, "messages[1].tool_call_id"),
         ({"role": "assistant", "audio": {"id": "a"}}, "messages[1].audio"),
-        ({"role": "assistant", "function_call": {"name": "f"}}, "messages[1].function_call"),
+        ({"role": "assistant", "function_call": {"name": 1}}, "messages[1].function_call.name"),
         ({"role": "assistant", "tool_calls": {"a": 1}}, "messages[1].tool_calls"),
         ({"role": "assistant", "tool_calls": [1]}, "messages[1].tool_calls[0]"),
         (
@@ -776,7 +801,6 @@ def test_who_asks_is_told_by_the_newer_name_first() -> None:
         ("fast", "auto", ()),
         ("flex", None, ("service_tier",)),
         ("scale", None, ("service_tier",)),
-        (["auto"], None, ("service_tier",)),
     ],
 )
 def test_service_tiers(tier: object, made: str | None, named: tuple[str, ...]) -> None:

@@ -393,7 +393,6 @@ def test_an_event_that_is_no_object_is_no_answer(garbage: bytes) -> None:
 @pytest.mark.parametrize(
     "deep",
     [
-        b'{"type":"content_block_start","index":0,"content_block":{"type":"redacted_thinking","x":%s}}',
         b'{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","input":{"a":%s}}}',
     ],
 )

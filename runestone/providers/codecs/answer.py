@@ -63,7 +63,10 @@ class Piece:
 class StreamDecoder(Protocol):
     """Turns the bytes of one upstream stream into pieces."""
 
-    usage: Usage | None
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens, as far as they are known."""
+        ...
 
     def feed(self, data: bytes) -> Piece:
         """Take the next bytes, split anywhere."""

@@ -47,36 +47,3 @@ class TranslatingCodec:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, *, now_epoch: float) -> Failure:
         """What the provider's error stands for."""
         return self.door.failure(status, headers, body, now_epoch=now_epoch)
-
-
-@frozen
-class AbsentCodec:
-    """A provider that has nothing like what is asked for: every request is refused by name, and nothing is sent."""
-
-    what: str
-    door: Codec
-
-    def credentials(self, api_key: Secret) -> dict[str, str]:
-        """Those of the provider."""
-        return self.door.credentials(api_key)
-
-    def request(
-        self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
-    ) -> UpstreamRequest | Unsupported:
-        """The refusal."""
-        del api_key, extra_headers
-        return Unsupported(
-            field="model", message=f"The provider of {model[:100]!r} has no {self.what}: ask for another model."
-        )
-
-    def completion(self, chat: ChatRequest, body: bytes, *, created: int) -> Completion:
-        """Never asked for."""
-        raise AssertionError
-
-    def stream(self, chat: ChatRequest, *, created: int) -> StreamDecoder:
-        """Never asked for."""
-        raise AssertionError
-
-    def failure(self, status: int, headers: Mapping[str, str], body: bytes, *, now_epoch: float) -> Failure:
-        """What the provider's error stands for."""
-        return self.door.failure(status, headers, body, now_epoch=now_epoch)

@@ -22,7 +22,10 @@ Body = dict[str, Any]
 class StreamReader(Protocol):
     """Reads the bytes of one upstream stream, split anywhere, as events. After ``Ended`` or ``Failed`` it gives none."""
 
-    usage: Usage | None
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens, as far as they are known."""
+        ...
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """The events that ``data`` completes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -11,9 +11,11 @@ from runestone.domain.chat import ChatRequest
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.domain.secret import Secret
 from runestone.providers.codecs.answer import TOO_DEEP, Completion, StreamDecoder, Unsupported, UpstreamRequest
-from runestone.providers.codecs.errors import failure_of_answer, failure_of_event
-from runestone.providers.codecs.openai_stream import OpenAIStream
-from runestone.providers.codecs.openai_usage import usage_of
+from runestone.providers.codecs.errors import failure_of_answer
+from runestone.providers.codecs.headers import request_head
+from runestone.providers.codecs.openai.passthrough_stream import OpenAIStream
+from runestone.providers.codecs.openai.usage import usage_of
+from runestone.providers.codecs.translation import answer_object
 
 _FORWARDED: Final = ("openai-organization", "openai-project", "openai-beta", "idempotency-key")
 
@@ -29,34 +31,17 @@ class OpenAICodec:
         self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
         """The client's own body, byte for byte unless the model has another name upstream."""
-        headers = {
-            "content-type": "application/json",
-            "accept": "text/event-stream" if chat.stream else "application/json",
-            "accept-encoding": "identity",
-            **self.credentials(api_key),
-        }
-        for name in _FORWARDED:
-            if name in chat.headers:
-                headers[name] = chat.headers[name]
-        for name, value in extra_headers.items():
-            headers[name.lower()] = value
+        head = request_head(chat, self.credentials(api_key), extra_headers, _FORWARDED)
         try:
             body = chat.raw if model == chat.model else orjson.dumps({**chat.body, "model": model})
         except orjson.JSONEncodeError:
             return TOO_DEEP
-        return UpstreamRequest(path="/chat/completions", headers=tuple(headers.items()), body=body)
+        return UpstreamRequest(path="/chat/completions", headers=head, body=body)
 
     def completion(self, chat: ChatRequest, body: bytes, *, created: int) -> Completion:
         """The body passed on as it is, once it is known to be an answer."""
         del chat, created
-        try:
-            answer: Any = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise UpstreamError(_invalid("the answer is not JSON")) from None
-        if not isinstance(answer, dict):
-            raise UpstreamError(_invalid("the answer is not a JSON object"))
-        if answer.get("error") is not None:
-            raise UpstreamError(failure_of_event(answer["error"]))
+        answer = answer_object(body)
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise UpstreamError(_invalid("the answer has no choices"))

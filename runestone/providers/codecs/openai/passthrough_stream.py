@@ -17,7 +17,7 @@ from runestone.domain.chat import Usage
 from runestone.domain.failure import Failure
 from runestone.providers.codecs.answer import Piece
 from runestone.providers.codecs.errors import failure_of_event
-from runestone.providers.codecs.openai_usage import usage_of
+from runestone.providers.codecs.openai.usage import usage_of
 from runestone.providers.sse import EVENT_BYTES, Blocks, parse
 
 DONE: Final = b"data: [DONE]\n\n"
