@@ -6,18 +6,24 @@ from functools import lru_cache
 from typing import Final
 
 from runestone.domain.chat import Api, Wire
-from runestone.providers.codecs import anthropic, openai
+from runestone.providers.codecs import anthropic, completions, openai, responses
 from runestone.providers.codecs.absent import AbsentCodec
 from runestone.providers.codecs.answer import Codec, Completion, Piece, StreamDecoder, Unsupported, UpstreamRequest
 from runestone.providers.codecs.anthropic.passthrough import AnthropicCodec, TokenCountCodec
-from runestone.providers.codecs.openai.passthrough import OpenAICodec
+from runestone.providers.codecs.openai.passthrough import CompletionsCodec, EmbeddingsCodec, OpenAICodec
+from runestone.providers.codecs.responses.passthrough import ResponsesCodec
 from runestone.providers.codecs.translating import TranslatingCodec
 from runestone.providers.codecs.translation import Translation
 from runestone.providers.codecs.wire import ClientWire, ProviderWire
 
 __all__ = ["Codec", "Completion", "Piece", "StreamDecoder", "Unsupported", "UpstreamRequest", "codec_for"]
 
-_CLIENTS: Final[dict[Api, ClientWire]] = {"chat": openai.CLIENT, "messages": anthropic.CLIENT}
+_CLIENTS: Final[dict[Api, ClientWire]] = {
+    "chat": openai.CLIENT,
+    "messages": anthropic.CLIENT,
+    "responses": responses.CLIENT,
+    "completions": completions.CLIENT,
+}
 _WORDS: Final[dict[Api, str]] = {"embeddings": "embeddings", "count_tokens": "count of tokens"}
 
 
@@ -35,6 +41,14 @@ def codec_for(kind: Wire, api: Api = "chat") -> Codec:
 
 _NATIVE: Final[dict[str, Api]] = {"openai": "chat", "anthropic": "messages"}
 _PROVIDERS: Final[dict[Wire, tuple[dict[Api, Codec], ProviderWire]]] = {
-    "openai": ({"chat": OpenAICodec()}, openai.PROVIDER),
+    "openai": (
+        {
+            "chat": OpenAICodec(),
+            "responses": ResponsesCodec(),
+            "completions": CompletionsCodec(),
+            "embeddings": EmbeddingsCodec(),
+        },
+        openai.PROVIDER,
+    ),
     "anthropic": ({"messages": AnthropicCodec(), "count_tokens": TokenCountCodec()}, anthropic.PROVIDER),
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ from runestone.domain.conversation import (
     Turn,
 )
 from runestone.providers.codecs.cache_marks import cache_of
+from runestone.providers.codecs.data_urls import document_in, image_at
 from runestone.providers.codecs.fields import is_table, table, text
 
 
@@ -66,7 +65,7 @@ def _result(message: Mapping[str, Any], where: str, call: str) -> ToolResult:
 def _assistant(message: Mapping[str, Any], where: str, older: str) -> tuple[Block, ...]:
     if message.get("audio"):
         raise Refused(f"{where}.audio", f"This provider cannot be given {where}.audio.")
-    blocks: list[Block] = [*_thoughts(message.get("thinking_blocks"), where)]
+    blocks: list[Block] = [*thoughts_of(message.get("thinking_blocks"), where)]
     blocks += _blocks(message.get("content"), where, ("text", "refusal"))
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
@@ -76,11 +75,11 @@ def _assistant(message: Mapping[str, Any], where: str, older: str) -> tuple[Bloc
         raise Refused(f"{where}.tool_calls", f"{where}.tool_calls must be a list.")
     blocks += [_call(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(calls)]
     if message.get("function_call"):
-        blocks.append(_function(older, message["function_call"], f"{where}.function_call"))
+        blocks.append(call_of(older, message["function_call"], f"{where}.function_call"))
     return tuple(blocks)
 
 
-def _thoughts(thoughts: object, where: str) -> list[Thinking | RedactedThinking]:
+def thoughts_of(thoughts: object, where: str) -> list[Thinking | RedactedThinking]:
     """What this gateway has given: whatever else stands there is nobody's."""
     out: list[Thinking | RedactedThinking] = []
     for index, block in enumerate(thoughts if isinstance(thoughts, list) else ()):
@@ -100,10 +99,11 @@ def _thoughts(thoughts: object, where: str) -> list[Thinking | RedactedThinking]
 def _call(call: object, where: str) -> ToolCall:
     if not is_table(call) or not is_table(call.get("function")):
         raise Refused(where, f"{where} must be a call of a function.")
-    return _function(text(call.get("id"), f"{where}.id"), call["function"], f"{where}.function")
+    return call_of(text(call.get("id"), f"{where}.id"), call["function"], f"{where}.function")
 
 
-def _function(call: str, function: object, where: str) -> ToolCall:
+def call_of(call: str, function: object, where: str) -> ToolCall:
+    """A call of a function, whose arguments are an object in JSON. Raises :class:`Refused`."""
     given = table(function, where)
     name = text(given.get("name"), f"{where}.name")
     try:
@@ -139,24 +139,14 @@ def _words(part: Mapping[str, Any], place: str) -> Text:
 
 def _image(part: Mapping[str, Any], place: str) -> Image:
     value = part.get("image_url")
-    url = value.get("url") if is_table(value) else value
-    place = f"{place}.image_url"
-    if isinstance(url, str) and url.startswith(("http://", "https://")):
-        return Image(url=url, cache=cache_of(part), where=place)
-    media, data = _data_url(url, place)
-    return Image(media_type=media, data=data, cache=cache_of(part), where=place)
+    return image_at(value.get("url") if is_table(value) else value, f"{place}.image_url", cache_of(part))
 
 
 def _document(part: Mapping[str, Any], place: str) -> Document:
     file, place = part.get("file"), f"{place}.file"
     if not is_table(file) or not isinstance(file.get("file_data"), str):
         raise Refused(place, f"This provider knows no uploaded files: give {place}.file_data.")
-    media, data = _data_url(file["file_data"], f"{place}.file_data")
-    if media == "text/plain":
-        data = _plain(data, f"{place}.file_data")
-    name = file.get("filename")
-    title = name if isinstance(name, str) else None
-    return Document(media_type=media, data=data, title=title, cache=cache_of(part), where=f"{place}.file_data")
+    return document_in(file["file_data"], file.get("filename"), f"{place}.file_data", cache_of(part))
 
 
 def _audio(part: Mapping[str, Any], place: str) -> Audio:
@@ -173,20 +163,3 @@ _PARTS: Final[dict[str, Callable[[Mapping[str, Any], str], Block]]] = {
     "file": _document,
     "input_audio": _audio,
 }
-
-
-def _data_url(url: object, place: str) -> tuple[str, str]:
-    """Media type and base64 text of a ``data:`` URL."""
-    if isinstance(url, str) and url.startswith("data:"):
-        head, comma, data = url[5:].partition(",")
-        media, *parameters = head.split(";")
-        if comma and "base64" in parameters:
-            return media.strip().lower(), data
-    raise Refused(place, f"{place} must be a data: URL in base64 or, for an image, an http(s) URL.")
-
-
-def _plain(data: str, place: str) -> str:
-    try:
-        return base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise Refused(place, f"{place} is not UTF-8 text in base64.") from None

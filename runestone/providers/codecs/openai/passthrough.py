@@ -1,4 +1,4 @@
-"""OpenAI's chat completions for clients of the same wire: what can be left as it is, is left as it is."""
+"""OpenAI's routes for clients of the same wire: what can be left as it is, is left as it is."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _FORWARDED: Final = ("openai-organization", "openai-project", "openai-beta", "id
 class OpenAICodec:
     """OpenAI and everything compatible with it."""
 
+    path: str = "/chat/completions"
+
     def credentials(self, api_key: Secret) -> dict[str, str]:
         """The headers that say who asks."""
         return {"authorization": f"Bearer {api_key.reveal()}"}
@@ -36,7 +38,7 @@ class OpenAICodec:
             body = chat.raw if model == chat.model else orjson.dumps({**chat.body, "model": model})
         except orjson.JSONEncodeError:
             return TOO_DEEP
-        return UpstreamRequest(path="/chat/completions", headers=head, body=body)
+        return UpstreamRequest(path=self.path, headers=head, body=body)
 
     def completion(self, chat: ChatRequest, body: bytes, *, created: int) -> Completion:
         """The body passed on as it is, once it is known to be an answer."""
@@ -61,6 +63,26 @@ class OpenAICodec:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, *, now_epoch: float) -> Failure:
         """The table of the wire."""
         return failure_of_answer(status, headers, body, now_epoch=now_epoch)
+
+
+class CompletionsCodec(OpenAICodec):
+    """The older completions, whose answers have the same frame."""
+
+    path = "/completions"
+
+
+class EmbeddingsCodec(OpenAICodec):
+    """Embeddings: never a stream, and passed on in the encoding that the client asked for."""
+
+    path = "/embeddings"
+
+    def completion(self, chat: ChatRequest, body: bytes, *, created: int) -> Completion:
+        """The body passed on as it is, once it is known to be an answer."""
+        del chat, created
+        answer = answer_object(body)
+        if not isinstance(answer.get("data"), list):
+            raise UpstreamError(_invalid("the answer has no data"))
+        return Completion(body=body, usage=usage_of(answer.get("usage")))
 
 
 def _invalid(message: str) -> Failure:

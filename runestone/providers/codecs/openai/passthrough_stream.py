@@ -138,7 +138,7 @@ class OpenAIStream:
             if not isinstance(choice, dict):
                 continue
             delta = choice.get("delta")
-            if isinstance(delta, dict) and any(delta.get(name) for name in _CONTENT):
+            if choice.get("text") or (isinstance(delta, dict) and any(delta.get(name) for name in _CONTENT)):
                 self._content = piece.content = True
             index = choice.get("index")
             index = index if isinstance(index, int) else 0

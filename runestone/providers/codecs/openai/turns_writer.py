@@ -26,7 +26,22 @@ _SHOWN_BELOW: Final = "(an image: it follows below)"
 
 def messages_of(turns: Iterable[Turn], *, instructor: Literal["system", "developer"]) -> list[Message]:
     """The messages. Raises :class:`Refused`. What a model thought is left out: it is never its visible words."""
-    return [message for turn in turns for message in _messages(turn, instructor)]
+    return [message for turn in _joined(turns) for message in _messages(turn, instructor)]
+
+
+def _joined(turns: Iterable[Turn]) -> Iterator[Turn]:
+    """Turns of the assistant that follow each other are one: all its calls must stand in the message that their results follow."""
+    said: list[Block] = []
+    for turn in turns:
+        if turn.role == "assistant":
+            said += turn.blocks
+            continue
+        if said:
+            yield Turn("assistant", tuple(said))
+            said = []
+        yield turn
+    if said:
+        yield Turn("assistant", tuple(said))
 
 
 def _messages(turn: Turn, instructor: str) -> Iterator[Message]:
