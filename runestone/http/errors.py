@@ -30,7 +30,9 @@ def status(error: RunestoneError, dialect: Dialect) -> int:
     """The status of the answer. Anthropic has one of its own for an overloaded provider, and none for a gateway before it."""
     if dialect != "anthropic" or not isinstance(error, UpstreamFailed) or error.same_wire:
         return error.status
-    return {"overloaded": 529, "server_error": 500}.get(error.failure.kind, error.status)
+    if error.failure.kind == "overloaded" or error.failure.status == 503:
+        return 529
+    return 500 if error.failure.kind == "server_error" else error.status
 
 
 def body(error: RunestoneError, dialect: Dialect, request_id: str) -> bytes:

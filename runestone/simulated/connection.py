@@ -13,7 +13,7 @@ import h11
 from attrs import define
 
 from runestone.simulated.faults import Fault, UnknownFault
-from runestone.simulated.wires import Anthropic, OpenAI, Text
+from runestone.simulated.wires import WIRES, Text, Wire
 
 if TYPE_CHECKING:
     from runestone.simulated.server import SimulatedProvider
@@ -22,8 +22,14 @@ _READ: Final = 65536
 _HIDDEN: Final = frozenset({"authorization", "x-api-key"})
 _SHOWN_CHARACTERS: Final = 4  # of a key, and only of one that is much longer
 _WITHOUT_BODY: Final = frozenset({204, 304})
-_WIRES: Final[dict[str, type[OpenAI | Anthropic]]] = {"/v1/chat/completions": OpenAI, "/v1/messages": Anthropic}
 _MODEL: Final = {"id": "gpt-4o-mini", "object": "model", "created": 1_760_000_000, "owned_by": "simulated"}
+_CLAUDE: Final = {
+    "id": "claude-sonnet-4-5",
+    "type": "model",
+    "display_name": "Simulated",
+    "created_at": "2025-10-09T08:53:20Z",
+}
+_MODELS: Final = {"data": [_CLAUDE], "has_more": False, "first_id": _CLAUDE["id"], "last_id": _CLAUDE["id"]}
 
 
 class Ended(Exception):
@@ -104,12 +110,13 @@ class Connection:
         if path.startswith("/_simulated"):
             await self._control(request.method, path, body)
         elif path == "/v1/models":
-            await self._json(200, {"object": "list", "data": [_MODEL]})
-        elif path in _WIRES and request.method == b"POST":
+            anthropic = any(name == b"anthropic-version" for name, _ in request.headers)
+            await self._json(200, _MODELS if anthropic else {"object": "list", "data": [_MODEL]})
+        elif path in WIRES and request.method == b"POST":
             headers = {k.decode(): _shown(k.decode(), v.decode("latin-1")) for k, v in request.headers}
             record = Record(path, headers, _parsed(body))
             self._provider.note(record)
-            await self._answer(record, _WIRES[path](self._provider.name))
+            await self._answer(record, WIRES[path](self._provider.name))
         else:
             await self._json(404, {"error": {"message": "no such path", "type": "invalid_request_error"}})
 
@@ -139,7 +146,7 @@ class Connection:
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
-    async def _answer(self, record: Record, wire: OpenAI | Anthropic) -> None:
+    async def _answer(self, record: Record, wire: Wire) -> None:
         provider = self._provider
         watcher = asyncio.ensure_future(self._watch())
         answer = asyncio.ensure_future(self._write(record.body, wire, provider.draw()))
@@ -165,7 +172,7 @@ class Connection:
         while data := await self._reader.read(_READ):
             self._http.receive_data(data)
 
-    async def _write(self, body: Any, wire: OpenAI | Anthropic, fault: Fault) -> None:
+    async def _write(self, body: Any, wire: Wire, fault: Fault) -> None:
         text = Text(self._provider.name, body, fault.tokens) if isinstance(body, dict) else None
         if fault.reset:
             self._reset()
@@ -187,7 +194,7 @@ class Connection:
             await asyncio.sleep(fault.slow_first_token)
             await self._json(200, wire.whole(body, text))
 
-    async def _stream(self, body: dict[str, Any], wire: OpenAI | Anthropic, fault: Fault, text: Text) -> None:
+    async def _stream(self, body: dict[str, Any], wire: Wire, fault: Fault, text: Text) -> None:
         self._head(200, [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")])
         if fault.garbage:
             await self._data(b"data: <<not json>>\n\n")
@@ -197,7 +204,7 @@ class Connection:
             await self._events(body, wire, fault, text)
         await self._end()
 
-    async def _events(self, body: dict[str, Any], wire: OpenAI | Anthropic, fault: Fault, text: Text) -> None:
+    async def _events(self, body: dict[str, Any], wire: Wire, fault: Fault, text: Text) -> None:
         await asyncio.sleep(fault.slow_first_token)
         for number, event in enumerate(wire.events(body, text)):
             await self._mishap(number, wire, fault)
@@ -207,7 +214,7 @@ class Connection:
         if not fault.no_done:
             await self._data(wire.terminal())
 
-    async def _mishap(self, number: int, wire: OpenAI | Anthropic, fault: Fault) -> None:
+    async def _mishap(self, number: int, wire: Wire, fault: Fault) -> None:
         if number == fault.cut_after:
             await self._writer.drain()
             raise Ended

@@ -291,7 +291,7 @@ def test_every_feature_has_a_row_and_every_row_is_tried() -> None:
     assert [feature for feature, column, _ in table() if column == COLUMNS[0]] == list(FEATURES)
 
 
-@pytest.mark.parametrize(("feature", "column", "cell"), table())
+@pytest.mark.parametrize(("feature", "column", "cell"), list(table()))
 def test_each_cell_is_true(
     node: Gateway, primary: Upstream, secondary: Upstream, feature: str, column: str, cell: str
 ) -> None:

@@ -296,7 +296,7 @@ def test_tokens_are_counted_by_the_provider_and_estimated_where_it_has_no_word_f
 
 def test_versions_betas_and_unknown_fields_travel_untouched(claude: anthropic.Anthropic, secondary: Upstream) -> None:
     claude.messages.create(
-        model="claude-sonnet-4-5",
+        model="claude-sonnet-5",
         max_tokens=100,
         messages=ASKED,
         extra_headers={"anthropic-version": "2026-10-21", "anthropic-beta": "brand-new-2026-11-11"},
@@ -334,8 +334,8 @@ def test_an_overloaded_provider_is_told_in_the_client_s_words(
     with pytest.raises(openai.APIStatusError) as ours:
         oai.chat.completions.create(model=model, messages=ASKED)
 
-    assert theirs.value.status_code in (503, 529)
-    assert ours.value.status_code in (503, 529)
+    assert theirs.value.status_code == 529
+    assert ours.value.status_code == 503
 
 
 @both

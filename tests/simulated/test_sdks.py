@@ -129,12 +129,12 @@ def test_a_tool_that_must_be_called_is_called(sim: Running, choice: Any, stream:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     create: Any = sim.openai().chat.completions.create
     if stream:
-        with create(model="m", messages=QUESTION, tools=[tool], tool_choice=choice, stream=True) as chunks:
-            said = [chunk.choices[0] for chunk in chunks]
-        calls, reason = said[1].delta.tool_calls, said[-1].finish_reason
+        stream_: Any = sim.openai().chat.completions.stream
+        with stream_(model="m", messages=QUESTION, tools=[tool], tool_choice=choice) as chunks:
+            answer = chunks.get_final_completion().choices[0]
     else:
         answer = create(model="m", messages=QUESTION, tools=[tool], tool_choice=choice).choices[0]
-        calls, reason = answer.message.tool_calls, answer.finish_reason
+    calls, reason = answer.message.tool_calls, answer.finish_reason
     assert [(c.id, c.function.name, c.function.arguments) for c in calls] == [("call_simulated", "look", "{}")]
     assert reason == "tool_calls"
 
@@ -207,3 +207,70 @@ def test_an_error_inside_a_stream_is_raised(sim: Running, fault: str) -> None:
         ask_openai(sim, stream=True)
     with pytest.raises(anthropic.APIStatusError, match="simulated overload"):
         ask_anthropic(sim, stream=True)
+
+
+def test_responses_are_served_whole_and_streamed(sim: Running) -> None:
+    client = sim.openai()
+    whole = client.responses.create(model="m", input="Hello")
+    with client.responses.stream(model="m", input="Hello") as stream:
+        numbers = [event.sequence_number for event in stream]
+        streamed = stream.get_final_response()
+
+    assert whole.output_text == streamed.output_text
+    assert whole.output_text.startswith("sim: this is")
+    assert numbers == list(range(len(numbers)))
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 9 + 12
+
+
+def test_a_function_is_called_in_responses(sim: Running) -> None:
+    tool: Any = {
+        "type": "function",
+        "name": "look",
+        "parameters": {"type": "object", "properties": {}},
+        "strict": False,
+    }
+    with sim.openai().responses.stream(model="m", input="Hello", tools=[tool], tool_choice="required") as stream:
+        (call,) = stream.get_final_response().output
+
+    assert call.type == "function_call"
+    assert (call.name, call.arguments) == ("look", "{}")
+
+
+def test_the_older_completions_are_served_whole_and_streamed(sim: Running) -> None:
+    client = sim.openai()
+    whole = client.completions.create(model="m", prompt="Hello").choices[0].text
+    chunks = client.completions.create(model="m", prompt="Hello", stream=True)
+
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole
+    assert whole.startswith("sim: this is")
+
+
+def test_embeddings_are_the_same_packed_and_as_numbers(sim: Running) -> None:
+    client = sim.openai()
+    packed = client.embeddings.create(model="m", input=["one", "three"])
+    plain = client.embeddings.create(model="m", input=["one", "three"], encoding_format="float")
+
+    assert [e.embedding for e in packed.data] == [e.embedding for e in plain.data]
+    assert packed.data[0].embedding != packed.data[1].embedding
+
+
+def test_anthropic_s_tools_thoughts_counts_and_models(sim: Running) -> None:
+    client, tool = sim.anthropic(), {"name": "look", "input_schema": {"type": "object"}}
+    messages: Any = QUESTION
+    with client.messages.stream(
+        model="m",
+        max_tokens=100,
+        messages=messages,
+        tools=[tool],  # type: ignore[list-item]
+        tool_choice={"type": "any"},
+        thinking={"type": "enabled", "budget_tokens": 1024},
+    ) as stream:
+        thought, call = stream.get_final_message().content
+
+    assert thought.type == "thinking"
+    assert (thought.thinking, thought.signature) == ("Let me see.", "c2lnbmVk")
+    assert call.type == "tool_use"
+    assert (call.name, call.input) == ("look", {})
+    assert client.messages.count_tokens(model="m", messages=messages).input_tokens > 0
+    assert [model.id for model in client.models.list()] == ["claude-sonnet-4-5"]

@@ -18,6 +18,8 @@ _FORMAT_NAME: Final = "answer"
 def write(chat: Chat, model: str) -> tuple[dict[str, Any], list[str]]:
     """The body for ``model``, and the names of what was dropped. Raises :class:`Refused`."""
     dropped: list[str] = []
+    if _marked(chat):
+        dropped.append("cache_control")  # this wire caches by itself
     reasoning = reasons(model)
     messages = messages_of(chat.turns, instructor="developer" if reasoning else "system")
     out: dict[str, Any] = {"model": model, "messages": messages}
@@ -35,6 +37,11 @@ def write(chat: Chat, model: str) -> tuple[dict[str, Any], list[str]]:
     if chat.stream:
         out |= {"stream": True, "stream_options": {"include_usage": True}}
     return out, dropped
+
+
+def _marked(chat: Chat) -> bool:
+    blocks = (block for turn in chat.turns for block in turn.blocks)
+    return any(getattr(part, "cache", None) is not None for part in (*blocks, *chat.tools))
 
 
 def _sampling(chat: Chat, dropped: list[str], *, reasoning: bool) -> dict[str, Any]:
