@@ -107,6 +107,6 @@ def written(data: object) -> str:
     return json.dumps(data, ensure_ascii=False).encode(errors="replace").decode()
 
 
-def event(name: str, **data: Any) -> bytes:
+def event(name: str, /, **data: Any) -> bytes:
     """An event with a name, which its data repeat."""
     return f"event: {name}\ndata: {written({'type': name, **data})}\n\n".encode()
