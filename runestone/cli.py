@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ _FLAGS = {
     "--health-port": "the health port (RUNESTONE_HEALTH_PORT)",
     "--log-level": "from which level on there are lines (RUNESTONE_LOG_LEVEL)",
 }
+_CUT_SHORT = 141  # as of a program that SIGPIPE has ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         commands.add_parser("config", help="the settings: check, show, explain, init")
     arguments = parser.parse_args(argv)
-    return int(arguments.run(arguments))
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough; nothing may be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CUT_SHORT
+    return code
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -42,19 +42,25 @@ from supervisors import (
 Path = tuple[str, ...]
 _REACH_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 1.0
+#: What is read at a start of the process and lasts as long, by its section and its name in the settings, with its key.
 _AT_A_START: Final = {
-    "host": "server.host",
-    "port": "server.port",
-    "health_port": "health.port",
-    "admin_socket": "admin.socket",
+    ("server", "host"): "server.host",
+    ("server", "port"): "server.port",
+    ("server", "health_port"): "health.port",
+    ("server", "admin_socket"): "admin.socket",
+    ("logs", "format"): "log.format",
 }
 
 
 @frozen(kw_only=True)
 class Changed:
-    """A change that is in force: what was done, in words, and the keys whose new values need a start of the process."""
+    """A change that is in force: what was done, in words, and the keys whose new values need a start of the process.
+
+    ``failed`` tells what is set and does not run: it is tried again.
+    """
 
     done: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -88,6 +94,13 @@ class Alter(Call[Changed | Rejected]):
 
 
 @frozen
+class TakeOut(Call[Changed | Rejected]):
+    """Take a provider out. Groups that name it lose it."""
+
+    name: str
+
+
+@frozen
 class Reload(Call[Changed | Rejected]):
     """Read files and variables again. The overlay stays."""
 
@@ -107,6 +120,9 @@ class _Reconcile(Info):
     """Bring what runs in line with what is set, after a crash in the middle of a change."""
 
 
+Change = Alter | TakeOut | Reload
+
+
 @define(slots=True, eq=False)
 class Memory:
     """What the actor leaves to its next incarnation. One writer: the running one."""
@@ -117,6 +133,29 @@ class Memory:
     loaded: Loaded
     overlay: Overlay = field(factory=Overlay)
     last_rejection: Rejected | None = None
+    started: Settings = field(init=False)  # what the process has begun with
+    applied: Settings = field(init=False)  # what the last change that came to its end has put in force
+
+    @started.default
+    def _started(self) -> Settings:
+        return self.live.settings
+
+    @applied.default
+    def _applied(self) -> Settings:
+        return self.live.settings
+
+    @property
+    def needs_restart(self) -> tuple[str, ...]:
+        """The keys that are set to something else than what runs until the process starts anew."""
+        return tuple(key for at, key in _AT_A_START.items() if _at(self.started, at) != _at(self.loaded.settings, at))
+
+
+@define(slots=True)
+class _Beside:
+    """A provider with jobs that the line of changes does not wait for: what it will be (``None``: gone), and how many are left."""
+
+    target: ProviderSettings | None = None
+    jobs: int = 0
 
 
 @frozen(kw_only=True)
@@ -125,19 +164,24 @@ class Difference:
 
     to_set: tuple[tuple[ProviderSettings, bool], ...] = ()
     to_remove: tuple[str, ...] = ()
-    needs_restart: tuple[str, ...] = ()
 
 
 def difference(running: Mapping[str, ProviderSettings], before: Settings, after: Settings) -> Difference:
     """What leads from ``before``, with the providers that are ``running``, to ``after``."""
     wanted = {p.name: p for p in after.providers}
     redial = before.timeouts.connect_seconds != after.timeouts.connect_seconds
-    restart = [name for key, name in _AT_A_START.items() if getattr(before.server, key) != getattr(after.server, key)]
     return Difference(
         to_set=tuple((p, redial) for p in after.providers if redial or running.get(p.name) != p),
         to_remove=tuple(name for name in running if name not in wanted),
-        needs_restart=(*restart, *(["log.format"] if before.logs.format != after.logs.format else [])),
     )
+
+
+def lasting(settings: Settings, started: Settings) -> Settings:
+    """``settings`` as they are in force in a process that began with ``started``."""
+    for section, name in _AT_A_START:
+        part = evolve(getattr(settings, section), **{name: _at(started, (section, name))})
+        settings = evolve(settings, **{section: part})
+    return settings
 
 
 class Configuration(GenServer[ReloadNow | _Finished]):
@@ -154,8 +198,8 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         self._set_log_level = set_log_level
         self._providers = memories
         self._names = registry
-        self._leaving: set[str] = set()  # providers that drain before they are stopped
-        self._line: deque[tuple[Alter | Reload | None, Caller[Any] | None]] = deque()  # the first is under way
+        self._beside: dict[str, _Beside] = {}  # providers that drain before they are stopped, or come back
+        self._line: deque[tuple[Change | None, Caller[Any] | None]] = deque()  # the first is under way
 
     def init(self) -> None:
         """Whoever was here before may have been in the middle of a change."""
@@ -168,7 +212,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
         """Line a change up, or tell."""
         match message:
-            case Alter() | Reload():
+            case Alter() | TakeOut() | Reload():
                 self._line_up(message, caller)
                 return NO_REPLY
             case _:
@@ -190,7 +234,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
 
     # -- a change ------------------------------------------------------------------------------------------------------
 
-    def _line_up(self, change: Alter | Reload | None, caller: Caller[Any] | None) -> None:
+    def _line_up(self, change: Change | None, caller: Caller[Any] | None) -> None:
         self._line.append((change, caller))
         if len(self._line) == 1:
             self._begin()
@@ -199,7 +243,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         change, caller = self._line[0]
         self.spawn(self._change(change, caller), name="reconcile" if change is None else type(change).__name__.lower())
 
-    async def _change(self, change: Alter | Reload | None, caller: Caller[Any] | None) -> None:
+    async def _change(self, change: Change | None, caller: Caller[Any] | None) -> None:
         sources = self._memory.sources
         if isinstance(change, Reload):
             sources = await run_blocking(self._memory.read)  # files, which may be slow
@@ -207,7 +251,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         answer: Changed | Rejected | None
         if isinstance(taken, Rejected):
             answer = self._memory.last_rejection = taken
-            if not isinstance(change, Alter):  # its caller is told, and the admin API logs it
+            if not isinstance(change, Alter | TakeOut):  # its caller is told, and the admin API logs it
                 logger.error("configuration refused, nothing changed: {}", taken.message)
         else:
             answer = await self._apply(taken, caller)
@@ -215,17 +259,16 @@ class Configuration(GenServer[ReloadNow | _Finished]):
             caller.reply(answer)
         self.ref.cast(_Finished())
 
-    def _take(self, change: Alter | Reload | None, sources: Sources) -> Settings | Rejected:
+    def _take(self, change: Change | None, sources: Sources) -> Settings | Rejected:
         """The settings after ``change``, which are remembered as those to be in force."""
         memory = self._memory
         overlay = memory.overlay
         try:
-            if isinstance(change, Alter):
-                for edit in change.edits:
-                    if (refusal := self._refusal(edit)) is not None:
-                        return refusal
-                    value = Whole(edit.value) if edit.when == "new" else edit.value
-                    overlay = overlay.edited(edit.path, value, in_base=self._in_base(edit.path))
+            for edit in self._edits(change):
+                if (refusal := self._refusal(edit)) is not None:
+                    return refusal
+                value = Whole(edit.value) if edit.when == "new" else edit.value
+                overlay = overlay.edited(edit.path, value, in_base=value is None and self._in_base(edit.path))
             loaded = build(sources, overlay.tables)
         except ConfigurationError as error:
             return Rejected(reason="invalid", message=str(error), problems=error.problems)
@@ -234,6 +277,15 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         memory.sources, memory.overlay, memory.loaded = sources, overlay, loaded
         memory.last_rejection = None
         return loaded.settings
+
+    def _edits(self, change: Change | None) -> tuple[Edit, ...]:
+        match change:
+            case Alter(edits):
+                return edits
+            case TakeOut(name):
+                return _without(name, self._memory.loaded)
+            case _:
+                return ()
 
     def _refusal(self, edit: Edit) -> Rejected | None:
         kind, name, *_ = edit.path
@@ -251,60 +303,99 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         return path[1] in _names(path[0], build(self._memory.sources, {}).settings)
 
     async def _apply(self, settings: Settings, caller: Caller[Any] | None) -> Changed | None:
-        """Put ``settings`` in force. ``None``: the caller is answered later, when what was taken out has drained."""
-        live, roster = self._memory.live, self._names.via(names.ROSTER)
-        before = live.settings
-        running = {name: m.settings for name, m in self._providers.items() if name not in self._leaving}
-        steps = difference(running, before, settings)
-        kept = {key: getattr(before.server, key) for key in _AT_A_START}
-        live.settings = after = evolve(settings, server=evolve(settings.server, **kept))
-        done: list[str] = []
+        """Put ``settings`` in force. ``None``: the caller is answered later, when what goes on beside the line is over."""
+        memory, roster = self._memory, self._names.via(names.ROSTER)
+        before, after = memory.applied, lasting(settings, memory.started)
+        steps = difference(self._running(), before, after)
+        memory.live.settings = after
+        told = Changed(needs_restart=memory.needs_restart, warnings=settings.warnings)
+        later: list[SetProvider | RemoveProvider] = []
         try:
             for provider, hard in steps.to_set:
-                verb = "restarted" if provider.name in self._providers else "started"
-                # one that is still draining comes back when it has drained
-                patience = None if provider.name in self._leaving else _REACH_SECONDS
-                outcome: Done | StartFailed = await roster.call(SetProvider(provider, hard), timeout=patience)
-                down = f"did not start: {outcome.reason}" if isinstance(outcome, StartFailed) else verb
-                done.append(f"provider {provider.name}: {down}")
+                if provider.name in self._beside:  # it comes back when it has drained
+                    later.append(SetProvider(provider, hard))
+                else:
+                    there = provider.name in self._providers
+                    outcome = await roster.call(SetProvider(provider, hard), timeout=_REACH_SECONDS)
+                    told = _with(told, provider.name, "restarted" if there else "started", outcome)
             await self._names.via(names.FAILOVER).call(Reconfigure(after), timeout=_REACH_SECONDS)
         except ActorError as error:  # a part of the tree is being restarted
-            self.send_after(_AGAIN_SECONDS, _Reconcile())
-            if caller is not None:
-                caller.fail(error)
+            self._again(error, caller)
             return None
         self._names.via(names.TELEMETRY).cast(FleetChanged())
         if before.logs.level != after.logs.level:
             self._set_log_level(after.logs.level)
-        done += _other_changes(before, after)
-        changed = Changed(done=tuple(done), needs_restart=steps.needs_restart, warnings=settings.warnings)
-        for line in changed.done:
+        memory.applied = after
+        told = evolve(told, done=(*told.done, *_other_changes(before, after)))
+        for line in (*told.done, *told.failed):
             logger.info("configuration: {}", line)
-        if steps.to_remove:
-            self._leaving.update(steps.to_remove)
-            drain = after.server.drain_timeout_seconds
-            self.spawn(self._remove(steps.to_remove, drain, changed, caller), name="remove")
-            return None
-        return changed
+        later += [RemoveProvider(name, after.server.drain_timeout_seconds) for name in steps.to_remove]
+        if not later:
+            return told
+        for job in later:
+            beside = self._beside.setdefault(job.name, _Beside())
+            beside.target = job.settings if isinstance(job, SetProvider) else None
+            beside.jobs += 1
+        self.spawn(self._finish(later, told, caller), name="finish")
+        return None
 
-    async def _remove(
-        self, gone: tuple[str, ...], drain_seconds: float, changed: Changed, caller: Caller[Any] | None
+    def _running(self) -> dict[str, ProviderSettings]:
+        """The providers that run, or will when what goes on beside the line is over."""
+        there = {name: m.settings for name, m in self._providers.items() if name not in self._beside}
+        return there | {name: b.target for name, b in self._beside.items() if b.target is not None}
+
+    async def _finish(
+        self, jobs: list[SetProvider | RemoveProvider], told: Changed, caller: Caller[Any] | None
     ) -> None:
-        """Take providers out, beside the line: nothing new goes to them any more, and the next change need not wait."""
+        """Do what takes a drain, beside the line: nothing new goes to who leaves any more, and the next change need not wait."""
         roster = self._names.via(names.ROSTER)
-        try:
-            for name in gone:
-                await roster.call(RemoveProvider(name, drain_seconds), timeout=None)
-                self._leaving.discard(name)
-        except ActorError as error:
-            self.send_after(_AGAIN_SECONDS, _Reconcile())
-            if caller is not None:
-                caller.fail(error)
+        failure: ActorError | None = None
+        for job in jobs:
+            try:
+                if failure is None:
+                    verb = "started" if isinstance(job, SetProvider) else "removed"
+                    told = _with(told, job.name, verb, await roster.call(job, timeout=None))
+            except ActorError as error:
+                failure = error
+            self._beside[job.name].jobs -= 1
+            if not self._beside[job.name].jobs:
+                del self._beside[job.name]
+        if failure is not None:
+            self._again(failure, caller)
             return
         self._names.via(names.TELEMETRY).cast(FleetChanged())
-        removed = tuple(f"provider {name}: removed" for name in gone)
         if caller is not None:
-            caller.reply(evolve(changed, done=(*changed.done, *removed)))
+            caller.reply(told)
+
+    def _again(self, error: ActorError, caller: Caller[Any] | None) -> None:
+        """A part of the tree was away in the middle of a change: the rest of it is made up for, and the caller knows."""
+        self.send_after(_AGAIN_SECONDS, _Reconcile())
+        if caller is not None:
+            caller.fail(error)
+
+
+def _with(told: Changed, provider: str, verb: str, outcome: Done | StartFailed) -> Changed:
+    if isinstance(outcome, StartFailed):
+        return evolve(told, failed=(*told.failed, f"provider {provider}: did not start: {outcome.reason}"))
+    return evolve(told, done=(*told.done, f"provider {provider}: {verb}"))
+
+
+def _without(name: str, loaded: Loaded) -> tuple[Edit, ...]:
+    """What takes the provider ``name`` out of everything that is written about it."""
+    edits = [Edit(path=("providers", name), value=None, when="there")]
+    for entry in loaded.entries:
+        if entry.path[0] == "groups" and entry.written and name in (entry.value or ()):
+            if entry.path[2] == "members":
+                edits.append(Edit(path=entry.path, value=[member for member in entry.value if member != name]))
+            elif entry.path[2] == "weights":
+                shares = {member: share for member, share in entry.value.items() if member != name}
+                edits.append(Edit(path=entry.path, value=shares))
+    return tuple(edits)
+
+
+def _at(settings: Settings, at: tuple[str, str]) -> Any:
+    section, name = at
+    return getattr(getattr(settings, section), name)
 
 
 def _names(kind: str, settings: Settings) -> set[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 from attrs import evolve, field, frozen
 
 from runestone.config.document import (
+    KINDS,
     MEGABYTE,
     NAMED,
     TABLES,
@@ -20,7 +23,7 @@ from runestone.config.document import (
     ProviderTable,
 )
 from runestone.config.inbound import digest
-from runestone.config.kinds import Duration, Invalid, is_name, plain_url
+from runestone.config.kinds import Duration, Invalid, is_name, plain_url, shown
 from runestone.config.layers import Layer, Merged, MissingSecret, location, merge
 from runestone.config.load import Sources, dotted, placed, read_text
 from runestone.config.overlay import BREAKERS
@@ -51,6 +54,7 @@ Key = tuple[str, ...]
 COST_GROUP: Final = "cost-optimized-service"
 BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com/v1"}
 DEFAULT_MODELS: Final = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
+_EVERYBODY: Final = "all"  # a word of commands for every provider
 _PROBE_GRACE_SECONDS: Final = 5.0  # a call's own timeout ends it before its breaker stops waiting for the probe
 _SECRETS: Final = (("providers", "api_key"), ("keys", "key"))
 _MASKED: Final = frozenset({"api_key", "key", "sha256", "headers"})
@@ -151,20 +155,20 @@ class _Builder:
         """What is wrong is told and left out, so that the rest can be looked at too."""
         while not isinstance(document := structure(self.merged.table), Document):
             for path, invalid in document:
-                self.problems.append(placed(self.merged.origin(path), path, invalid))
+                if self._untold(path):
+                    self.problems.append(placed(self.merged.origin(path), path, invalid))
                 _drop(self.merged.table, path)
         self._look_at_what_is_hidden()
         return document
 
     def _look_at_what_is_hidden(self) -> None:
         """A value that a higher layer replaces is not in force, but wrong it may be all the same."""
-        told = {(problem.where, problem.what) for problem in self.problems}
         for layer in self.sources.layers:
             wrong = structure(_without_secrets(layer.table))
             for path, invalid in wrong if isinstance(wrong, list) else ():
-                problem = placed(layer.origin(path) or layer.name, path, invalid)
-                if (problem.where, problem.what) not in told:
-                    self.problems.append(problem)
+                origin = layer.origin(path) or layer.name
+                if self._untold(path, origin):
+                    self.problems.append(placed(origin, path, invalid))
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
@@ -288,13 +292,14 @@ class _Builder:
         return tuple(self._group(name, table, usable) for name, table in tables.items())
 
     def _group(self, name: str, table: GroupTable, usable: tuple[str, ...]) -> GroupSettings:
-        path, failover, known = ("groups", name), self.document.failover, self.document.providers
+        path, failover = ("groups", name), self.document.failover
         members = usable if table.members is None else table.members
-        if not self.sources.demo:
-            for key, names in (("members", members), ("weights", table.weights)):
-                if missing := [one for one in names if one not in known]:
-                    allowed = ", ".join(known)
-                    self.problem((*path, key), "names a provider that is not there", _listed(missing), allowed)
+        for key, named in (("members", members), ("weights", table.weights)):
+            self._check_providers((*path, key), named)
+        for model, equals in table.models.items():
+            self._check_providers((*path, "models", model), equals, also=KINDS)
+        if not members and name in self.document.groups:
+            self.warn(path, "has no member: nobody serves what is asked of it")
         return GroupSettings(
             name=name,
             providers=tuple(member for member in members if member in usable),
@@ -305,6 +310,15 @@ class _Builder:
             weights=table.weights,
             mode=table.mode,  # type: ignore[arg-type] # a choice
         )
+
+    def _check_providers(self, path: Key, named: Iterable[str], also: tuple[str, ...] = ()) -> None:
+        """All that is ``named`` must be there. With ``--demo`` the file's own providers are not looked at, so they may be named."""
+        known = (*self.document.providers, *also, *self.sources.left_out)
+        missing = [name for name in named if name not in known]
+        if missing:
+            near = difflib.get_close_matches(missing[0], known, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            self.problem(path, "names a provider that is not there", _listed(missing), ", ".join(known) + hint)
 
     def _aliases(self, groups: set[str]) -> dict[str, ModelAlias]:
         aliases = {}
@@ -330,7 +344,8 @@ class _Builder:
             values = attrs.asdict(table)
             for key in ("input_per_million_usd", "output_per_million_usd"):
                 if values[key] is None:
-                    self.problem(("prices", model), f"needs {key}", "none", "dollars for a million tokens")
+                    if self._untold(("prices", model, key)):
+                        self.problem(("prices", model), f"needs {key}", "none", "dollars for a million tokens")
                     values[key] = 0
             prices[model] = Price(**values)
         return prices
@@ -354,10 +369,14 @@ class _Builder:
 
     # -- across keys ---------------------------------------------------------------------------------------------------
 
-    def _untold(self, path: Key) -> bool:
-        """Whether nothing else is said of ``path`` yet: one mistake is told once."""
-        title = dotted(path)
-        return not any(title in problem.what for problem in self.problems)
+    def _untold(self, path: Key, origin: str | None = None) -> bool:
+        """Whether nothing is said yet of ``path``, or of what is in it (in the layer of ``origin``, or at all): a mistake is told once."""
+        title = re.compile(re.escape(dotted(path)) + r"[.:]")
+        at = self.merged.origin(path) if origin is None else origin
+        if at.startswith("env:"):  # such a problem has no title: its place says all
+            return all(problem.where != at for problem in self.problems)
+        told = (p for p in self.problems if origin is None or p.where == origin)
+        return not any(title.match(problem.what) for problem in told)
 
     def _check_names(self, groups: set[str]) -> None:
         for kind in ("providers", "groups", "keys"):
@@ -367,8 +386,12 @@ class _Builder:
                         (kind, name), "is not a name", repr(name[:60]), "letters, digits, dots, dashes; 64 at most"
                     )
         for name in self.document.providers:
-            if name in VENDORS or name in groups:
-                self.problem(("providers", name), "is named like a kind or a group", repr(name[:60]), "another name")
+            if name in KINDS or name in groups or name == _EVERYBODY:
+                what = "is named like a kind, a group or all of them"
+                self.problem(("providers", name), what, repr(name[:60]), "another name")
+        for name in self.document.groups:
+            if name in KINDS:
+                self.problem(("groups", name), "is named like a kind", repr(name[:60]), "another name")
 
     def _check_times(self) -> None:
         for path, cls, attribute, value in self._values():
@@ -433,7 +456,7 @@ def _drop(table: dict[str, Any], path: Key) -> None:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(repr(str(name)[:60]) for name in names)
+    return ", ".join(shown(str(name)) for name in names)
 
 
 def _plain(value: Any) -> Any:

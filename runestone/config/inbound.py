@@ -15,8 +15,8 @@ _HEX_DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def digest(key: str) -> bytes:
-    """What is kept of a key."""
-    return hashlib.sha256(key.encode()).digest()
+    """What is kept of a key: of its bytes, whatever they are in a variable."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def keys(read: Reader) -> tuple[InboundKey, ...]:

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
-from runestone.domain.secret import Secret
+from runestone.domain.secret import Secret, looks_secret
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
@@ -59,10 +59,10 @@ class Kind(Protocol):
 
 
 def shown(value: Any) -> str:
-    """``value`` as it may be told in a message: short, and nothing of a table or a list, which may hold keys."""
+    """``value`` as it may be told in a message: short, no key, and nothing of a table or a list, which may hold some."""
     match value:
         case str():
-            return repr(value[:60])
+            return "***" if looks_secret(value) else repr(value[:60])
         case bool():
             return "true" if value else "false"
         case int() | float():

@@ -39,7 +39,7 @@ _POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of documen
 class Sources:
     """What settings are made of, as it was read: layers from low to high, and what was wrong or odd in reading them.
 
-    ``demo``: only the built-in providers are there, whoever else a file names.
+    ``left_out``: the providers of a file that are not looked at, because only the simulated ones are there.
     """
 
     layers: tuple[Layer, ...]
@@ -48,7 +48,7 @@ class Sources:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
     file: Path | None = None
-    demo: bool = False
+    left_out: frozenset[str] = frozenset()
 
 
 class Reader:
@@ -120,7 +120,7 @@ def with_simulated(sources: Sources, *, openai_url: str, anthropic_url: str) -> 
     real = {f"env:{prefix}_{part}" for prefix in VENDORS.values() for part in ("API_KEY", "BASE_URL")}
     told = tuple(p for p in sources.problems if p.where.removesuffix("_FILE") not in real)
     layer = Layer("demo", {"providers": {**table, **dict.fromkeys(others)}})
-    return evolve(sources, layers=(*sources.layers, layer), problems=told, demo=True)
+    return evolve(sources, layers=(*sources.layers, layer), problems=told, left_out=frozenset(others))
 
 
 def _file(path: Path, named_by: str, environ: Mapping[str, str]) -> tuple[Layer, list[Problem], list[str]]:

@@ -46,7 +46,7 @@ def app(actions: Actions) -> Starlette:
 
     return Starlette(
         routes=[Route("/v1/chat", chat, methods=["POST"]), Route("/{path:path}", operation, methods=["GET", "POST"])],
-        exception_handlers={405: _no_such_path},
+        exception_handlers={404: _no_such_path, 405: _no_such_path},
     )
 
 

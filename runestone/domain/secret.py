@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from typing import NoReturn
+import re
+from typing import Final, NoReturn
 
-_MASK = "***"
+_MASK: Final = "***"
+_KEY: Final = re.compile(r"\b(?:sk-|gsk_|xai-|pplx-|nvapi-|AIza)[\w*.-]{4,}")
+
+
+def looks_secret(text: str) -> bool:
+    """Whether a key of a known vendor stands in ``text``: somebody has put it in the wrong place."""
+    return _KEY.search(text) is not None
 
 
 class Secret:

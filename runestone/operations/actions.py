@@ -131,10 +131,10 @@ class Actions:
         return await self.fleet.unregister_provider(name)
 
     async def _restart(self, name: str, body: Body) -> Answer:
-        return await self.node.restart_provider(name, hard=body.get("hard") is True)
+        return await self.node.restart_provider(name, hard=_flag(body, "hard"))
 
     async def _fault(self, name: str, body: Body) -> Answer:
-        return await self.node.set_fault(name, str(body.get("spec", "none")))
+        return await self.node.set_fault(name, _text(body, "spec"))
 
     async def _tune(self, name: str, body: Body) -> Answer:
         return await self.fleet.tune_breaker(name, _mapping(body, "config"))
@@ -165,7 +165,7 @@ class Actions:
         return await self.fleet.reload()
 
     async def _crash(self, _: str, body: Body) -> Answer:
-        return self.node.crash(str(body.get("name", "")))
+        return self.node.crash(_text(body, "name"))
 
 
 @frozen
@@ -203,6 +203,13 @@ def _text(body: Body, key: str) -> str:
     value = body.get(key)
     if not isinstance(value, str) or not value:
         raise OperationError("refused", f"{key} must be a string that is not empty")
+    return value
+
+
+def _flag(body: Body, key: str) -> bool:
+    value = body.get(key, False)
+    if not isinstance(value, bool):
+        raise OperationError("refused", f"{key} must be true or false")
     return value
 
 

@@ -10,7 +10,7 @@ from attrs import frozen
 from runestone.config.build import COST_GROUP
 from runestone.config.options import breaker_table, group_table, provider_table
 from runestone.config.settings import ConfigurationError
-from runestone.configuration import Alter, Changed, Edit, Memory, Rejected, Reload
+from runestone.configuration import Alter, Change, Changed, Edit, Memory, Rejected, Reload, TakeOut
 from runestone.domain.routing import DEFAULT_GROUP
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
@@ -49,16 +49,7 @@ class Fleet:
 
     async def unregister_provider(self, name: str) -> dict[str, Any]:
         """Take one out: nothing new goes there, its streams end, then it is stopped. Groups that name it lose it."""
-        edits = [Edit(path=("providers", name), value=None, when="there")]
-        for group in self.node.settings.groups:
-            written = self._written("groups", group.name)
-            if name in (written.get("members") or ()):
-                left = [member for member in written["members"] if member != name]
-                edits.append(Edit(path=("groups", group.name, "members"), value=left))
-            if name in (written.get("weights") or {}):
-                shares = {member: share for member, share in written["weights"].items() if member != name}
-                edits.append(Edit(path=("groups", group.name, "weights"), value=shares))
-        return {"provider": name, **_told(await self._change(*edits))}
+        return {"provider": name, **_told(await self._ask(TakeOut(name)))}
 
     async def tune_breaker(self, name: str, config: Options) -> dict[str, Any]:
         """Set a breaker's ``failure_threshold``, ``recovery_timeout`` (ms) or ``half_open_limit``.
@@ -136,7 +127,11 @@ class Fleet:
         """The overlay: what differs from file and variables until the process ends, or until it is exported."""
         values = [{"key": ".".join(path), "value": _shown(path, value)} for path, value in self.memory.overlay.values()]
         rejected = self.memory.last_rejection
-        return {"changes": values, "last_rejection": None if rejected is None else rejected.message}
+        return {
+            "changes": values,
+            "needs_restart": list(self.memory.needs_restart),
+            "last_rejection": None if rejected is None else rejected.message,
+        }
 
     # -- within --------------------------------------------------------------------------------------------------------
 
@@ -151,11 +146,6 @@ class Fleet:
             message = f"no such provider: {', '.join(map(repr, missing))}; there are {', '.join(sorted(known))}"
             raise OperationError("missing_providers", message)
 
-    def _written(self, kind: str, name: str) -> Mapping[str, Any]:
-        """What a layer says of one provider or group, defaults aside."""
-        start = (kind, name)
-        return {e.path[2]: e.value for e in self.memory.loaded.entries if e.path[:2] == start and e.written}
-
     async def _changed_group(self, name: str, *edits: Edit) -> dict[str, Any]:
         told = _told(await self._change(*edits))
         return {**self.group(name), **told}
@@ -165,7 +155,7 @@ class Fleet:
             raise OperationError("refused", "nothing to change was named")
         return await self._ask(Alter(edits))
 
-    async def _ask(self, message: Alter | Reload) -> Changed:
+    async def _ask(self, message: Change) -> Changed:
         answer = await self.node.call(names.CONFIGURATION, message, timeout=_WAIT_SECONDS)
         if isinstance(answer, Rejected):
             raise OperationError(answer.reason, answer.message, [str(problem) for problem in answer.problems])
@@ -173,12 +163,15 @@ class Fleet:
         return answer
 
     def _provider(self, name: str, changed: Changed) -> dict[str, Any]:
+        if changed.failed:
+            raise OperationError("failed", f"{'; '.join(changed.failed)}. It is set, and tried again.")
         return {"provider": self.node.provider(name), **_told(changed)}
 
 
 def _told(changed: Changed) -> dict[str, Any]:
     return {
         "done": list(changed.done),
+        "failed": list(changed.failed),
         "needs_restart": list(changed.needs_restart),
         "warnings": list(changed.warnings),
     }

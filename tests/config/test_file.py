@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from runestone.config.build import Loaded, build
-from runestone.config.document import NAMED, TABLES
+from runestone.config.document import KINDS, NAMED, TABLES
 from runestone.config.load import read
 from runestone.config.settings import ConfigurationError, ModelAlias, Settings
 
@@ -285,8 +285,67 @@ def test_names_that_would_mean_two_things_are_refused(toml: Toml) -> None:
         "runestone.toml:9: models.both: is the name of a group or a provider",
         "runestone.toml:10: models.loop: stands for another alias",
         'runestone.toml:12: groups."a/b": is not a name',
-        "runestone.toml:1: providers.openai: is named like a kind or a group",
-        "runestone.toml:4: providers.both: is named like a kind or a group",
+        "runestone.toml:1: providers.openai: is named like a kind, a group or all of them",
+        "runestone.toml:4: providers.both: is named like a kind, a group or all of them",
+    ]
+
+
+def test_all_is_nobody_s_name_and_no_group_is_named_like_a_kind(toml: Toml) -> None:
+    told = problems(toml('[providers.all]\nkind = "openai"\napi_key = "k"\n[groups.openai]\n'))
+
+    assert [line.split(";")[0] for line in told] == [
+        "runestone.toml:1: providers.all: is named like a kind, a group or all of them",
+        "runestone.toml:4: groups.openai: is named like a kind",
+    ]
+
+
+def test_a_group_names_who_is_there_everywhere(toml: Toml) -> None:
+    text = (
+        '[groups.g]\nmembers = ["openai-default"]\nweights = { openai-defualt = 2 }\n'
+        'models = { m = { antropic = "x", openai = "y", openai-default = "z" } }\n'
+    )
+    told = problems(toml(text))
+
+    nobody, known = "names a provider that is not there", "openai-default, anthropic-default"
+    assert told == [
+        f"runestone.toml:3: groups.g.weights: {nobody}; got 'openai-defualt'; allowed: {known} (did you mean openai-default?)",
+        f"runestone.toml:4: groups.g.models.m: {nobody}; got 'antropic'; allowed: {known}, {', '.join(KINDS)} (did you mean anthropic?)",
+    ]
+
+
+def test_a_group_without_members_is_warned_about(toml: Toml) -> None:
+    settings = loaded(toml("[groups.g]\nmembers = []\n"), {"OPENAI_API_KEY": "sk-a"}).settings
+
+    assert settings.warnings == ("runestone.toml:1: groups.g: has no member: nobody serves what is asked of it",)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('keys = "sk-canary-1234567890"', "keys"),
+        ('providers = "sk-canary-1234567890"', "providers"),
+        ('[providers]\na = "sk-canary-1234567890"', "providers.a"),
+        ('[providers.a]\nkind = "sk-canary-1234567890"', "providers.a.kind"),
+        ('[groups.g]\nmembers = ["sk-canary-1234567890"]', "groups.g.members"),
+        ('[groups.g]\nstrategy = "sk-canary-1234567890"', "groups.g.strategy"),
+        ('[server]\nhost = 1\nmode = "sk-canary-1234567890"', "server.mode"),
+        ('[server]\nport = "sk-canary-1234567890"', "server.port"),
+        ('[providers.a]\napi_kye = "sk-canary-1234567890"', "providers.a.api_kye"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_in_no_message(toml: Toml, text: str, where: str) -> None:
+    told = "\n".join(problems(toml(text + "\n")))
+
+    assert f": {where}: " in told
+    assert "canary" not in told
+
+
+def test_a_mistake_is_told_once(toml: Toml) -> None:
+    assert problems(toml("[prices.m]\ninput_per_million_usd = nan\noutput_per_million_usd = 1\n")) == [
+        "runestone.toml:2: prices.m.input_per_million_usd: is not a price; got nan; allowed: a number that is not negative"
+    ]
+    assert problems(toml('[providers.a]\nkind = "openai"\napi_key = "k"\nbase_url = "${NOWHERE:?say where}"\n')) == [
+        "runestone.toml:4: providers.a.base_url: needs the variable NOWHERE: say where; got nothing; allowed: set NOWHERE, or write ${NOWHERE:-default}"
     ]
 
 

@@ -15,7 +15,7 @@ from attrs import define, evolve
 from runestone.config.build import build
 from runestone.config.live import Live
 from runestone.config.load import Sources, read
-from runestone.config.settings import ProviderSettings, ServerSettings, Settings
+from runestone.config.settings import LogSettings, ProviderSettings, ServerSettings, Settings
 from runestone.configuration import (
     Alter,
     Changed,
@@ -25,7 +25,9 @@ from runestone.configuration import (
     Memory,
     Rejected,
     Reload,
+    TakeOut,
     difference,
+    lasting,
 )
 from runestone.domain.secret import Secret
 from runestone.failover.router import FailoverRouter
@@ -38,7 +40,7 @@ from runestone.resilience.breaker import Breaker
 from runestone.telemetry.actor import Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
-from supervisors import ActorRef, ChildSpec, Registry, Supervisor, start
+from supervisors import ActorError, ActorRef, ChildSpec, Process, Registry, Supervisor, start
 from supervisors.introspection import resume, suspend
 from supervisors.testing import VirtualTimeLoop, crash, leak_check, settle
 from tests.support.fleet import acquire
@@ -273,8 +275,81 @@ def test_the_difference_is_what_must_be_done_and_nothing_else() -> None:
     assert difference(running, before, before) == Difference()
     assert difference(running, before, evolve(before, providers=(other,))).to_set == ((other, False),)
     assert difference(running, before, evolve(before, providers=())).to_remove == ("a",)
-    moved = evolve(before, server=evolve(before.server, host="::1", admin_socket=Path("t"), drain_timeout_seconds=1.0))
-    assert difference(running, before, moved).needs_restart == ("server.host", "admin.socket")
+
+
+def test_what_is_read_at_a_start_lasts_and_the_rest_changes() -> None:
+    started = Settings(server=ServerSettings(admin_socket=Path("s")))
+    other = ServerSettings(host="::1", port=1, health_port=2, admin_socket=Path("t"), drain_timeout_seconds=1.0)
+    wanted = evolve(started, server=other, logs=LogSettings(level="DEBUG", format="json"))
+
+    now = lasting(wanted, started)
+    assert now.server == evolve(started.server, drain_timeout_seconds=1.0)
+    assert now.logs == LogSettings(level="DEBUG")
+
+
+async def test_what_waits_for_a_start_is_told_until_it_is_taken_back() -> None:
+    async with node() as one:
+        for _ in range(2):
+            told = await one.reload(RUNESTONE_LOG_FORMAT="json")
+            assert isinstance(told, Changed)
+            assert told.needs_restart == ("log.format",)
+            assert one.memory.needs_restart == ("log.format",)
+        assert one.memory.live.settings.logs.format == "auto"
+        assert await one.reload(RUNESTONE_LOG_FORMAT="auto") == Changed()
+
+
+async def test_a_change_that_met_a_part_that_was_away_is_made_up_for_in_every_respect() -> None:
+    async with node() as one:
+        await suspend(one.ref(names.FAILOVER))
+        change = asyncio.ensure_future(one.reload(RUNESTONE_LOG_LEVEL="DEBUG", RUNESTONE_CONNECT_TIMEOUT_MS="777"))
+        await asyncio.sleep(1)
+        crash(one.ref(names.FAILOVER), RuntimeError("a bug"))
+        with pytest.raises(ActorError):
+            await change
+        assert one.levels == []
+        await asyncio.sleep(5)
+        await settle()
+
+        assert one.levels == ["DEBUG"]
+        assert one.memory.applied.timeouts.connect_seconds == 0.777
+
+
+async def test_a_provider_comes_back_beside_the_line_of_changes_with_the_last_settings_it_was_given() -> None:
+    async with node() as one:
+        lease = await one.registry.via(names.provider("openai-default")).call(acquire("openai-default"))
+        assert isinstance(lease, Lease)
+        path = ("providers", "openai-default")
+        waiting = [asyncio.ensure_future(one.alter(Edit(path=path, value=None, when="there")))]
+        await asyncio.sleep(1)
+        waiting.append(asyncio.ensure_future(one.alter(Edit(path=path, value=provider(timeout_ms=1234), when="new"))))
+        await asyncio.sleep(1)
+        edit = Edit(path=(*path, "timeout_ms"), value=4321, when="there")
+        waiting.append(asyncio.ensure_future(one.alter(edit)))
+        await asyncio.sleep(1)
+        assert isinstance(await one.reload(), Changed)  # nothing of that holds the line
+        assert not any(w.done() for w in waiting)
+        lease.release("success")
+        await asyncio.gather(*waiting)
+        await settle()
+
+        assert one.memories["openai-default"].settings.timeout_seconds == 4.321
+        assert one.ref(names.provider("openai-default")).alive
+
+
+async def test_a_provider_that_is_taken_out_leaves_the_groups_as_they_are_at_its_turn() -> None:
+    async with node() as one:
+        members = {"members": ["openai-default", "anthropic-default"], "weights": {"openai-default": 2.0}}
+        made = asyncio.ensure_future(one.alter(Edit(path=("groups", "g"), value=members, when="new")))
+        await asyncio.sleep(0)
+        gone = await one.registry.via(names.CONFIGURATION).call(TakeOut("openai-default"), timeout=None)
+        await made
+
+        assert isinstance(gone, Changed)
+        group = next(g for g in one.memory.live.settings.groups if g.name == "g")
+        assert (group.providers, group.weights) == (("anthropic-default",), {})
+        nobody = await one.registry.via(names.CONFIGURATION).call(TakeOut("nobody"))
+        assert isinstance(nobody, Rejected)
+        assert nobody.reason == "not_found"
 
 
 async def test_what_is_registered_anew_has_nothing_of_what_was_there_before(tmp_path: Path) -> None:
@@ -322,3 +397,15 @@ async def test_a_provider_may_be_named_like_a_key_of_a_table() -> None:
         assert isinstance(changed, Changed)
         settings = one.memories["headers"].settings
         assert (settings.timeout_seconds, settings.retry.max_attempts) == (5.0, 2)
+
+
+async def test_a_provider_that_does_not_start_is_told_apart_from_what_was_done() -> None:
+    async with node() as one:
+        squatter = Process(one.root.process.system, "squatter", parent=None)
+        one.registry.register(names.transport("late"), ActorRef(squatter))
+
+        told = await one.alter(Edit(path=("providers", "late"), value=provider(), when="new"))
+
+        assert isinstance(told, Changed)
+        assert [line.partition(":")[0] for line in told.failed] == ["provider late"], told
+        assert not any("late" in line for line in told.done)

@@ -189,6 +189,45 @@ def test_nonsense_on_the_admin_socket_is_refused_and_changes_nothing(node: Gatew
     assert node.provider("openai-default")["incarnation"] == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("/v1/providers/openai-default/restart", {"hard": "yes"}, "hard must be true or false"),
+        ("/v1/providers/openai-default/fault", {"spec": 1}, "spec must be a string"),
+        ("/v1/groups", {"name": "g", "providers": "openai-default"}, "providers must be a list of strings"),
+        ("/v1/groups/cost-optimized-service", {"options": []}, "options must be an object"),
+        ("/v1/breakers/openai-default/trip", {"seconds": "5"}, "seconds must be a number"),
+        ("/v1/crash", {"name": []}, "name must be a string"),
+    ],
+)
+def test_a_field_of_another_type_is_refused_by_its_name(node: Gateway, path: str, body: object, says: str) -> None:
+    transport = httpx.HTTPTransport(uds=str(node.socket))
+    with httpx.Client(transport=transport, base_url="http://node") as client:
+        answer = client.post(path, json=body)
+
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/breakers/a%0Ab", "/v1/nothing", "/", "/v1/breakers/%FF", "//", "/%00"])
+def test_a_path_that_is_not_there_is_told_as_everything_else(node: Gateway, path: str) -> None:
+    transport = httpx.HTTPTransport(uds=str(node.socket))
+    with httpx.Client(transport=transport, base_url="http://node") as client:
+        answer = client.get(path)
+
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(node: Gateway) -> None:
+    command = f"{sys.executable} -m runestone ctl --socket {node.socket} --json metrics all; echo $? >&2"
+    done = subprocess.run(
+        ["sh", "-c", f"({command}) | true"], capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+
+    assert done.stderr in ("141\n", "0\n")  # whoever was quicker
+
+
 def test_the_socket_is_its_owners_alone(node: Gateway) -> None:
     status = node.socket.stat()
 
