@@ -30,18 +30,24 @@ class ChatRequest:
     key_groups: tuple[str, ...] = ()  # those that the client's key may use, its own first; none: all
 
     @property
-    def stands_in(self) -> bool:
-        """Whether another model may answer: a conversation it can carry on, an embedding or a count of tokens would be another thing."""
-        return self.api in _STAND_IN
-
-    @property
     def include_usage(self) -> bool:
         """Whether a streaming OpenAI client asked for the usage chunk."""
         options = self.body.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
 
 
-_STAND_IN: Final = frozenset({"chat", "messages", "responses"})
+_CONVERSATIONS: Final[frozenset[Api]] = frozenset({"chat", "messages", "responses"})
+_NATIVE: Final[frozenset[Api]] = frozenset({"chat", "messages"})
+
+
+def stands_in(api: Api) -> bool:
+    """Whether another model may answer: a conversation it can carry on, an embedding or a count of tokens would be another thing."""
+    return api in _CONVERSATIONS
+
+
+def tells_of_models(api: Api) -> bool:
+    """Whether a 404 there is about the model: every provider has one of these, and may lack the others."""
+    return api in _NATIVE
 
 
 @frozen(kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from attrs import define, evolve, field, frozen
 
 from runestone.config.settings import GroupSettings, Settings
+from runestone.domain.chat import stands_in
 from runestone.domain.errors import RunestoneError
 from runestone.domain.routing import Alias, Directory, Group, Member, Plan
 from runestone.failover.explain import Explanation, explain
@@ -160,7 +161,7 @@ class FailoverRouter(GenServer[object]):
     # -- admission ---------------------------------------------------------------------------------------------------
 
     def _admit(self, admit: Admit, caller: Caller[Admission]) -> None:
-        plan = admit.plan or self._route(admit.model, admit.group, admit.key_groups, chat=admit.chat)
+        plan = admit.plan or self._route(admit.model, admit.group, admit.key_groups, chat=stands_in(admit.api))
         if isinstance(plan, RunestoneError):
             caller.reply(Unroutable(plan))
             return

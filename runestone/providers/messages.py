@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import define, field, frozen
 
+from runestone.domain.chat import Api
 from runestone.domain.errors import RunestoneError
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
@@ -51,6 +52,7 @@ class Lease:
     settings: ProviderSettings
     transport: Transport
     provider: Via
+    api: Api = "chat"
     tier: Literal[1, 2] = 1
     panic: bool = False  # no candidate was good enough by score; this was the best one admitted
     _open: bool = field(default=True, init=False)
@@ -64,7 +66,7 @@ class Lease:
         """Give the lease back. Never awaits, never fails; only the first call counts."""
         if self._open:
             self._open = False
-            self._tell(Release(self.id, outcome, failure, self.choice.model))
+            self._tell(Release(self.id, outcome, failure, self.choice.model, self.api))
 
     def _tell(self, message: FirstContent | Release) -> None:
         with suppress(MailboxFull):  # it is swamped: the end of the lease's owner will tell it
@@ -133,7 +135,7 @@ class Admit(Call["Admission"]):
     model: str
     group: str | None = None  # the header's; the model may name one too
     key_groups: tuple[str, ...] = ()  # those that the client's key may use, its own first; none: all
-    chat: bool = True  # another model may stand in
+    api: Api = "chat"  # what is asked for
     prices: Mapping[str, float | None] | None = None  # dollars by provider, after a Quote; None: not known
     plan: Plan | None = None  # from the first lease on
     calls: int = 0
@@ -218,3 +220,4 @@ class Release(Cast):
     outcome: Outcome
     failure: Failure | None
     model: str
+    api: Api = "chat"

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 from attrs import frozen
 from loguru import logger
 
+from runestone.domain.chat import tells_of_models
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
@@ -131,8 +132,8 @@ class Provider(GenServer[FirstContent | Release]):
         match message:
             case FirstContent(lease_id, seconds):
                 self._first_content(lease_id, seconds)
-            case Release(lease_id, outcome, failure, model):
-                self._released(lease_id, outcome, failure, model)
+            case Release():
+                self._released(message)
             case _:
                 assert_never(message)
 
@@ -140,7 +141,7 @@ class Provider(GenServer[FirstContent | Release]):
         """A request has ended without giving its lease back: that says nothing about the provider."""
         if isinstance(message, Down) and (lease_id := self._owners.pop(message.monitor, None)) is not None:
             self._monitors.pop(lease_id, None)
-            self._released(lease_id, "neutral", None, "")
+            self._released(Release(lease_id, "neutral", None, ""))
 
     # -- admission ---------------------------------------------------------------------------------------------------
 
@@ -183,6 +184,7 @@ class Provider(GenServer[FirstContent | Release]):
                 settings=memory.settings,
                 transport=memory.transport,
                 provider=self._via,
+                api=acquire.round.admit.api,
                 tier=acquire.tier,
                 panic=acquire.panic,
             )
@@ -205,19 +207,19 @@ class Provider(GenServer[FirstContent | Release]):
         if record.permit is not None and record.permit.probe:  # a probe is judged now, other calls by their end
             self._settle(record, "success", now)
 
-    def _released(self, lease_id: int, outcome: Outcome, failure: Failure | None, model: str) -> None:
-        memory, now = self._memory, self.now()
-        record = memory.leases.pop(lease_id, None)
-        if (monitor := self._monitors.pop(lease_id, None)) is not None:
+    def _released(self, message: Release) -> None:
+        memory, now, outcome, failure = self._memory, self.now(), message.outcome, message.failure
+        record = memory.leases.pop(message.lease_id, None)
+        if (monitor := self._monitors.pop(message.lease_id, None)) is not None:
             self._owners.pop(monitor, None)
             self.demonitor(monitor)
         if record is None:
             return
         if failure is not None:
             memory.note_failure(failure, time.time())
-            self._exclude(failure, model, now)
+            self._exclude(failure, message, now)
         if outcome == "success":
-            memory.last_success = Ending(at=time.time(), what=model)
+            memory.last_success = Ending(at=time.time(), what=message.model)
             memory.throttle = memory.throttle.succeed()
         if outcome != "neutral":
             memory.health = memory.health.observe(outcome, now)
@@ -238,7 +240,7 @@ class Provider(GenServer[FirstContent | Release]):
         if self._memory.breaker is not before:
             self._announce()
 
-    def _exclude(self, failure: Failure, model: str, now: float) -> None:
+    def _exclude(self, failure: Failure, release: Release, now: float) -> None:
         """Throttle or quarantine: states of their own, so that a limit or a wrong key does not look like an outage."""
         memory = self._memory
         match failure.kind:
@@ -252,8 +254,8 @@ class Provider(GenServer[FirstContent | Release]):
                 logger.error(
                     "alert: {} is quarantined for {:g} s: {}", memory.name, _QUARANTINE_SECONDS, failure.message
                 )
-            case "forbidden" | "not_found" if memory.serves(model):
-                memory.quarantine = memory.quarantine.add(now, model, failure.kind, _MODEL_QUARANTINE_SECONDS)
+            case "forbidden" | "not_found" if memory.serves(release.model) and tells_of_models(release.api):
+                memory.quarantine = memory.quarantine.add(now, release.model, failure.kind, _MODEL_QUARANTINE_SECONDS)
 
     def _announce(self) -> None:
         memory = self._memory

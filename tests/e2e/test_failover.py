@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
@@ -150,3 +151,12 @@ def test_a_short_retry_after_is_obeyed(serve: Callable[..., Gateway], primary: U
     answer = node.post(WHOLE)
 
     assert (answer.status_code, answer.headers["x-runestone-attempts"]) == (200, "2")
+
+
+def test_a_route_that_a_provider_lacks_takes_no_model_out(node: Gateway, primary: Upstream) -> None:
+    primary.fault("status=404 times=1")
+    url = f"{node.base_url}/responses"
+    lacking = httpx.post(url, json={"model": "openai-default/gpt-4o-mini", "input": "?"}, trust_env=False)
+
+    assert lacking.status_code == 404
+    assert node.post({**WHOLE, "model": "openai-default/gpt-4o-mini"}).status_code == 200
