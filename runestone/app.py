@@ -202,7 +202,9 @@ class Composition:
     def _models(self) -> dict[str, tuple[str, ...]]:
         """What is counted by name: the models that the settings name, by provider."""
         return {
-            n: (m.settings.default_model, *m.settings.models) for n, m in self.memories.items() if m.settings.telemetry
+            n: tuple(filter(None, (m.settings.default_model, *m.settings.models)))
+            for n, m in self.memories.items()
+            if m.settings.telemetry
         }
 
     def _groups(self) -> list[str]:

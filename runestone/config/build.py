@@ -12,11 +12,9 @@ import attrs
 from attrs import evolve, field, frozen
 
 from runestone.config.document import (
-    KINDS,
     MEGABYTE,
     NAMED,
     TABLES,
-    VENDORS,
     Document,
     GroupTable,
     OwnBreakerTable,
@@ -44,6 +42,7 @@ from runestone.config.settings import (
     TimeoutSettings,
 )
 from runestone.config.structure import kind_of, structure
+from runestone.domain.catalogue import BUILT_IN, CATALOGUE, KINDS
 from runestone.domain.routing import DEFAULT_GROUP
 from runestone.domain.secret import Secret
 from runestone.resilience.breaker import BreakerPolicy
@@ -52,8 +51,6 @@ from runestone.resilience.retry import RetryPolicy
 Key = tuple[str, ...]
 
 COST_GROUP: Final = "cost-optimized-service"
-BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com/v1"}
-DEFAULT_MODELS: Final = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
 _EVERYBODY: Final = "all"  # a word of commands for every provider
 _PROBE_GRACE_SECONDS: Final = 5.0  # a call's own timeout ends it before its breaker stops waiting for the probe
 _SECRETS: Final = (("providers", "api_key"), ("keys", "key"))
@@ -135,8 +132,20 @@ class _Builder:
         for kind, key in _SECRETS:
             tables = self.merged.table.get(kind)
             for name, table in (tables if isinstance(tables, dict) else {}).items():
-                if isinstance(table, dict) and key in table:
-                    self._resolve(table, (kind, name, key))
+                if isinstance(table, dict):
+                    if kind == "providers":
+                        self._look_for_a_key(table)
+                    if key in table:
+                        self._resolve(table, (kind, name, key))
+
+    def _look_for_a_key(self, table: dict[str, Any]) -> None:
+        """A key that is in its vendor's usual variable need not be named; it is sent nowhere but to its vendor."""
+        kind = table.get("kind")
+        row = CATALOGUE.get(kind) if isinstance(kind, str) else None
+        if row is None or kind in BUILT_IN or row.key_variable is None or "base_url" in table:
+            return
+        if row.needs_key or self.sources.environ.get(row.key_variable):
+            table.setdefault("api_key", {"env": row.key_variable})
 
     def _resolve(self, table: dict[str, Any], path: Key) -> None:
         try:
@@ -232,13 +241,13 @@ class _Builder:
         path = ("providers", name)
         if table.kind is None:
             if self._untold(path):
-                self.problem(path, "needs a kind", "none", f"kind = one of {', '.join(VENDORS)}")
+                self.problem(path, "needs a kind", "none", f"kind = one of {', '.join(KINDS)}")
             return None
         retry, breaker = self.document.retry, self.document.circuit_breaker
         own = table.circuit_breaker if isinstance(table.circuit_breaker, OwnBreakerTable) else OwnBreakerTable()
         settings = ProviderSettings(
             name=name,
-            kind=table.kind,  # type: ignore[arg-type] # a choice
+            kind=table.kind,
             base_url=self._base_url(name, table),
             api_key=table.api_key,
             timeout_seconds=table.timeout_ms,
@@ -255,14 +264,14 @@ class _Builder:
                 half_open_limit=own.half_open_limit or breaker.half_open_limit,
                 probe_deadline_seconds=table.timeout_ms + _PROBE_GRACE_SECONDS,
             ),
-            default_model=table.default_model or DEFAULT_MODELS[table.kind],
+            default_model=table.default_model or CATALOGUE[table.kind].default_model,
             models=table.models,
             headers=table.headers,
             telemetry=table.telemetry,
         )
-        if table.api_key is None:
+        if table.api_key is None and CATALOGUE[table.kind].needs_key:
             return ProviderRefusal(name, "missing_api_key", self._how_to_give_a_key(name, table.kind))
-        if table.api_key.reveal().lower().startswith("your_"):
+        if table.api_key is not None and table.api_key.reveal().lower().startswith("your_"):
             self.warn((*path, "api_key"), "looks like a placeholder; put the real key in its place")
         return settings
 
@@ -270,13 +279,17 @@ class _Builder:
         if name in self.missing:
             return self.missing[name]
         if name == f"{kind}-default":
-            return f"set {VENDORS[kind]}_API_KEY, or {VENDORS[kind]}_API_KEY_FILE"
+            return f"set {BUILT_IN[kind]}_API_KEY, or {BUILT_IN[kind]}_API_KEY_FILE"
         return f"set {dotted(('providers', name, 'api_key'))}"
 
     def _base_url(self, name: str, table: ProviderTable) -> str:
         assert table.kind is not None
         if table.base_url is None:
-            return BASE_URLS[table.kind]
+            base_url = CATALOGUE[table.kind].base_url
+            if base_url is None:
+                what = f"needs a base_url: every customer of kind {table.kind} has another one"
+                self.problem(("providers", name), what, "none", 'base_url = "https://..."')
+            return base_url or ""
         url = plain_url(table.base_url)
         if url.scheme == "http" and not is_loopback(url.hostname or ""):
             self.warn(("providers", name, "base_url"), f"keys and prompts go over plain http to {url.hostname}")

@@ -15,12 +15,12 @@ from attrs import field, frozen
 
 from runestone.config import kinds
 from runestone.config.kinds import Duration, Flag, Whole
-from runestone.config.settings import LogFormat, Mode, ProviderKind
+from runestone.config.settings import LogFormat, Mode
+from runestone.domain.catalogue import BUILT_IN, KINDS
 from runestone.domain.secret import Secret
 from runestone.resilience.selection import STRATEGIES
 
 MEGABYTE: Final = 1024 * 1024
-KINDS: Final[tuple[str, ...]] = get_args(ProviderKind)
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MOST_ATTEMPTS: Final = 100
 
@@ -269,7 +269,6 @@ NAMED: Final[dict[str, type]] = {
     "prices": PriceTable,
     "keys": KeyTable,
 }
-VENDORS: Final = {"openai": "OPENAI", "anthropic": "ANTHROPIC"}
 _PROVIDER_VARIABLES: Final = {
     "API_KEY": "api_key",
     "BASE_URL": "base_url",
@@ -287,7 +286,7 @@ def variables() -> dict[str, tuple[str, ...]]:
         for attribute in attrs.fields(cls):
             if (variable := attribute.metadata["variable"]) is not None:
                 found[variable] = (table, attribute.name)
-    for kind, prefix in VENDORS.items():
+    for kind, prefix in BUILT_IN.items():
         for suffix, key in _PROVIDER_VARIABLES.items():
             found[f"{prefix}_{suffix}"] = ("providers", f"{kind}-default", key)
     return found

@@ -16,16 +16,17 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from runestone.config import inbound
-from runestone.config.document import VENDORS, known_variables, variables
+from runestone.config.document import known_variables, variables
 from runestone.config.kinds import Invalid
 from runestone.config.layers import Layer, interpolated, shown_path
 from runestone.config.settings import ConfigurationError, InboundKey, Problem, Settings
 from runestone.config.toml_lines import line_of, lines
+from runestone.domain.catalogue import BUILT_IN
 from runestone.domain.secret import Secret
 
 Key = tuple[str, ...]
 
-_DEFAULTS: Final = Layer("default", {"providers": {f"{kind}-default": {"kind": kind} for kind in VENDORS}})
+_DEFAULTS: Final = Layer("default", {"providers": {f"{kind}-default": {"kind": kind} for kind in BUILT_IN}})
 _FLAGS: Final = {
     "--host": ("server", "host"),
     "--port": ("server", "port"),
@@ -117,7 +118,7 @@ def with_simulated(sources: Sources, *, openai_url: str, anthropic_url: str) -> 
     urls = {"openai-default": openai_url, "anthropic-default": anthropic_url}
     others = {name for layer in sources.layers for name in layer.table.get("providers", {}) if name not in urls}
     table: dict[str, Any] = {name: {"base_url": url, "api_key": Secret("sk-simulated")} for name, url in urls.items()}
-    real = {f"env:{prefix}_{part}" for prefix in VENDORS.values() for part in ("API_KEY", "BASE_URL")}
+    real = {f"env:{prefix}_{part}" for prefix in BUILT_IN.values() for part in ("API_KEY", "BASE_URL")}
     told = tuple(p for p in sources.problems if p.where.removesuffix("_FILE") not in real)
     layer = Layer("demo", {"providers": {**table, **dict.fromkeys(others)}})
     return evolve(sources, layers=(*sources.layers, layer), problems=told, left_out=frozenset(others))

@@ -15,7 +15,6 @@ from runestone.resilience.retry import RetryPolicy
 from runestone.resilience.selection import Strategy
 
 Mode = Literal["enhanced", "legacy"]
-ProviderKind = Literal["openai", "anthropic"]
 LogFormat = Literal["auto", "json", "pretty"]
 _positive = validators.gt(0.0)
 
@@ -53,14 +52,14 @@ class ProviderSettings:
     """
 
     name: str
-    kind: ProviderKind
+    kind: str  # a row of the catalogue
     base_url: str
     api_key: Secret | None = None
     timeout_seconds: float = field(default=120.0, validator=_positive)
     retry: RetryPolicy = field(factory=RetryPolicy)
     circuit_breaker: bool = True
     breaker: BreakerPolicy = field(factory=BreakerPolicy)
-    default_model: str
+    default_model: str | None  # None: it serves in place of nobody
     models: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     telemetry: bool = True

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from runestone.console import bodies, render
 from runestone.console.bodies import Values, seconds
+from runestone.domain.catalogue import KINDS
 
 Renderer = Callable[[Mapping[str, Any]], str]
 
@@ -52,7 +53,6 @@ class Command:
 
 
 STRATEGIES = ("round_robin", "priority", "load_balanced", "fastest_first", "health_aware", "cost_optimized")
-KINDS = ("openai", "anthropic")
 PROVIDER = Argument(name="name", help="the provider, such as openai-default")
 GROUP = Argument(name="name", help="the group, such as default-chat-service")
 _PROVIDER_COLUMNS = (

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Final
 
 from runestone.config.settings import Price
+from runestone.domain.catalogue import CATALOGUE
 from runestone.domain.chat import Usage
 from runestone.domain.routing import Choice
 
@@ -29,7 +30,7 @@ def cost(usage: Usage, kind: str, model: str, own: Mapping[str, Price]) -> Decim
         cache_write_tokens=usage.cache_write_tokens,
     )
     try:
-        return genai_prices.calc_price(counted, model, provider_id=kind).total_price
+        return genai_prices.calc_price(counted, model, provider_id=CATALOGUE[kind].prices or kind).total_price
     except LookupError:
         return None
 

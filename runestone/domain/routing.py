@@ -33,7 +33,7 @@ class Member:
 
     name: str
     kind: str
-    default_model: str
+    default_model: str | None = None  # None: it serves in place of nobody
     models: frozenset[str] = frozenset()
 
 
@@ -132,7 +132,8 @@ class Directory:
             tier1 = _native(group, members, model)
             stand_in = chat
         first = {choice.provider for choice in tier1}
-        tier2 = tuple(Choice(m.name, m.default_model) for m in members if m.name not in first) if stand_in else ()
+        others = (m for m in members if m.name not in first) if stand_in else ()
+        tier2 = tuple(Choice(m.name, m.default_model) for m in others if m.default_model is not None)
         if not tier1 and not tier2:
             raise NoProviderAvailable(
                 f"No provider of the group {group.name!r} serves {model[:100]!r}. Set OPENAI_API_KEY or ANTHROPIC_API_KEY."
@@ -159,9 +160,13 @@ class Directory:
 
 def _equals(group: Group, members: Sequence[Member], name: str) -> tuple[Choice, ...]:
     """The model is the group's name: every member is as good as the others."""
-    if not members:
-        raise NoProviderAvailable(f"The group {group.name!r} has no provider. Set an API key for one of its members.")
-    return tuple(Choice(m.name, _mapped(group, name, m) or m.default_model) for m in members)
+    models = ((m.name, _mapped(group, name, m) or m.default_model) for m in members)
+    choices = tuple(Choice(provider, model) for provider, model in models if model is not None)
+    if not choices:
+        raise NoProviderAvailable(
+            f"The group {group.name!r} has no provider with a model for it. Set an API key, or a default_model, for one of its members."
+        )
+    return choices
 
 
 def _of_kind(group: Group, members: Sequence[Member], kind: str, model: str) -> tuple[Choice, ...]:

@@ -15,6 +15,7 @@ from attrs import evolve
 from runestone.config.settings import Price, TimeoutSettings
 from runestone.costs.estimate import estimated
 from runestone.costs.prices import quotation
+from runestone.domain.catalogue import wire_of
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, NoProviderAvailable, RunestoneError, UpstreamFailed
 from runestone.domain.failure import Failure, UpstreamError
@@ -144,7 +145,7 @@ class Attempts:
     def _failed(self, lease: Lease, failure: Failure) -> None:
         """Note the failure for the next admission; the caller's own error ends the loop at once."""
         if not failure.treatment.failover:
-            raise UpstreamFailed(failure, same_wire=lease.settings.kind == self._chat.wire)
+            raise UpstreamFailed(failure, same_wire=wire_of(lease.settings.kind) == self._chat.wire)
         tried = self._admit.tried
         if tried and tried[-1].choice.provider == lease.choice.provider:
             tried, calls = tried[:-1], tried[-1].calls + 1
@@ -159,7 +160,7 @@ class Attempts:
         refused1 = [r for r in exhausted.refusals if r.tier == 1]
         if served or (self._admit.tried and not refused1):
             last = (served or self._admit.tried)[-1]
-            error = UpstreamFailed(last.failure, same_wire=last.kind == self._chat.wire)
+            error = UpstreamFailed(last.failure, same_wire=wire_of(last.kind) == self._chat.wire)
             if error.status in (429, 503) and error.retry_after_seconds is None:
                 error.retry_after_seconds = exhausted.retry_after_seconds
             return error

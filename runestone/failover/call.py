@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 import httpx
 
 from runestone.config.settings import TimeoutSettings
+from runestone.domain.catalogue import wire_of
 from runestone.domain.chat import ChatRequest, Usage
 from runestone.domain.failure import Failure, FailureKind, UpstreamError
 from runestone.domain.outcome import Outcome
@@ -55,7 +56,7 @@ class UpstreamCall:
     @property
     def same_wire(self) -> bool:
         """Whether the provider speaks the client's wire, so that its own words may reach the client."""
-        return self.lease.settings.kind == self.chat.wire
+        return wire_of(self.lease.settings.kind) == self.chat.wire
 
     async def open(self) -> None:
         """Send the request and wait for the commit point.
@@ -131,7 +132,6 @@ class UpstreamCall:
 
     def _request(self) -> httpx.Request:
         settings = self.lease.settings
-        assert settings.api_key is not None
         sent = self._codec.request(
             self.chat, model=self.lease.choice.model, api_key=settings.api_key, extra_headers=settings.headers
         )

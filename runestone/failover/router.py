@@ -14,6 +14,7 @@ from typing import Any, Literal
 from attrs import define, evolve, field, frozen
 
 from runestone.config.settings import GroupSettings, Settings
+from runestone.domain.catalogue import KINDS
 from runestone.domain.chat import stands_in
 from runestone.domain.errors import RunestoneError
 from runestone.domain.routing import Alias, Directory, Group, Member, Plan
@@ -369,5 +370,5 @@ def directory(settings: Settings) -> Directory:
         },
         groups={g.name: Group(name=g.name, members=g.providers, models=g.models) for g in settings.groups},
         aliases={name: Alias(alias.model, alias.group) for name, alias in settings.models.items()},
-        kinds=frozenset({"openai", "anthropic"}),
+        kinds=frozenset(KINDS),
     )

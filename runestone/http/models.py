@@ -72,7 +72,7 @@ class Models:
         seen: set[str] = set()
         for provider in settings.providers:
             for model in (provider.default_model, *provider.models) if provider.name in members or not allowed else ():
-                if model not in seen:
+                if model is not None and model not in seen:
                     seen.add(model)
                     yield model, provider.kind
         for name, alias in settings.models.items():

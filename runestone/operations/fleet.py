@@ -11,13 +11,13 @@ from runestone.config.build import COST_GROUP
 from runestone.config.options import breaker_table, group_table, provider_table
 from runestone.config.settings import ConfigurationError
 from runestone.configuration import Alter, Change, Changed, Edit, Memory, Rejected, Reload, TakeOut
+from runestone.domain.catalogue import KINDS
 from runestone.domain.routing import DEFAULT_GROUP
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
 from runestone.providers import names
 
 Options = Mapping[str, Any]
-_KINDS = ("openai", "anthropic")
 _WAIT_SECONDS = 120.0  # a change may stand in line behind others, and a removal waits for a drain
 
 
@@ -41,7 +41,7 @@ class Fleet:
 
     async def set_provider(self, name: str, config: Options) -> dict[str, Any]:
         """Change settings of one that is there: its actor is restarted, its streams run on."""
-        kind = next((p.kind for p in self.node.settings.providers if p.name == name), _KINDS[0])
+        kind = next((p.kind for p in self.node.settings.providers if p.name == name), KINDS[0])
         table = _table(provider_table, kind, config)
         table.pop("kind", None)
         edits = [Edit(path=("providers", name, key), value=value, when="there") for key, value in table.items()]
@@ -136,8 +136,8 @@ class Fleet:
     # -- within --------------------------------------------------------------------------------------------------------
 
     def _check_kind(self, kind: str) -> None:
-        if kind not in _KINDS:
-            message = f"there is no provider kind {kind!r}; there are {', '.join(_KINDS)}"
+        if kind not in KINDS:
+            message = f"there is no provider kind {kind!r}; there are {', '.join(KINDS)}"
             raise OperationError("unsupported_provider", message)
 
     def _check_members(self, providers: Sequence[str]) -> None:

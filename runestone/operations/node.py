@@ -248,7 +248,10 @@ class Node:
         }
 
         def priced() -> dict[str, str | None]:
-            costs = {name: cost(usage, kind, there, own) for name, (kind, there) in sorted(models.items())}
+            costs = {
+                name: None if there is None else cost(usage, kind, there, own)
+                for name, (kind, there) in sorted(models.items())
+            }
             return {
                 name: None if dollars is None else format(dollars.normalize(), "f") for name, dollars in costs.items()
             }

@@ -71,7 +71,7 @@ class ProviderMemory:
         """The health score, 0 to 1."""
         return self.health.score(now, self.breaker.name(now))
 
-    def refusal(self, model: str, now: float) -> tuple[RefusalReason, float | None] | None:
+    def refusal(self, model: str | None, now: float) -> tuple[RefusalReason, float | None] | None:
         """Why it would not be asked for ``model`` now, and for how long; ``None`` if it would, or if only its breaker is against it.
 
         The breaker comes last, and apart: a refused request must not eat its probe.

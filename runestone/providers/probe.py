@@ -55,7 +55,6 @@ async def probe(settings: ProviderSettings, transport: Transport, *, timeout: fl
 
 
 def _request(settings: ProviderSettings) -> httpx.Request:
-    assert settings.api_key is not None
     headers = {"accept": "application/json", "accept-encoding": "identity"}
     headers |= codec_for(settings.kind).credentials(settings.api_key)
     headers |= {name.lower(): value for name, value in settings.headers.items()}

@@ -29,14 +29,14 @@ class Quarantine:
             return Quarantine(kept)
         return Quarantine({**kept, scope: (until, reason)})
 
-    def retry_after(self, model: str, now: float) -> float | None:
+    def retry_after(self, model: str | None, now: float) -> float | None:
         """Seconds until ``model`` may be asked again; ``None`` when it may be now."""
         if not self.entries:
             return None
         until = max((self.entries[k][0] for k in (None, model) if k in self.entries), default=now)
         return until - now if until > now else None
 
-    def reason(self, model: str, now: float) -> str | None:
+    def reason(self, model: str | None, now: float) -> str | None:
         """Why ``model`` is out; a provider that is out as a whole goes first."""
         for scope in (None, model):
             until, why = self.entries.get(scope, (now, ""))

@@ -39,11 +39,13 @@ class RetryPolicy:
 
 
 def retry_after_seconds(headers: Mapping[str, str], now_epoch: float) -> float | None:
-    """``retry-after-ms``, else ``retry-after`` in seconds or as an HTTP date; ``None`` for none, a time that has passed, or garbage.
+    """``retry-after-ms`` (Azure: ``x-ms-retry-after-ms``), else ``retry-after`` in seconds or as an HTTP date.
+
+    ``None`` for none, a time that has passed, or garbage.
 
     ``headers`` by lower-case name; ``now_epoch`` in seconds since 1970.
     """
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+    for name, unit in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         seconds = float(text) * unit if _NUMBER.fullmatch(text) else _seconds_until(text, now_epoch)
         if seconds is not None and 0 <= seconds < _LONGEST_SECONDS:

@@ -12,9 +12,10 @@ import attrs
 import pytest
 
 from runestone.config.build import Loaded, build
-from runestone.config.document import KINDS, NAMED, TABLES
+from runestone.config.document import NAMED, TABLES
 from runestone.config.load import read
 from runestone.config.settings import ConfigurationError, ModelAlias, Settings
+from runestone.domain.catalogue import KINDS
 
 TIME = 'milliseconds such as 120000, or "120s"; from 1 ms to 24 h'
 TIME_OR_NONE = 'milliseconds such as 120000, or "120s"; from 0 ms to 24 h'
@@ -113,7 +114,7 @@ KEYS: list[tuple[str, str, Any, list[tuple[str, Any]], list[tuple[str, str]]]] =
     ("failover.health_threshold", "groups/default-chat-service/health_threshold", 0.7, [("0", 0.0), ("1.0", 1.0)],
      [("1.1", "is not a number in range; got 1.1; allowed: 0 to 1")]),
     ("providers.mine.kind", "providers/mine/kind", "openai", [('"anthropic"', "anthropic")],
-     [('"opena"', "is not known; got 'opena'; allowed: openai, anthropic (did you mean openai?)")]),
+     [('"opena"', f"is not known; got 'opena'; allowed: {', '.join(KINDS)} (did you mean openai?)")]),
     ("providers.mine.base_url", "providers/mine/base_url", "https://api.openai.com/v1",
      [('"http://127.0.0.1:1/v1/"', "http://127.0.0.1:1/v1")],
      [('"https://me:pw@host/v1"', ("is not a usable address; got 'https://***@host/v1'; "
@@ -490,7 +491,7 @@ def test_a_wrong_value_that_a_variable_hides_is_told_all_the_same(toml: Toml) ->
 
 def test_a_provider_of_no_kind_is_a_mistake_and_told_once(toml: Toml) -> None:
     assert problems(toml('[providers.a]\napi_key = "k"\n')) == [
-        "runestone.toml:1: providers.a: needs a kind; got none; allowed: kind = one of openai, anthropic"
+        f"runestone.toml:1: providers.a: needs a kind; got none; allowed: kind = one of {', '.join(KINDS)}"
     ]
     assert len(problems(toml('[providers.a]\nkind = "opena"\napi_key = "k"\n'))) == 1
 

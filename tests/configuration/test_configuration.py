@@ -97,7 +97,7 @@ async def node(**more: str) -> AsyncIterator[Node]:
     chance = lambda: 0.5  # noqa: E731 - always the same
 
     def models() -> dict[str, tuple[str, ...]]:
-        return {name: (m.settings.default_model,) for name, m in memories.items()}
+        return {name: (str(m.settings.default_model),) for name, m in memories.items()}
 
     children = [
         ChildSpec(id="telemetry", start=partial(Telemetry, bus, metrics, models, list, lambda _: []), name=names.TELEMETRY),

@@ -436,3 +436,31 @@ def test_the_cheapest_provider_for_this_very_request_serves_and_prices_change_li
     reload(configured)
 
     assert served_by(configured, short, thrifty) == "second"
+
+
+def test_providers_of_other_kinds_are_added_as_their_row_says(node: Gateway, primary: Upstream) -> None:
+    added = node.ctl("provider", "add", "local", "--kind", "ollama", "--base-url", primary.url)
+    assert added["provider"]["kind"] == "ollama"
+
+    assert served_by(node, {"model": "local/llama"}) == "local"
+    assert served_by(node, {"model": "ollama/llama", "max_completion_tokens": 7}) == "local"
+    request = primary.requests()[-1]
+    assert "authorization" not in request["headers"]
+    assert request["body"]["max_tokens"] == 7
+    nowhere = node.ctl_raw("provider", "add", "cloud", "--kind", "azure")
+    assert (nowhere.returncode, "needs a base_url" in nowhere.stderr) == (78, True)
+    keyless = node.ctl_raw("provider", "add", "fast", "--kind", "groq")
+    assert (keyless.returncode, "GROQ_API_KEY" in keyless.stderr) == (1, True)
+
+
+def test_a_provider_s_key_is_found_in_its_vendor_s_variable_and_goes_to_its_vendor_alone(
+    serve: Callable[..., Gateway], tmp_path: Path, primary: Upstream
+) -> None:
+    path = tmp_path / "runestone.toml"
+    path.write_text(
+        f'[providers.quick]\nkind = "groq"\n[providers.elsewhere]\nkind = "groq"\nbase_url = "{primary.url}"\n'
+    )
+    node = serve("--config", str(path), GROQ_API_KEY="gsk-1")
+
+    assert node.provider("quick")["base_url"] == "https://api.groq.com/openai/v1"
+    assert [(m["name"], m["reason"]) for m in node.ctl("status")["missing"]] == [("elsewhere", "missing_api_key")]

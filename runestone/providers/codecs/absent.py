@@ -19,12 +19,12 @@ class AbsentCodec:
     what: str
     door: Codec
 
-    def credentials(self, api_key: Secret) -> dict[str, str]:
+    def credentials(self, api_key: Secret | None) -> dict[str, str]:
         """Those of the provider."""
         return self.door.credentials(api_key)
 
     def request(
-        self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
+        self, chat: ChatRequest, *, model: str, api_key: Secret | None, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
         """The refusal."""
         del api_key, extra_headers

@@ -80,12 +80,12 @@ class StreamDecoder(Protocol):
 class Codec(Protocol):
     """The wire of one kind of provider, for clients of OpenAI's wire."""
 
-    def credentials(self, api_key: Secret) -> dict[str, str]:
+    def credentials(self, api_key: Secret | None) -> dict[str, str]:
         """The headers that say who asks, by lower-case name."""
         ...
 
     def request(
-        self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
+        self, chat: ChatRequest, *, model: str, api_key: Secret | None, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
         """The request for ``model`` at the provider, or the field that it cannot serve."""
         ...

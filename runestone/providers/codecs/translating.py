@@ -21,12 +21,12 @@ class TranslatingCodec:
     translation: Translation
     door: Codec
 
-    def credentials(self, api_key: Secret) -> dict[str, str]:
+    def credentials(self, api_key: Secret | None) -> dict[str, str]:
         """Those of the provider."""
         return self.door.credentials(api_key)
 
     def request(
-        self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
+        self, chat: ChatRequest, *, model: str, api_key: Secret | None, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
         """The same question in the provider's words, or the field that has none there."""
         written = self.translation.request(chat, model=model)

@@ -28,12 +28,13 @@ class AnthropicCodec:
 
     path: str = "/messages"
 
-    def credentials(self, api_key: Secret) -> dict[str, str]:
+    def credentials(self, api_key: Secret | None) -> dict[str, str]:
         """The headers that say who asks, and in which version of the wire."""
-        return {"anthropic-version": _VERSION, "x-api-key": api_key.reveal()}
+        key = {} if api_key is None else {"x-api-key": api_key.reveal()}
+        return {"anthropic-version": _VERSION, **key}
 
     def request(
-        self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
+        self, chat: ChatRequest, *, model: str, api_key: Secret | None, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
         """The client's own body, byte for byte unless the model has another name upstream, in the version that the client speaks."""
         head = request_head(chat, self.credentials(api_key), extra_headers, _FORWARDED)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from runestone.domain.answer import Answer, Finish
+from runestone.domain.catalogue import Row
 from runestone.domain.conversation import RedactedThinking, Text, Thinking, ToolCall
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.providers.codecs.openai.usage import usage_of
@@ -21,8 +22,8 @@ _FINISH: Final[dict[object, Finish]] = {
 }
 
 
-def read(answer: Mapping[str, Any]) -> Answer:
-    """A whole answer. Raises :class:`UpstreamError`."""
+def read(answer: Mapping[str, Any], *, row: Row) -> Answer:
+    """A whole answer of a provider of ``row``. Raises :class:`UpstreamError`."""
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None
@@ -43,7 +44,7 @@ def read(answer: Mapping[str, Any]) -> Answer:
         blocks=(*blocks, *tools),
         finish=finish_of(choice.get("finish_reason"), called=bool(tools)),
         refusal=refusal if isinstance(refusal, str) and refusal else None,
-        usage=usage_of(answer.get("usage")),
+        usage=usage_of(answer, row),
     )
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 import orjson
+from attrs import frozen
 
+from runestone.domain.catalogue import Row
 from runestone.domain.chat import ChatRequest
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.domain.secret import Secret
 from runestone.providers.codecs.answer import TOO_DEEP, Completion, StreamDecoder, Unsupported, UpstreamRequest
 from runestone.providers.codecs.errors import failure_of_answer
 from runestone.providers.codecs.headers import request_head
+from runestone.providers.codecs.openai.dialect import spoken
 from runestone.providers.codecs.openai.passthrough_stream import OpenAIStream
 from runestone.providers.codecs.openai.usage import usage_of
 from runestone.providers.codecs.translation import answer_object
@@ -20,25 +23,34 @@ from runestone.providers.codecs.translation import answer_object
 _FORWARDED: Final = ("openai-organization", "openai-project", "openai-beta", "idempotency-key")
 
 
+@frozen
 class OpenAICodec:
-    """OpenAI and everything compatible with it."""
+    """OpenAI and everything compatible with it; ``row`` says how a provider differs."""
 
-    path: str = "/chat/completions"
+    row: Row
+    path: ClassVar[str] = "/chat/completions"
 
-    def credentials(self, api_key: Secret) -> dict[str, str]:
-        """The headers that say who asks."""
-        return {"authorization": f"Bearer {api_key.reveal()}"}
+    def credentials(self, api_key: Secret | None) -> dict[str, str]:
+        """The headers that say who asks; none where no key is needed."""
+        if api_key is None:
+            return {}
+        if self.row.auth == "bearer":
+            return {"authorization": f"Bearer {api_key.reveal()}"}
+        return {self.row.auth: api_key.reveal()}
 
     def request(
-        self, chat: ChatRequest, *, model: str, api_key: Secret, extra_headers: Mapping[str, str]
+        self, chat: ChatRequest, *, model: str, api_key: Secret | None, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
-        """The client's own body, byte for byte unless the model has another name upstream."""
+        """The client's own body, byte for byte unless the model has another name upstream, or a field has."""
         head = request_head(chat, self.credentials(api_key), extra_headers, _FORWARDED)
+        if model == chat.model and not self.row.rules:
+            return UpstreamRequest(path=self.path, headers=head, body=chat.raw)
+        body, dropped = spoken(self.row, {**chat.body, "model": model})
         try:
-            body = chat.raw if model == chat.model else orjson.dumps({**chat.body, "model": model})
+            data = orjson.dumps(body)
         except orjson.JSONEncodeError:
             return TOO_DEEP
-        return UpstreamRequest(path=self.path, headers=head, body=body)
+        return UpstreamRequest(path=self.path, headers=head, body=data, dropped=tuple(dropped))
 
     def completion(self, chat: ChatRequest, body: bytes, *, created: int) -> Completion:
         """The body passed on as it is, once it is known to be an answer."""
@@ -50,7 +62,7 @@ class OpenAICodec:
         finish = choices[0].get("finish_reason")
         return Completion(
             body=body,
-            usage=usage_of(answer.get("usage")),
+            usage=usage_of(answer, self.row),
             finish_reason=finish if isinstance(finish, str) else None,
         )
 
@@ -58,7 +70,7 @@ class OpenAICodec:
         """A decoder that passes events on."""
         del created
         choices = chat.body.get("n")
-        return OpenAIStream(choices=max(choices, 1) if isinstance(choices, int) else 1)
+        return OpenAIStream(self.row, choices=max(choices, 1) if isinstance(choices, int) else 1)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, *, now_epoch: float) -> Failure:
         """The table of the wire."""
@@ -82,7 +94,7 @@ class EmbeddingsCodec(OpenAICodec):
         answer = answer_object(body)
         if not isinstance(answer.get("data"), list):
             raise UpstreamError(_invalid("the answer has no data"))
-        return Completion(body=body, usage=usage_of(answer.get("usage")))
+        return Completion(body=body, usage=usage_of(answer, self.row))
 
 
 def _invalid(message: str) -> Failure:

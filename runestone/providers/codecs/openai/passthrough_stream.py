@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from runestone.domain.catalogue import Row
 from runestone.domain.chat import Usage
 from runestone.domain.failure import Failure
 from runestone.providers.codecs.answer import Piece
@@ -42,9 +43,20 @@ class OpenAIStream:
     every event of several choices is looked at.
     """
 
-    __slots__ = ("_blocks", "_choices", "_content", "_finished", "_finished_choices", "_over", "_seen_choices", "usage")
+    __slots__ = (
+        "_blocks",
+        "_choices",
+        "_content",
+        "_finished",
+        "_finished_choices",
+        "_over",
+        "_row",
+        "_seen_choices",
+        "usage",
+    )
 
-    def __init__(self, *, choices: int = 1) -> None:
+    def __init__(self, row: Row, *, choices: int = 1) -> None:
+        self._row = row
         self.usage: Usage | None = None
         self._blocks = Blocks()
         self._choices = choices
@@ -132,7 +144,7 @@ class OpenAIStream:
             out.append(b"data: " + event.data.replace(b"\n", b" ") + b"\n\n")
 
     def _note(self, chunk: Mapping[str, Any], piece: Piece) -> None:
-        self.usage = usage_of(chunk.get("usage")) or self.usage
+        self.usage = usage_of(chunk, self._row) or self.usage
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):

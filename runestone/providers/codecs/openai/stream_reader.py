@@ -20,6 +20,7 @@ from runestone.domain.answer import (
     ToolDelta,
     ToolStarted,
 )
+from runestone.domain.catalogue import Row
 from runestone.domain.chat import Usage
 from runestone.domain.failure import Failure
 from runestone.providers.codecs.errors import failure_of_event
@@ -45,9 +46,10 @@ class _Call:
 
 
 class ChunkReader:
-    """The state of one stream."""
+    """The state of one stream of a provider of ``row``."""
 
-    def __init__(self) -> None:
+    def __init__(self, row: Row) -> None:
+        self._row = row
         self.usage: Usage | None = None
         self._events = Events()
         self._started = False
@@ -98,8 +100,7 @@ class ChunkReader:
         if not self._started:
             self._started = True
             self._out.append(Started(_text(chunk.get("id")), _text(chunk.get("model"))))
-        if (usage := chunk.get("usage")) is not None:
-            self.usage = usage_of(usage) or self.usage
+        self.usage = usage_of(chunk, self._row) or self.usage
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             return

@@ -1,26 +1,34 @@
-"""OpenAI's usage object."""
+"""OpenAI's usage object, where and as a provider of the wire gives it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from runestone.domain.catalogue import Path, Row
 from runestone.domain.chat import Usage
 
 
-def usage_of(usage: object) -> Usage | None:
-    """Read a usage object; counts that are missing or null are 0, anything else than an object is ``None``."""
-    if not isinstance(usage, Mapping):
+def usage_of(answer: Mapping[str, Any], row: Row) -> Usage | None:
+    """The usage in ``answer``, or in a chunk; counts that are missing or null are 0, anything else than an object is ``None``."""
+    usage = next((found for path in row.usage if isinstance(found := _at(answer, path), Mapping)), None)
+    if usage is None:
         return None
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
-        cached_tokens=_count(prompt, "cached_tokens"),
-        cache_write_tokens=_count(prompt, "cache_write_tokens"),
-        reasoning_tokens=_count(completion, "reasoning_tokens"),
+        input_tokens=_count(usage, ("prompt_tokens",)),
+        output_tokens=_count(usage, ("completion_tokens",)),
+        cached_tokens=next((n for path in row.cached if (n := _count(usage, path))), 0),
+        cache_write_tokens=_count(usage, ("prompt_tokens_details", "cache_write_tokens")),
+        reasoning_tokens=_count(usage, ("completion_tokens_details", "reasoning_tokens")),
     )
 
 
-def _count(counts: object, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, Mapping) else None
+def _at(value: object, path: Path) -> object:
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _count(usage: Mapping[str, Any], path: Path) -> int:
+    value = _at(usage, path)
     return value if isinstance(value, int) and value > 0 else 0
