@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from runestone.domain.catalogue import BUILT_IN, CATALOGUE, KINDS, Row, wire_of
-from runestone.domain.chat import Api, ChatRequest, Usage
+from runestone.domain.chat import Api, ChatRequest, Usage, Wire
 from runestone.domain.secret import Secret
 from runestone.providers.codecs import Codec, Unsupported, UpstreamRequest, codec_for
 
@@ -22,11 +22,11 @@ every = pytest.mark.parametrize("kind", KINDS)
 
 def chat(api: Api, body: dict[str, Any]) -> ChatRequest:
     body = {"model": "m", **body}
-    wire = "anthropic" if api in ("messages", "count_tokens") else "openai"
+    wire: Wire = "anthropic" if api in ("messages", "count_tokens") else "openai"
     stream = body.get("stream") is True
     return ChatRequest(
         request_id="r", wire=wire, api=api, model="m", stream=stream, body=body, raw=b" " + orjson.dumps(body)
-    )  # type: ignore[arg-type] # one of two
+    )
 
 
 def asked(kind: str, api: Api = "chat", key: str | None = "sk-1", **body: Any) -> UpstreamRequest:
