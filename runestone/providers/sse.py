@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import frozen
+from attrs import define
 
 EVENT_BYTES: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-@frozen
+@define
 class Event:
     """One event. ``name`` is ``b""`` where the stream names none."""
 

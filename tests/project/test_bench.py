@@ -1,4 +1,4 @@
-"""The benchmark runs to its end, and prints every row; how fast is not asked here."""
+"""The benchmarks run to their end, and print every row; how fast is not asked here."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def test_the_benchmark_runs_and_prints_every_row() -> None:
     titles = ("call", "cast", "start and stop", "memory", "restart", "children")
     for title in titles:
         assert any(line.startswith(title) for line in done.stdout.splitlines()), done.stdout
+
+
+def test_the_benchmark_of_the_wires_runs_and_prints_every_way() -> None:
+    command = [sys.executable, "ops/bench/wires.py", "--requests", "20", "--rounds", "1", "--tokens", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+
+    assert done.returncode == 0, done.stderr
+    for way in ("OpenAI -> OpenAI", "OpenAI -> Anthropic", "Anthropic -> OpenAI", "Anthropic -> Anthropic"):
+        assert done.stdout.count(f"  {way}  ") == 2, done.stdout

@@ -11,9 +11,13 @@ from runestone.domain.chat import Usage
 
 def usage_of(answer: Mapping[str, Any], row: Row) -> Usage | None:
     """The usage in ``answer``, or in a chunk; counts that are missing or null are 0, anything else than an object is ``None``."""
-    usage = next((found for path in row.usage if isinstance(found := _at(answer, path), Mapping)), None)
-    if usage is None:
-        return None
+    for path in row.usage:
+        if path[0] in answer and isinstance(found := _at(answer, path), Mapping):
+            return _read(found, row)
+    return None
+
+
+def _read(usage: Mapping[str, Any], row: Row) -> Usage:
     return Usage(
         input_tokens=_count(usage, ("prompt_tokens",)),
         output_tokens=_count(usage, ("completion_tokens",)),
