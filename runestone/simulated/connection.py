@@ -250,7 +250,8 @@ class Connection:
         await self._end()
 
     def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
-        self._writer.write(self._http.send(h11.Response(status_code=status, headers=headers)) or b"")
+        told = [*headers, ("x-request-id", "req_simulated"), ("x-ratelimit-remaining-requests", "99")]
+        self._writer.write(self._http.send(h11.Response(status_code=status, headers=told)) or b"")
 
     async def _data(self, data: bytes) -> None:
         self._writer.write(self._http.send(h11.Data(data=data)) or b"")

@@ -32,8 +32,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, _openai: Upstream, _anthropic: Upstream) -> Iterator[Gateway]:
-    """One gateway for all: the SDKs change nothing."""
+    """One gateway for all: the SDKs change nothing, and a failure of one test takes no provider from the next."""
     environment = {
+        "OPENAI_CIRCUIT_BREAKER": "false",
+        "ANTHROPIC_CIRCUIT_BREAKER": "false",
         "OPENAI_API_KEY": "sk-upstream-openai",
         "OPENAI_BASE_URL": _openai.url,
         "ANTHROPIC_API_KEY": "sk-upstream-anthropic",
@@ -356,3 +358,76 @@ def test_models_are_listed_in_the_shape_of_each_sdk(oai: openai.OpenAI, claude: 
     assert "gpt-4o-mini" in {model.id for model in oai.models.list()}
     assert "claude-sonnet-4-5" in {model.id for model in claude.models.list()}
     assert claude.models.retrieve("claude-sonnet-4-5").type == "model"
+
+
+def test_a_provider_s_limits_reach_its_own_clients_and_its_id_reaches_all(oai: openai.OpenAI) -> None:
+    own = oai.chat.completions.with_raw_response.create(model=PROVIDERS[0], messages=ASKED)
+    other = oai.chat.completions.with_raw_response.create(model=PROVIDERS[1], messages=ASKED)
+
+    assert own.headers["x-ratelimit-remaining-requests"] == "99"
+    assert "x-ratelimit-remaining-requests" not in other.headers
+    assert own.headers["x-upstream-request-id"] == other.headers["x-upstream-request-id"] == "req_simulated"
+    assert own.headers["x-request-id"] != "req_simulated"
+
+
+@both
+def test_what_a_coding_agent_sends_is_served_by_any_provider(
+    claude: anthropic.Anthropic, primary: Upstream, secondary: Upstream, model: str
+) -> None:
+    """The shape of an agent's requests: cached instructions, many tools, a loop in its middle, thoughts, betas, new fields."""
+    ephemeral: Any = {"type": "ephemeral", "ttl": "1h"}
+    tools: Any = [
+        {**LOOK_A, "name": f"tool_{n}", "description": "d" * 500, "cache_control": ephemeral if n == 29 else None}
+        for n in range(30)
+    ]
+    messages: Any = [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "<reminder>be careful</reminder>"}, {"type": "text", "text": "Go."}],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "id": "toolu_1", "name": "tool_1", "input": {"a": "x"}},
+                {"type": "tool_use", "id": "toolu_2", "name": "tool_2", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": "seen"},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "toolu_2",
+                    "content": [{"type": "text", "text": "no"}],
+                    "is_error": True,
+                },
+                {"type": "text", "text": "Go on.", "cache_control": ephemeral},
+            ],
+        },
+    ]
+    with claude.messages.stream(
+        model=model,
+        max_tokens=32000,
+        system=[{"type": "text", "text": "You are an agent.", "cache_control": ephemeral}],
+        messages=messages,
+        tools=[{k: v for k, v in tool.items() if v is not None} for tool in tools],  # type: ignore[misc] # tools
+        metadata={"user_id": "user_1"},
+        extra_headers={"anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14"},
+        extra_query={"beta": "true"},
+        extra_body={"context_management": {"edits": []}, "thinking": {"type": "enabled", "budget_tokens": 4000}},
+    ) as stream:
+        final = stream.get_final_message()
+        told = stream.response.headers.get("x-runestone-dropped", "")
+
+    assert final.content[-1].type == "text"
+    assert final.content[-1].text.startswith(words(model))
+    to_openai = model == PROVIDERS[0]
+    assert set(filter(None, told.split(","))) == (
+        {"context_management", "thinking", "cache_control"} if to_openai else set()
+    )
+    (request,) = (primary if to_openai else secondary).requests()
+    assert len(request["body"]["tools"]) == 30
+    assert len(request["body"]["messages"]) == (6 if to_openai else 3)

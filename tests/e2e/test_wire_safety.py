@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from runestone.http.sockets import bind_tcp
@@ -179,3 +180,42 @@ def test_a_client_that_sends_a_stray_byte_and_leaves_is_noticed_by_the_next_writ
 
     eventually(lambda: primary.state()["open_streams"] == 0, "the upstream is closed")
     eventually(lambda: node.provider("openai-default")["in_flight"] == 0, "the lease is back")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "kind"),
+    [
+        ("GET", "/v1/messages", b"", 405, "invalid_request_error"),
+        ("POST", "/v1/messages/nothing", b"{}", 404, "not_found_error"),
+        ("POST", "/v1/messages", b"{", 400, "invalid_request_error"),
+        ("POST", "/v1/messages", b'{"model":"m","model":"n"}', 400, "invalid_request_error"),
+        ("POST", "/v1/messages", b'{"model":"nobody-knows","messages":[{}]}', 404, "not_found_error"),
+        ("POST", "/v1/messages", b"x" * 2000, 413, "request_too_large"),
+        ("POST", "/v1/messages/count_tokens", b"{}", 400, "invalid_request_error"),
+    ],
+)
+def test_errors_on_anthropic_s_routes_have_its_shape(
+    serve: Callable[..., Gateway], method: str, path: str, body: bytes, status: int, kind: str
+) -> None:
+    node = serve(RUNESTONE_BODY_LIMIT_BYTES="1000")
+    answer = httpx.request(
+        method, node.public_url + path, content=body, headers={"content-type": "application/json"}, trust_env=False
+    )
+
+    told = answer.json()
+    assert (answer.status_code, told["type"], told["error"]["type"]) == (status, "error", kind)
+    assert told["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
+def test_a_wrong_key_is_anthropic_s_authentication_error_by_either_header(serve: Callable[..., Gateway]) -> None:
+    node = serve(RUNESTONE_API_KEYS="right")
+    url, body = (
+        f"{node.public_url}/v1/messages",
+        {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]},
+    )
+
+    for headers in ({"x-api-key": "wrong"}, {"authorization": "Bearer wrong"}, {}):
+        told = httpx.post(url, json=body, headers=headers, trust_env=False)
+        assert (told.status_code, told.json()["error"]["type"]) == (401, "authentication_error")
+    for headers in ({"x-api-key": "right"}, {"authorization": "Bearer right"}):
+        assert httpx.post(url, json=body, headers=headers, trust_env=False).status_code == 200

@@ -403,3 +403,20 @@ def test_a_prompt_is_the_user_s_turn_and_neutral_values_change_nothing() -> None
     chat = completions.CLIENT.read_request({"prompt": ["x"], "max_tokens": 5, "stop": "y", **neutral, "seed": 1})
 
     assert chat == Chat(turns=(Turn("user", (Text("x"),)),), max_tokens=5, stop=("y",), dropped=("seed",))
+
+
+@pytest.mark.parametrize(
+    ("model", "goes"),
+    [("claude-sonnet-4-5", True), ("claude-opus-4-6", False), ("claude-opus-5", False), ("house-model", True)],
+)
+def test_an_answer_that_was_begun_goes_on_where_the_model_can(model: str, goes: bool) -> None:
+    messages = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "One,"}]
+    if goes:
+        assert (
+            crossed(openai.CLIENT, anthropic.PROVIDER, {"messages": messages}, model)["messages"][-1]["role"]
+            == "assistant"
+        )
+        return
+    with pytest.raises(Refused) as caught:
+        crossed(openai.CLIENT, anthropic.PROVIDER, {"messages": messages}, model)
+    assert caught.value.field == "messages"

@@ -25,6 +25,7 @@ class Capabilities:
     xhigh: bool  # an effort between high and max
     schemas: bool  # output_config.format
     mid_system: bool  # instructions between the turns
+    prefill: bool  # an answer that the client has begun
 
 
 @lru_cache(maxsize=256)
@@ -38,6 +39,7 @@ def capabilities(model: str) -> Capabilities:
         adaptive=version >= (4, 6),
         xhigh=version >= (4, 7),
         schemas=version >= (4, 5),
+        prefill=version <= (4, 5) or "claude" not in model,
         mid_system=version >= (4, 8) and "claude" in model,  # another server's model may take Claude's wire as it began
     )
 

@@ -29,6 +29,10 @@ def write(chat: Chat, model: str) -> tuple[dict[str, Any], list[str]]:
     able = capabilities(model)
     dropped: list[str] = []
     system, turns = turns_of(chat.turns, mid_system=able.mid_system)
+    if turns[-1]["role"] == "assistant" and not able.prefill:
+        raise Refused(
+            "messages", "This model does not go on from an answer that was begun: end messages with a turn of the user."
+        )
     out: dict[str, Any] = {"model": model, "max_tokens": chat.max_tokens or _MAX_TOKENS, "messages": turns}
     out |= tools_of(chat, forced=able.forced_tools)
     out |= _thinking(chat, out, able, dropped)
