@@ -507,7 +507,7 @@ class ProviderAdapter:
 
 
 class ProviderPool:
-    """Chats that run by themselves: each a task of this pool, which ends with it."""
+    """Chats that run by themselves: each in a task of this pool, which ends with it, and is remembered until it is waited for."""
 
     def __init__(self, node: AnyNode) -> None:
         self._adapter = ProviderAdapter(node)
@@ -526,7 +526,7 @@ class ProviderPool:
     async def stream_request(self, request: Mapping[str, Any], on_event: OnEvent, *, group: str | None = None) -> str:
         """Start one chat, whose events ``on_event`` is told, and give the request's id when its answer begins.
 
-        It is a process of the node's tree, under ``requests``. Raises what :meth:`ProviderAdapter.stream_chat` does before its first event.
+        While it runs it stands in the node's tree, adopted under ``requests``. Raises what :meth:`ProviderAdapter.stream_chat` does before its first event.
         """
         started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
 

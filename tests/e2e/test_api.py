@@ -201,11 +201,15 @@ async def test_a_chat_that_is_left_in_the_middle_leaves_nothing(node: Node | Rem
             break
     await events.aclose()  # type: ignore[attr-defined] # it is a generator
 
-    async with asyncio.timeout(10):
-        while (await node.ask("GET", "/v1/providers/openai-default"))["provider"]["in_flight"]:
-            await asyncio.sleep(0.05)
-        while primary.state()["open_streams"]:
-            await asyncio.sleep(0.05)
+    async def left() -> tuple[int, int]:
+        shown = (await node.ask("GET", "/v1/providers/openai-default"))["provider"]
+        return shown["in_flight"], primary.state()["open_streams"]
+
+    for _ in range(200):
+        if await left() == (0, 0):
+            break
+        await asyncio.sleep(0.05)
+    assert await left() == (0, 0)
 
 
 async def test_the_pool_runs_chats_by_themselves_and_tells_how_they_ended(

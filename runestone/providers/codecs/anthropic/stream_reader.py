@@ -9,12 +9,9 @@ import orjson
 from attrs import define, field
 
 from runestone.domain.answer import (
-    Ended,
-    Failed,
     Finished,
     RefusalDelta,
     Started,
-    StreamEvent,
     TextDelta,
     ThinkingDelta,
     ThinkingRedacted,
@@ -22,16 +19,13 @@ from runestone.domain.answer import (
     ToolDelta,
     ToolStarted,
 )
-from runestone.domain.chat import Usage
 from runestone.domain.conversation import RedactedThinking, Thinking
 from runestone.domain.failure import Failure
 from runestone.providers.codecs.anthropic.answer_reader import finish_of, refusal_of, usage_of, words
 from runestone.providers.codecs.errors import failure_of_event
-from runestone.providers.sse import Event, Events
+from runestone.providers.codecs.reading import GARBAGE, EventsReader, told_error
+from runestone.providers.sse import Event
 
-_TOO_LARGE: Final = Failure(kind="too_large", message="an event of the stream is larger than a megabyte")
-_TRUNCATED: Final = Failure(kind="truncated", message="the stream ended without a stop reason")
-_GARBAGE: Final = Failure(kind="invalid_answer", message="an event of the stream is not a JSON object")
 _TOO_DEEP: Final = Failure(kind="invalid_answer", message="an event of the stream is nested too deeply")
 
 
@@ -47,18 +41,14 @@ class _Block:
     signature: list[str] = field(factory=list)
 
 
-class EventReader:
+class EventReader(EventsReader):
     """The state of one stream."""
 
     def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self._events = Events()
+        super().__init__()
         self._counts: dict[str, Any] = {}
         self._blocks: dict[object, _Block] = {}
         self._tools = 0
-        self._finished = False
-        self._over = False
-        self._out: list[StreamEvent] = []
         self._handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "message_start": self._message_start,
             "content_block_start": self._block_start,
@@ -69,41 +59,18 @@ class EventReader:
             "error": self._error,
         }
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        """Take the next bytes."""
-        for event in self._events.feed(data):
-            self._read(event)
-        if self._events.overflow:
-            self._fail(_TOO_LARGE)
-        return self._taken()
-
-    def eof(self) -> list[StreamEvent]:
-        """Whole if the stop reason has come, even without ``message_stop``."""
-        if not self._over:
-            self._message_stop({})
-        return self._taken()
-
-    def _taken(self) -> list[StreamEvent]:
-        out, self._out = self._out, []
-        return out
-
-    def _read(self, event: Event) -> None:
-        if self._over or not event.data or event.data.startswith(b":"):
-            return  # a comment that was wrapped into data
-        try:
-            data: Any = orjson.loads(event.data)
-        except orjson.JSONDecodeError:
-            data = None
-        kind = data.get("type") if isinstance(data, dict) else None
+    def _object(self, data: Mapping[str, Any], event: Event) -> None:
+        kind = data.get("type")
         handler = self._handlers.get(kind) if isinstance(kind, str) else None
         if handler is not None:
             handler(data)
-        elif not isinstance(data, dict):
-            # A name that means nothing here may carry anything.
-            if event.name.decode(errors="replace") in ("", *self._handlers):
-                self._fail(_GARBAGE)
-        elif data.get("error") is not None or event.name == b"error":  # the other dialect: somebody stands between
-            self._fail(failure_of_event(data.get("error") or data))
+        elif (failure := told_error(data, event)) is not None:  # the other dialect: somebody stands between
+            self._fail(failure)
+
+    def _nonsense(self, event: Event) -> None:
+        """A name that means nothing here may carry anything."""
+        if event.name.decode(errors="replace") in ("", *self._handlers):
+            self._fail(GARBAGE)
 
     # -- events of the wire ------------------------------------------------------------------------------------------
 
@@ -166,11 +133,7 @@ class EventReader:
         self._out.append(Finished(finish_of(reason)))
 
     def _message_stop(self, _: Mapping[str, Any]) -> None:
-        if self._finished:
-            self._over = True
-            self._out.append(Ended(self.usage))
-        else:
-            self._fail(_TRUNCATED)
+        self._end()
 
     def _error(self, event: Mapping[str, Any]) -> None:
         self._fail(failure_of_event(event.get("error")))
@@ -188,11 +151,6 @@ class EventReader:
             if block is not None:
                 block.thinking.append(text)
             self._out.append(ThinkingDelta(text))
-
-    def _fail(self, failure: Failure) -> None:
-        if not self._over:
-            self._over = True
-            self._out.append(Failed(failure))
 
     def _count(self, usage: object) -> None:
         """Counts are cumulative: a later one replaces an earlier one, what is missing or null stays."""

@@ -19,6 +19,7 @@ from runestone.domain.failure import Failure
 from runestone.providers.codecs.answer import Piece
 from runestone.providers.codecs.errors import failure_of_event
 from runestone.providers.codecs.openai.usage import usage_of
+from runestone.providers.codecs.reading import GARBAGE, TOO_LARGE
 from runestone.providers.sse import EVENT_BYTES, Blocks, parse
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -80,7 +81,7 @@ class OpenAIStream:
             self._look(block, piece, out)
             piece.data = b"".join(out)
         if self._blocks.overflow and not self._over:
-            self._fail(piece, _TOO_LARGE)
+            self._fail(piece, TOO_LARGE)
         return piece
 
     def eof(self) -> Piece:
@@ -121,7 +122,7 @@ class OpenAIStream:
 
     def _read(self, text: bytes, piece: Piece, out: list[bytes]) -> None:
         if len(text) >= EVENT_BYTES:
-            self._fail(piece, _TOO_LARGE)
+            self._fail(piece, TOO_LARGE)
             return
         event = parse(text)
         if event is None or not event.data or event.data.startswith(b":"):
@@ -134,7 +135,7 @@ class OpenAIStream:
         except orjson.JSONDecodeError:
             chunk = None
         if not isinstance(chunk, dict):
-            self._fail(piece, Failure(kind="invalid_answer", message="an event of the stream is not a JSON object"))
+            self._fail(piece, GARBAGE)
         elif chunk.get("error") is not None:
             self._fail(piece, failure_of_event(chunk["error"]))
         elif event.name == b"error":
@@ -176,9 +177,6 @@ class OpenAIStream:
     def _after(self) -> Piece:
         failure = self._over if isinstance(self._over, Failure) else None
         return Piece(finished=self._finished, ended=failure is None, failure=failure)
-
-
-_TOO_LARGE: Final = Failure(kind="too_large", message="an event of the stream is larger than a megabyte")
 
 
 def _middle(block: bytes) -> int:

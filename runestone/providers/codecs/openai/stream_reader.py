@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-import orjson
 from attrs import define
 
 from runestone.domain.answer import (
-    Ended,
-    Failed,
     Finished,
     RefusalDelta,
     Started,
-    StreamEvent,
     TextDelta,
     ThinkingDelta,
     ToolDelta,
     ToolStarted,
 )
 from runestone.domain.catalogue import Row
-from runestone.domain.chat import Usage
-from runestone.domain.failure import Failure
-from runestone.providers.codecs.errors import failure_of_event
 from runestone.providers.codecs.openai.answer_reader import finish_of, words_of
 from runestone.providers.codecs.openai.usage import usage_of
-from runestone.providers.sse import Event, Events
-
-_TOO_LARGE: Final = Failure(kind="too_large", message="an event of the stream is larger than a megabyte")
-_TRUNCATED: Final = Failure(kind="truncated", message="the stream ended without a finish reason")
-_GARBAGE: Final = Failure(kind="invalid_answer", message="an event of the stream is not a JSON object")
+from runestone.providers.codecs.reading import EventsReader, told_error
+from runestone.providers.sse import Event
 
 
 @define
@@ -45,56 +35,27 @@ class _Call:
     has_arguments: bool = False
 
 
-class ChunkReader:
+class ChunkReader(EventsReader):
     """The state of one stream of a provider of ``row``."""
 
     def __init__(self, row: Row) -> None:
+        super().__init__()
         self._row = row
-        self.usage: Usage | None = None
-        self._events = Events()
         self._started = False
-        self._finished = False
-        self._over = False
         self._calls: dict[object, _Call] = {}
         self._last: _Call | None = None
-        self._out: list[StreamEvent] = []
-
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        """Take the next bytes."""
-        for event in self._events.feed(data):
-            self._read(event)
-        if self._events.overflow:
-            self._fail(_TOO_LARGE)
-        return self._taken()
-
-    def eof(self) -> list[StreamEvent]:
-        """Whole if the finish reason has come, even without ``[DONE]``."""
-        if not self._over:
-            self._end()
-        return self._taken()
-
-    def _taken(self) -> list[StreamEvent]:
-        out, self._out = self._out, []
-        return out
 
     def _read(self, event: Event) -> None:
-        if self._over or not event.data or event.data.startswith(b":"):
-            return  # a comment that was wrapped into data
         if event.data.strip() == b"[DONE]":
             self._end()
-            return
-        try:
-            chunk: Any = orjson.loads(event.data)
-        except orjson.JSONDecodeError:
-            chunk = None
-        if not isinstance(chunk, dict):
-            self._fail(_GARBAGE)
-        elif chunk.get("error") is not None:
-            self._fail(failure_of_event(chunk["error"]))
-        elif event.name == b"error":
-            self._fail(failure_of_event(chunk))
         else:
-            self._chunk(chunk)
+            super()._read(event)
+
+    def _object(self, data: Mapping[str, Any], event: Event) -> None:
+        if (failure := told_error(data, event)) is not None:
+            self._fail(failure)
+        else:
+            self._chunk(data)
 
     def _chunk(self, chunk: Mapping[str, Any]) -> None:
         if not self._started:
@@ -165,20 +126,6 @@ class ChunkReader:
             if not call.has_arguments and not call.arguments:
                 call.arguments = "{}"
             self._tell(call, patient=False)
-
-    # -- endings -----------------------------------------------------------------------------------------------------
-
-    def _end(self) -> None:
-        if self._finished:
-            self._over = True
-            self._out.append(Ended(self.usage))
-        else:
-            self._fail(_TRUNCATED)
-
-    def _fail(self, failure: Failure) -> None:
-        if not self._over:
-            self._over = True
-            self._out.append(Failed(failure))
 
 
 def _text(value: object) -> str:
