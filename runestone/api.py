@@ -526,7 +526,8 @@ class ProviderPool:
     async def stream_request(self, request: Mapping[str, Any], on_event: OnEvent, *, group: str | None = None) -> str:
         """Start one chat, whose events ``on_event`` is told, and give the request's id when its answer begins.
 
-        While it runs it stands in the node's tree, adopted under ``requests``. Raises what :meth:`ProviderAdapter.stream_chat` does before its first event.
+        While it runs it stands in the node's tree, adopted under ``requests``. Raises what :meth:`ProviderAdapter.stream_chat` does before
+        its first event.
         """
         started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
 

@@ -17,7 +17,7 @@ from runestone.domain.outcome import Outcome
 from runestone.failover.idle import IdleWatch
 from runestone.providers.codecs import Codec, StreamDecoder
 from runestone.providers.codecs.answer import Piece, Unsupported, UpstreamRequest
-from runestone.providers.codecs.headers import Headers, passed_on
+from runestone.providers.codecs.headers import Headers, headroom, passed_on
 from runestone.providers.messages import Lease
 from runestone.providers.transport import UpstreamStream
 from runestone.telemetry.bus import Bus
@@ -41,6 +41,7 @@ class UpstreamCall:
         self.dropped: tuple[str, ...] = ()  # fields of the request that this provider was not sent
         self.headers: Headers = ()  # of the answer's head, those that the client may see
         self.first_content_seconds: float | None = None
+        self._headroom: float | None = None  # what the provider says is left of its rate limit
         self._codec = codec
         self._timeouts = timeouts
         self._bus = bus
@@ -78,13 +79,14 @@ class UpstreamCall:
                 assert isinstance(response.stream, UpstreamStream)
                 self._stream = response.stream
                 self.headers = passed_on(response.headers.raw, same_wire=self.same_wire)
+                self._headroom = headroom(response.headers.raw)
                 await self._commit(response)
         except TimeoutError:
             self._fail(Failure(kind=kind, message=f"{settings.name} gave no answer within {limit:g} s"))
         except UpstreamError as error:
             self._fail(error.failure)
         self.first_content_seconds = self._loop.time() - self._started
-        self.lease.first_content(self.first_content_seconds)
+        self.lease.first_content(self.first_content_seconds, self._headroom)
 
     async def read(self) -> bytes:
         """The next bytes for the client, ``b""`` after the last.

@@ -57,10 +57,10 @@ class Lease:
     panic: bool = False  # no candidate was good enough by score; this was the best one admitted
     _open: bool = field(default=True, init=False)
 
-    def first_content(self, seconds: float) -> None:
-        """The commit point has come, ``seconds`` after the call began."""
+    def first_content(self, seconds: float, headroom: float | None = None) -> None:
+        """The commit point has come, ``seconds`` after the call began; ``headroom`` is what the answer says is left of the rate limit."""
         if self._open:
-            self._tell(FirstContent(self.id, seconds))
+            self._tell(FirstContent(self.id, seconds, headroom))
 
     def release(self, outcome: Outcome, failure: Failure | None = None) -> None:
         """Give the lease back. Never awaits, never fails; only the first call counts."""
@@ -210,6 +210,7 @@ class FirstContent(Cast):
 
     lease_id: int
     seconds: float
+    headroom: float | None = None  # what is left of the rate limit, 0 to 1; None: the answer does not say
 
 
 @frozen

@@ -36,6 +36,7 @@ from supervisors import (
     Normal,
     Registry,
     Shutdown,
+    Timer,
 )
 
 _CRASH_WINDOW_SECONDS = 5.0  # of the provider's own supervisor: a second crash within it starts fresh
@@ -67,6 +68,11 @@ class Drain(Call[None]):
     """Take nothing new, and answer when no lease is out."""
 
 
+@frozen
+class _Recovered(Info):
+    """The breaker's time is over: it lets probes through from now on, whether anybody asks or not."""
+
+
 class Provider(GenServer[FirstContent | Release]):
     """One provider: breaker, throttle, quarantine, score and leases."""
 
@@ -79,6 +85,7 @@ class Provider(GenServer[FirstContent | Release]):
         self._owners: dict[Monitor, int] = {}
         self._monitors: dict[int, Monitor] = {}
         self._drains: list[Caller[None]] = []
+        self._recovery: Timer | None = None
 
     def init(self) -> None:
         """Take over from the incarnation before: its leases are watched again."""
@@ -130,8 +137,8 @@ class Provider(GenServer[FirstContent | Release]):
     def handle_cast(self, message: FirstContent | Release) -> None:
         """Learn from a call."""
         match message:
-            case FirstContent(lease_id, seconds):
-                self._first_content(lease_id, seconds)
+            case FirstContent():
+                self._first_content(message)
             case Release():
                 self._released(message)
             case _:
@@ -139,7 +146,9 @@ class Provider(GenServer[FirstContent | Release]):
 
     def handle_info(self, message: Info) -> None:
         """A request has ended without giving its lease back: that says nothing about the provider."""
-        if isinstance(message, Down) and (lease_id := self._owners.pop(message.monitor, None)) is not None:
+        if isinstance(message, _Recovered):
+            self._announce()
+        elif isinstance(message, Down) and (lease_id := self._owners.pop(message.monitor, None)) is not None:
             self._monitors.pop(lease_id, None)
             self._released(Release(lease_id, "neutral", None, ""))
 
@@ -198,12 +207,15 @@ class Provider(GenServer[FirstContent | Release]):
 
     # -- learning ----------------------------------------------------------------------------------------------------
 
-    def _first_content(self, lease_id: int, seconds: float) -> None:
-        record = self._memory.leases.get(lease_id)
+    def _first_content(self, message: FirstContent) -> None:
+        record = self._memory.leases.get(message.lease_id)
         if record is None:
             return
         now = self.now()
-        self._memory.health = self._memory.health.observe_first_token(seconds, now)
+        health = self._memory.health.observe_first_token(message.seconds, now)
+        if message.headroom is not None:
+            health = health.observe_headroom(message.headroom, now)
+        self._memory.health = health
         if record.permit is not None and record.permit.probe:  # a probe is judged now, other calls by their end
             self._settle(record, "success", now)
 
@@ -264,3 +276,8 @@ class Provider(GenServer[FirstContent | Release]):
             memory.announced = after
             if memory.settings.telemetry:
                 self._bus.emit(BreakerChanged(provider=memory.name, before=before, after=after))
+        if self._recovery is not None:
+            self._recovery.cancel()
+        refused = memory.breaker.refusal(self.now()) if after == "open" else None
+        if refused is not None and refused.retry_after_seconds is not None:
+            self._recovery = self.send_after(refused.retry_after_seconds, _Recovered())

@@ -90,7 +90,7 @@ SERVED: list[tuple[str, str, dict[str, str], str, str]] = [
 
 REFUSED: list[tuple[str, str, dict[str, str], int, str]] = [
     ("an unknown bare model", "nobody-knows", WIDE, 404, "model_not_found"),
-    ("an unknown prefix is no kind", "openrouter/x", WIDE, 404, "model_not_found"),
+    ("an unknown prefix is no kind", "nowhere/x", WIDE, 404, "model_not_found"),
     ("an unknown group", "gpt-4o", {**WIDE, GROUP: "nobody"}, 400, "unknown_group"),
     ("two groups at once", "claude-only", {**WIDE, GROUP: "mapped"}, 400, "group_mismatch"),
     ("a kind that the group has not", "openai/gpt-4o", {**WIDE, GROUP: "claude-only"}, 503, "no_provider_available"),

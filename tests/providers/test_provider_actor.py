@@ -10,6 +10,7 @@ import pytest
 
 from runestone.domain.failure import Failure, FailureKind
 from runestone.domain.outcome import Outcome
+from runestone.providers import names
 from runestone.providers.messages import Exhausted, FirstContent, Lease, Refused
 from runestone.providers.provider import ResetBreaker, SetDraining, TripBreaker
 from runestone.providers.roster import RestartProvider
@@ -364,6 +365,40 @@ async def test_a_judged_probe_gives_its_place_to_the_next_and_counts_once() -> N
         assert score(node) < 0.5
         await node.succeeds()
         assert state(node) == "closed"
+
+
+async def test_a_breaker_whose_time_is_over_says_so_by_itself() -> None:
+    async with fleet(provider("a")) as node:
+        await node.fails(*SERVER_ERRORS)
+        assert state(node) == "open"
+        await node.crash()  # the next incarnation sees to it as well
+        await asyncio.sleep(10)
+        await settle()
+
+        assert [(e.before, e.after) for e in node.told(BreakerChanged)] == [("closed", "open"), ("open", "half_open")]
+
+
+async def test_a_breaker_that_was_tripped_for_a_while_says_when_that_is_over() -> None:
+    async with fleet(provider("a")) as node:
+        await node.registry.via(names.provider("a")).call(TripBreaker(5.0))
+        await asyncio.sleep(4)
+        assert [e.after for e in node.told(BreakerChanged)] == ["open"]
+        await asyncio.sleep(2)
+        await settle()
+
+        assert [e.after for e in node.told(BreakerChanged)] == ["open", "half_open"]
+
+
+async def test_what_an_answer_says_is_left_of_the_rate_limit_moves_the_score_until_it_fades() -> None:
+    async with fleet(provider("a")) as node:
+        lease = await node.lease()
+        lease.first_content(0.05, 0.1)
+        lease.release("success")
+        await settle()
+        assert score(node) == pytest.approx(0.5)
+        await asyncio.sleep(300)
+
+        assert score(node) == pytest.approx(1.0)
 
 
 async def test_a_probe_that_breaks_after_its_first_content_opens_the_breaker_again() -> None:

@@ -11,6 +11,7 @@ from runestone.domain.chat import ChatRequest
 Headers = tuple[tuple[bytes, bytes], ...]
 
 _LIMITS: Final = (b"x-ratelimit-", b"anthropic-ratelimit-")
+_NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 _IDS: Final = frozenset({b"x-request-id", b"request-id"})
 _PLAIN: Final = re.compile(rb"[\x20-\x7e\t]*")
 
@@ -45,3 +46,21 @@ def passed_on(raw: Iterable[tuple[bytes, bytes]], *, same_wire: bool) -> Headers
         if _PLAIN.fullmatch(value):
             out.append((name, value))
     return tuple(out)
+
+
+def headroom(raw: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """What an answer says is left of the provider's rate limit: the least of all ``remaining / limit``, 0 to 1; ``None``: it does not say.
+
+    OpenAI names them ``x-ratelimit-remaining-requests`` and ``x-ratelimit-limit-requests``, Anthropic
+    ``anthropic-ratelimit-requests-remaining`` and ``...-limit``; both count requests and kinds of tokens apart.
+    """
+    limits: dict[bytes, bytes] = {}
+    for given, value in raw:
+        if len(given) > len(_LIMITS[0]) and (name := given.lower()).startswith(_LIMITS) and _NUMBER.fullmatch(value):
+            limits[name] = value
+    least: float | None = None
+    for name, value in limits.items():
+        if b"remaining" in name and (limit := int(limits.get(name.replace(b"remaining", b"limit"), b"0"))):
+            left = min(int(value) / limit, 1.0)
+            least = left if least is None else min(least, left)
+    return least
