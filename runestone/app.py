@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -24,7 +25,8 @@ from runestone.gateway import Gateway, Phase
 from runestone.http import health
 from runestone.http.front import Front
 from runestone.http.server import Listener
-from runestone.http.sockets import AdminSocket, bind_tcp
+from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
+from runestone.load import Load
 from runestone.operations.actions import Actions
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node
@@ -185,7 +187,7 @@ class Composition:
                 name=names.REQUESTS,
                 shutdown=_REQUEST_STOP_SECONDS,
             ),
-            self._listener("public", self.sockets.public, self._front),
+            self._listener("public", self.sockets.public, self._front, self._most_connections),
         )
 
     def _watcher(self) -> tuple[ChildSpec, ...]:
@@ -212,7 +214,14 @@ class Composition:
 
     def _standings(self, now: float) -> list[Standing]:
         return [
-            Standing(name, m.score(now), m.transport is not None and m.breaker.name(now) != "open")
+            Standing(
+                provider=name,
+                score=m.score(now),
+                up=m.transport is not None and m.breaker.name(now) != "open",
+                in_flight=len(m.leases),
+                waiting=m.waiting,
+                limit=m.concurrency.limit,
+            )
             for name, m in self.memories.items()
             if m.settings.telemetry
         ]
@@ -242,9 +251,18 @@ class Composition:
             ),
         )
 
-    def _listener(self, name: str, listener: socket.socket, app: Callable[[], ASGIApp]) -> ChildSpec:
+    def _most_connections(self) -> int:
+        return min(self.live.settings.server.max_connections, most_connections())
+
+    def _listener(
+        self,
+        name: str,
+        listener: socket.socket,
+        app: Callable[[], ASGIApp],
+        most: Callable[[], int] = lambda: sys.maxsize,
+    ) -> ChildSpec:
         graceful = self.live.settings.timeouts.request_deadline_seconds
-        start = partial(Listener, listener, app, self.registry, graceful)
+        start = partial(Listener, listener, app, self.registry, graceful, most)
         return ChildSpec(id=name, start=start, name=name, backoff=_LISTENER_BACKOFF)
 
     def _front(self) -> ASGIApp:
@@ -264,8 +282,9 @@ def compose(
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
     lag = LoopLag()
-    metrics = Metrics(lambda: phase.in_flight, lambda: lag.worst)
-    gateway = Gateway.over(registry, live, phase, bus)
+    metrics = Metrics(lambda: phase.in_flight, lambda: lag.worst, lambda: load.refused)
+    load = Load(lag, random.random)
+    gateway = Gateway.over(registry, live, phase, load, bus)
     node = Node(
         live=live,
         registry=registry,

@@ -13,6 +13,7 @@ from runestone.config.settings import TimeoutSettings
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import DeadlineExceeded, Draining, RunestoneError
 from runestone.failover.attempts import Attempts
+from runestone.load import Load
 from runestone.providers import names
 from runestone.telemetry.bus import Bus
 from supervisors import Registry, Via
@@ -99,14 +100,15 @@ class Gateway:
 
     live: Live
     phase: Phase
+    load: Load
     requests: Via
     _failover: Via
     _bus: Bus
 
     @classmethod
-    def over(cls, registry: Registry, live: Live, phase: Phase, bus: Bus) -> Gateway:
+    def over(cls, registry: Registry, live: Live, phase: Phase, load: Load, bus: Bus) -> Gateway:
         """The gateway over the processes registered in ``registry``."""
-        return cls(live, phase, registry.via(names.REQUESTS), registry.via(names.FAILOVER), bus)
+        return cls(live, phase, load, registry.via(names.REQUESTS), registry.via(names.FAILOVER), bus)
 
     @property
     def timeouts(self) -> TimeoutSettings:

@@ -27,12 +27,15 @@ _STACK_FRAMES: Final = 30
 
 @define(slots=True, eq=False)
 class LoopLag:
-    """How late the loop was, in seconds: at the last look, and at most within the last minute. ``blocked`` counts what took too long.
+    """How late the loop was, in seconds: at the last look, and at most within the last minute.
+
+    ``looks`` counts those that were taken, ``blocked`` what took too long.
 
     One writer, the monitor, whose crash leaves it as it is.
     """
 
     last: float = 0.0
+    looks: int = 0
     blocked: int = 0
     _late: deque[tuple[float, float]] = field(factory=deque)  # when, how late: only those that nothing later exceeds
 
@@ -46,6 +49,7 @@ class LoopLag:
     def observe(self, seconds: float) -> None:
         """Note one look."""
         self.last = seconds
+        self.looks += 1
         while self._late and self._late[-1][1] <= seconds:
             self._late.pop()
         self._late.append((time.monotonic(), seconds))

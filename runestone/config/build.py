@@ -46,6 +46,7 @@ from runestone.domain.catalogue import BUILT_IN, CATALOGUE, KINDS
 from runestone.domain.routing import DEFAULT_GROUP
 from runestone.domain.secret import Secret
 from runestone.resilience.breaker import BreakerPolicy
+from runestone.resilience.concurrency import ConcurrencyPolicy
 from runestone.resilience.retry import RetryPolicy
 
 Key = tuple[str, ...]
@@ -234,6 +235,9 @@ class _Builder:
             drain_timeout_seconds=server.drain_timeout_ms,
             body_limit_bytes=min(server.body_limit_bytes, 1024 * MEGABYTE),
             body_timeout_seconds=server.body_timeout_ms,
+            max_requests=server.max_requests,
+            max_connections=server.max_connections,
+            max_loop_lag_seconds=server.max_loop_lag_ms,
             mode=server.mode,  # type: ignore[arg-type] # a choice
         )
 
@@ -262,7 +266,17 @@ class _Builder:
                 failure_threshold=own.failure_threshold or breaker.failure_threshold,
                 recovery_timeout_seconds=own.recovery_timeout_ms or breaker.recovery_timeout_ms,
                 half_open_limit=own.half_open_limit or breaker.half_open_limit,
+                slow_first_token_seconds=(
+                    breaker.slow_first_token_ms if own.slow_first_token_ms is None else own.slow_first_token_ms
+                )
+                or None,
                 probe_deadline_seconds=table.timeout_ms + _PROBE_GRACE_SECONDS,
+            ),
+            concurrency=ConcurrencyPolicy(
+                limit=table.max_concurrency,
+                adaptive=table.adaptive_concurrency,
+                queue=table.max_queue,
+                queue_seconds=table.queue_timeout_ms,
             ),
             default_model=table.default_model or CATALOGUE[table.kind].default_model,
             models=table.models,

@@ -79,6 +79,18 @@ class ServerTable:
     body_timeout_ms: LongSeconds = setting(
         30.0, "Until a client has sent its body.", variable="RUNESTONE_BODY_TIMEOUT_MS", unit=_MS
     )
+    max_requests: Annotated[int, Whole(1, 1_000_000)] = setting(
+        2000, "Requests in flight; more are refused with 503 at once.", variable="RUNESTONE_MAX_REQUESTS"
+    )
+    max_connections: Annotated[int, Whole(1, 1_000_000)] = setting(
+        10_000, "Open connections of clients; more are closed with 503.", variable="RUNESTONE_MAX_CONNECTIONS"
+    )
+    max_loop_lag_ms: SecondsOrNone = setting(
+        0.2,
+        "How late the event loop may stay before new requests are refused with 503; 0: as late as it will.",
+        variable="RUNESTONE_MAX_LOOP_LAG_MS",
+        unit=_MS,
+    )
     max_upstream_calls: Attempts = setting(
         4,
         "Upstream calls for one client request; a retry or failover setting above it raises it.",
@@ -141,6 +153,9 @@ class CircuitBreakerTable:
         60.0, "Until the provider is tried again.", variable="CIRCUIT_BREAKER_RECOVERY_TIMEOUT", unit=_MS
     )
     half_open_limit: Annotated[int, Whole(1, 1000)] = setting(3, "Probes that may be out at once.")
+    slow_first_token_ms: SecondsOrNone = setting(
+        0.0, "A stream's first token that comes later is slow; 8 of 10 slow ones open it. 0: none is.", unit=_MS
+    )
 
 
 @frozen(kw_only=True)
@@ -152,6 +167,9 @@ class OwnBreakerTable:
         None, "Until the provider is tried again.", unit=_MS
     )
     half_open_limit: Annotated[int | None, Whole(1, 1000)] = setting(None, "Probes that may be out at once.")
+    slow_first_token_ms: Annotated[float | None, Duration(low=0.0)] = setting(
+        None, "A stream's first token that comes later is slow; 0: none is.", unit=_MS
+    )
 
 
 @frozen(kw_only=True)
@@ -183,6 +201,14 @@ class ProviderTable:
     circuit_breaker: bool | OwnBreakerTable = setting(
         True, "false: it only measures; or a table with its own settings."
     )
+    max_concurrency: Annotated[int | None, Whole(1, 100_000)] = setting(
+        None, "Calls that may be out at once; unset: any number."
+    )
+    adaptive_concurrency: Yes = setting(
+        False, "Whether answers of 429 and 529 lower that number, and successes raise it again."
+    )
+    max_queue: Annotated[int, Whole(0, 100_000)] = setting(100, "Requests that may wait for one of these calls to end.")
+    queue_timeout_ms: SecondsOrNone = setting(5.0, "How long each of them waits at most.", unit=_MS)
     default_model: Annotated[str | None, kinds.Text()] = setting(
         None, "What it serves when another model was asked for; else its vendor's usual one."
     )

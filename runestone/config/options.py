@@ -13,6 +13,7 @@ _BREAKER: Final = {
     "failure_threshold": "failure_threshold",
     "recovery_timeout": "recovery_timeout_ms",
     "half_open_limit": "half_open_limit",
+    "slow_first_token": "slow_first_token_ms",
 }
 _PROVIDER: Final = {
     "api_key": "api_key",
@@ -24,6 +25,10 @@ _PROVIDER: Final = {
     "default_model": "default_model",
     "models": "models",
     "headers": "headers",
+    "max_concurrency": "max_concurrency",
+    "adaptive_concurrency": "adaptive_concurrency",
+    "max_queue": "max_queue",
+    "queue_timeout": "queue_timeout_ms",
 }
 _GROUP: Final = {name: name for name in ("strategy", "max_attempts", "health_threshold", "models", "weights", "mode")}
 

@@ -27,6 +27,7 @@ _VALUES: Final = {
     ("providers", "api_key"): '{ env = "OPENAI_CUSTOM_API_KEY" }',
     ("providers", "base_url"): '"https://custom-openai-endpoint.com/v1"',
     ("providers", "retry_attempts"): "5",
+    ("providers", "max_concurrency"): "100",
     ("providers", "default_model"): '"gpt-4o-mini"',
     ("providers", "models"): '["gpt-4o-mini", "gpt-4o"]',
     ("providers", "headers"): '{ x-team = "search" }',

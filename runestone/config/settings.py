@@ -11,6 +11,7 @@ from attrs import field, frozen, validators
 
 from runestone.domain.secret import Secret
 from runestone.resilience.breaker import BreakerPolicy
+from runestone.resilience.concurrency import ConcurrencyPolicy
 from runestone.resilience.retry import RetryPolicy
 from runestone.resilience.selection import Strategy
 
@@ -21,7 +22,11 @@ _positive = validators.gt(0.0)
 
 @frozen(kw_only=True)
 class ServerSettings:
-    """Where the node listens, what a client may send, and whether providers stand in for each other (``mode``)."""
+    """Where the node listens, what a client may send, and whether providers stand in for each other (``mode``).
+
+    More than ``max_requests`` in flight, or an event loop that stays later than ``max_loop_lag_seconds`` (0: any), are refused at once;
+    connections above ``max_connections`` are closed with a refusal.
+    """
 
     host: str = "127.0.0.1"
     port: int = field(default=4003, validator=[validators.ge(0), validators.le(65535)])
@@ -30,6 +35,9 @@ class ServerSettings:
     drain_timeout_seconds: float = field(default=30.0, validator=validators.ge(0.0))
     body_limit_bytes: int = field(default=32 * 1024 * 1024, validator=validators.ge(1))
     body_timeout_seconds: float = field(default=30.0, validator=_positive)
+    max_requests: int = field(default=2000, validator=validators.ge(1))
+    max_connections: int = field(default=10_000, validator=validators.ge(1))
+    max_loop_lag_seconds: float = field(default=0.2, validator=validators.ge(0.0))
     mode: Mode = "enhanced"
 
 
@@ -59,6 +67,7 @@ class ProviderSettings:
     retry: RetryPolicy = field(factory=RetryPolicy)
     circuit_breaker: bool = True
     breaker: BreakerPolicy = field(factory=BreakerPolicy)
+    concurrency: ConcurrencyPolicy = field(factory=ConcurrencyPolicy)
     default_model: str | None  # None: it serves in place of nobody
     models: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(factory=dict, repr=False)

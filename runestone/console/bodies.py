@@ -45,7 +45,7 @@ def new_provider(values: Values) -> dict[str, Any]:
 def provider_config(values: Values) -> dict[str, Any]:
     """A provider's config, its key included."""
     options = {key: _number(value) for key, value in values.items() if key not in _KEY_FROM}
-    for flag in ("circuit_breaker", "telemetry"):
+    for flag in ("circuit_breaker", "adaptive_concurrency", "telemetry"):
         if flag in options:
             options[flag] = options[flag] == "true"
     if "models" in options:

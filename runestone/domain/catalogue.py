@@ -5,7 +5,9 @@ What a row does not say is as in OpenAI's wire. Facts are those of the vendors' 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from attrs import field, frozen
@@ -148,6 +150,18 @@ CATALOGUE: Final[Mapping[str, Row]] = {row.kind: row for row in _ROWS}
 KINDS: Final = tuple(CATALOGUE)
 #: Kinds that are there by themselves, as ``KIND-default``, and the beginning of their variables.
 BUILT_IN: Final = {"openai": "OPENAI", "anthropic": "ANTHROPIC"}
+
+
+_THINKS_FIRST: Final = re.compile(
+    r"(?:.*/)?(?:ft:)?(?:o\d|gpt-5|deepseek-(?:reasoner|r\d)|grok-[34]|qwq|magistral|gemini-.*(?:pro|thinking)|.*reasoning)",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=1024)
+def thinks_first(model: str) -> bool:
+    """Whether ``model`` may think for minutes before its first word, and say nothing meanwhile."""
+    return _THINKS_FIRST.match(model) is not None
 
 
 def wire_of(kind: str) -> Wire:

@@ -27,7 +27,8 @@ class ChatRequest:
     raw: bytes = field(repr=False)
     headers: Mapping[str, str] = field(factory=dict, repr=False)  # lower-case, only those that may be forwarded
     group: str | None = None  # the ``x-runestone-group`` header
-    key_groups: tuple[str, ...] = ()  # those that the client's key may use, its own first; none: all
+    key: str = ""  # the name of the client's key
+    key_groups: tuple[str, ...] = ()  # those that the key may use, its own first; none: all
 
     @property
     def include_usage(self) -> bool:

@@ -5,6 +5,7 @@
     ├─ Unauthenticated       401
     ├─ NotAllowed            403
     ├─ NoProviderAvailable   429 or 503, with Retry-After
+    ├─ Overloaded            503, with Retry-After
     ├─ Draining              503, with Retry-After
     ├─ DeadlineExceeded      504
     └─ UpstreamFailed        the last upstream failure, when every candidate was tried
@@ -82,6 +83,14 @@ class NoProviderAvailable(RunestoneError):
     type = "server_error"
     code = "no_provider_available"
     should_retry = False
+
+
+class Overloaded(RunestoneError):
+    """The node carries as much as it can; nothing of the request has been read."""
+
+    status = 503
+    type = "server_error"
+    code = "overloaded"
 
 
 class Draining(RunestoneError):

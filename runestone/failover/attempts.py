@@ -58,7 +58,12 @@ class Attempts:
         self._timeouts = timeouts
         self._bus = bus
         self._admit = Admit(
-            model=chat.model, group=chat.group, key_groups=chat.key_groups, api=chat.api, deadline=deadline
+            model=chat.model,
+            group=chat.group,
+            key=chat.key,
+            key_groups=chat.key_groups,
+            api=chat.api,
+            deadline=deadline,
         )
         self._call: UpstreamCall | None = None
         self._patience = _RESTARTED_TRIES  # how often to wait for a provider that is being restarted

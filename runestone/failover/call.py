@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from functools import lru_cache
 from typing import Final, NoReturn
@@ -10,7 +11,7 @@ from typing import Final, NoReturn
 import httpx
 
 from runestone.config.settings import TimeoutSettings
-from runestone.domain.catalogue import wire_of
+from runestone.domain.catalogue import thinks_first, wire_of
 from runestone.domain.chat import ChatRequest, Usage
 from runestone.domain.failure import Failure, FailureKind, UpstreamError
 from runestone.domain.outcome import Outcome
@@ -41,6 +42,7 @@ class UpstreamCall:
         self.dropped: tuple[str, ...] = ()  # fields of the request that this provider was not sent
         self.headers: Headers = ()  # of the answer's head, those that the client may see
         self.first_content_seconds: float | None = None
+        self._prompt = chat.stream and not thinks_first(lease.choice.model)  # a first token is due soon
         self._headroom: float | None = None  # what the provider says is left of its rate limit
         self._codec = codec
         self._timeouts = timeouts
@@ -68,11 +70,9 @@ class UpstreamCall:
         request = self._request()
         settings = self.lease.settings
         kind: FailureKind = "first_token_timeout" if self.chat.stream else "timeout"
-        limit = (
-            min(self._timeouts.first_token_seconds, settings.timeout_seconds)
-            if self.chat.stream
-            else settings.timeout_seconds
-        )
+        limit = settings.timeout_seconds
+        if self._prompt:
+            limit = min(self._timeouts.first_token_seconds, limit)
         try:
             async with asyncio.timeout(limit):
                 response = await self.lease.transport.handle_async_request(request)
@@ -86,7 +86,7 @@ class UpstreamCall:
         except UpstreamError as error:
             self._fail(error.failure)
         self.first_content_seconds = self._loop.time() - self._started
-        self.lease.first_content(self.first_content_seconds, self._headroom)
+        self.lease.first_content(self.first_content_seconds, self._headroom, prompt=self._prompt)
 
     async def read(self) -> bytes:
         """The next bytes for the client, ``b""`` after the last.
@@ -166,7 +166,9 @@ class UpstreamCall:
     async def _first_content(self) -> None:
         assert self._stream is not None
         self._decoder = self._codec.stream(self.chat, created=int(time.time()))
-        self._idle = IdleWatch(self._loop, self._stream, self._timeouts.idle_seconds, self.lease.choice.provider)
+        # a model that thinks first is silent meanwhile: until its first content, open()'s own limit is the only one
+        patience = self._timeouts.idle_seconds if self._prompt else math.inf
+        self._idle = IdleWatch(self._loop, self._stream, patience, self.lease.choice.provider)
         parts: list[bytes] = []
         size = 0
         while True:
@@ -181,6 +183,8 @@ class UpstreamCall:
                 self._succeed()
             if piece.content or piece.finished:
                 self.head = b"".join(parts)
+                if not piece.finished:
+                    self._idle.end_within(self._timeouts.idle_seconds)
                 return
             if size > _HEAD_BYTES:
                 raise UpstreamError(Failure(kind="too_large", message="a megabyte came without any content"))

@@ -7,13 +7,14 @@ failing the stream itself, so that no task need be cancelled.
 from __future__ import annotations
 
 import asyncio
+import math
 
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.providers.transport import UpstreamStream
 
 
 class IdleWatch:
-    """Fails ``stream`` once a read of it has waited ``seconds``."""
+    """Fails ``stream`` once a read of it has waited ``seconds``, which may be infinite."""
 
     __slots__ = ("_handle", "_loop", "_provider", "_seconds", "_since", "_stream")
 
@@ -23,7 +24,8 @@ class IdleWatch:
         self._seconds = seconds
         self._provider = provider
         self._since: float | None = None
-        self._handle: asyncio.TimerHandle | None = loop.call_later(seconds, self._check)
+        self._handle: asyncio.TimerHandle | None
+        self._handle = loop.call_later(seconds, self._check) if seconds < math.inf else None
 
     def reading(self) -> None:
         """A read begins."""
@@ -34,7 +36,7 @@ class IdleWatch:
         self._since = None
 
     def end_within(self, seconds: float) -> None:
-        """From now on a read may wait ``seconds`` only: the end has come, all but the formalities."""
+        """From now on a read may wait ``seconds`` only, if that is less."""
         if seconds < self._seconds:
             self._seconds = seconds
             self.stop()

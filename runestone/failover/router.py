@@ -205,10 +205,31 @@ class FailoverRouter(GenServer[object]):
                 return
             round_ = self._refused(round_, self._down(choice.provider, tier))
         answer = after_refusals(round_.admit, round_.plan, round_.refusals, round_.wait)
+        if isinstance(answer, Exhausted) and not round_.lined_up and self._line_up(round_, caller):
+            return
         if isinstance(answer, Wait):
             caller.reply(answer)
         else:
             self._exhausted(answer, caller)
+
+    def _line_up(self, round_: Round, caller: Caller[Admission]) -> bool:
+        """Let the request wait for a place where that will take least, if only the want of places is against it somewhere."""
+        waits = {
+            refused.provider: self._memories[refused.provider]
+            for refused in round_.refusals
+            if refused.reason == "saturated" and refused.provider in self._memories
+        }
+        if not waits:
+            return False
+        name = min(waits, key=lambda n: waits[n].waiting / (waits[n].concurrency.limit or 1))
+        plan = round_.plan
+        tier: Literal[1, 2] = 1 if any(choice.provider == name for choice in plan.tier1) else 2
+        choice = next(choice for choice in (plan.tier1 if tier == 1 else plan.tier2) if choice.provider == name)
+        acquire = Acquire(round=evolve(round_, lined_up=True), choice=choice, tier=tier, panic=False, patient=True)
+        if not self._vias[name].forward(caller, acquire):
+            return False
+        self._count(acquire, by=1)
+        return True
 
     def _down(self, provider: str, tier: Literal[1, 2]) -> Refused:
         """Its actor is not there. Where the supervisor of it is, it is being restarted, which takes a moment."""
@@ -294,7 +315,7 @@ class FailoverRouter(GenServer[object]):
             weight=group.weights.get(memory.name, 1.0),
             score=memory.score(now) if memory.settings.circuit_breaker else 1.0,
             expected_load=memory.health.expected_load(in_flight, now),
-            first_token_seconds=memory.health.first_token_seconds,
+            first_token_seconds=memory.health.latency(now),
             price=price,
             in_flight=in_flight,
         )
@@ -343,13 +364,13 @@ def _objection(memory: ProviderMemory, model: str, now: float) -> str | None:
     if (refusal := memory.refusal(model, now)) is not None:
         reason, seconds = refusal
         return f"is {_WORDS.get(reason, reason)}" + ("" if seconds is None else f" for {seconds:.1f} s")
-    if memory.settings.circuit_breaker and (refused := memory.breaker.refusal(now)) is not None:
+    if (refused := memory.shut(now)) is not None:
         until = refused.retry_after_seconds
         return "its breaker is open" + (" until it is reset" if until is None else f" for {until:.1f} s")
     return None
 
 
-_WORDS = {"not_found": "without this model, it has said,"}
+_WORDS = {"not_found": "without this model, it has said,", "saturated": "at its limit of concurrent calls,"}
 
 
 def _rules(group: GroupSettings, settings: Settings) -> Rules:

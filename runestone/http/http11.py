@@ -1,4 +1,4 @@
-"""hypercorn's HTTP/1.1 with three cures. They lean on private parts of one minor version; tests from outside guard them.
+"""hypercorn's HTTP/1.1 with a cap on connections and three cures. They lean on private parts of one minor version; tests guard them.
 
 - A plain connection is never turned to HTTP/2: hypercorn does so whenever asked, and cannot be told not to.
 - An idle connection that its client closes is forgotten at once: hypercorn keeps its socket and three tasks until the keep-alive is over.
@@ -8,21 +8,37 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import h11
 import hypercorn.protocol
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
+
+_UNWANTED_SECONDS = 5.0  # for a connection above the cap to send its request, so that it reads the answer
+_REFUSAL = (
+    b'{"error":{"message":"This gateway has as many connections as it may have. Try again later.",'
+    b'"type":"server_error","param":null,"code":"overloaded"}}'
+)
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: 1\r\n"
+    b"connection: close\r\n\r\n%s" % (len(_REFUSAL), _REFUSAL)
+)
 
 
 class ServerConfig(Config):
-    """hypercorn's settings for one server, and the connections of it that wait for a request."""
+    """hypercorn's settings for one server, how many connections it has, and those that wait for a request.
 
-    def __init__(self) -> None:
+    ``most`` tells how many it may have; what comes above that is told to come back later.
+    """
+
+    def __init__(self, most: Callable[[], int] = lambda: sys.maxsize) -> None:
         super().__init__()
+        self.most = most
+        self.connections = 0
         self.idle: set[Http11] = set()
         self.closing = False
 
@@ -44,12 +60,28 @@ class Http11(H11Protocol):
         self.send = self._send
         self._fresh = True  # hypercorn's own idle task runs until the first request
         self._timer: asyncio.TimerHandle | None = None
+        self._open = True
+        self.config.connections += 1
+        self._unwanted = self.config.connections > self.config.most()
+        if self._unwanted:
+            self._timer = asyncio.get_running_loop().call_later(_UNWANTED_SECONDS, self.expire)
 
     async def handle(self, event: Event) -> None:
         """Take what has come from the socket, or the news that it is closed."""
+        if isinstance(event, Closed):
+            self._count_out()
+        elif self._unwanted:
+            await self._to_server(RawData(_TOO_MANY))
+            self.expire()
+            return
         await super().handle(event)
         if isinstance(event, Closed) and self.stream is None:
             await self._wake()
+
+    def _count_out(self) -> None:
+        if self._open:
+            self._open = False
+            self.config.connections -= 1
 
     def expire(self) -> None:
         """Close the connection: it has waited long enough."""

@@ -36,8 +36,12 @@ class Inference:
         exchange.route = self.route.path
         if scope["method"] != "POST":
             raise InvalidRequest("This route takes POST only.", status=405, code="method_not_allowed")
-        now = asyncio.get_running_loop().time()
-        phase, server = self.gateway.phase, self.gateway.live.settings.server
+        settings, key = self.gateway.live.settings, "" if exchange.key is None else exchange.key.name
+        with self.gateway.load.place(key, settings):
+            await self._read_and_serve(exchange, settings.server)
+
+    async def _read_and_serve(self, exchange: Exchange, server: ServerSettings) -> None:
+        now, phase = asyncio.get_running_loop().time(), self.gateway.phase
         try:
             async with phase.request(now + server.body_timeout_seconds) as timeout:
                 raw = await body.read(exchange, limit_bytes=server.body_limit_bytes)
@@ -152,5 +156,6 @@ def _question(data: dict[str, Any], raw: bytes, route: Route, exchange: Exchange
         raw=raw,
         headers={k.decode(): headers[k].decode("latin-1") for k in route.forwarded & headers.keys()},
         group=_group(headers.get(b"x-runestone-group")),
-        key_groups=() if exchange.key is None else exchange.key.groups,
+        key=exchange.key.name if exchange.key else "",
+        key_groups=exchange.key.groups if exchange.key else (),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -28,9 +29,9 @@ _KEEP_ALIVE_SECONDS = 75.0
 http11.install()
 
 
-def config(listener: socket.socket, graceful_seconds: float) -> ServerConfig:
-    """Hypercorn's settings for serving a copy of ``listener``."""
-    settings = ServerConfig()
+def config(listener: socket.socket, graceful_seconds: float, most: Callable[[], int]) -> ServerConfig:
+    """Hypercorn's settings for serving a copy of ``listener`` to ``most`` connections."""
+    settings = ServerConfig(most)
     settings.bind = [f"fd://{listener.detach()}"]
     settings.accesslog = None
     settings.errorlog = logging.getLogger("hypercorn.error")
@@ -49,18 +50,24 @@ class Listener(GenServer[object]):
     """Serves ``app`` on ``listener`` while it lives."""
 
     def __init__(
-        self, listener: socket.socket, app: Callable[[], ASGIApp], registry: Registry, graceful_seconds: float
+        self,
+        listener: socket.socket,
+        app: Callable[[], ASGIApp],
+        registry: Registry,
+        graceful_seconds: float,
+        most: Callable[[], int] = lambda: sys.maxsize,
     ) -> None:
         self._listener = listener
         self._app = app
         self._servers = registry.via(names.SERVERS)
         self._graceful_seconds = graceful_seconds
+        self._most = most
 
     async def init(self) -> None:
         """Start a server that stops accepting when this process ends, however it ends."""
         over = asyncio.Event()
         self.process.on_exit(lambda _process, _reason: over.set())
-        settings = config(self._listener.dup(), self._graceful_seconds)
+        settings = config(self._listener.dup(), self._graceful_seconds, self._most)
 
         async def until_over() -> None:
             await over.wait()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import socket
+from functools import cache
 from pathlib import Path
 
 from attrs import define, field
@@ -14,6 +16,8 @@ _BACKLOG = 2048
 _USER_TIMEOUT_MS = (
     30_000  # unacknowledged data for this long means that the reader is gone; hypercorn has no write timeout
 )
+_DESCRIPTORS = 65_536
+_OTHER_DESCRIPTORS = 100  # listeners, logs, the console, connections that are kept
 _PATH_LIMIT = 107  # bytes of a unix socket's path on Linux
 
 
@@ -38,6 +42,18 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         raise BindError(f"{host}:{port} {reason}") from None
     listener.settimeout(0.0)
     return listener
+
+
+@cache
+def most_connections() -> int:
+    """How many connections of clients the process has file descriptors for, each with a call upstream; its limit is raised first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    have = _DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    return max((have - _OTHER_DESCRIPTORS) // 2, 1)
 
 
 def http_url(listener: socket.socket) -> str:

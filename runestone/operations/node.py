@@ -123,6 +123,8 @@ class Node:
             "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
             "draining": memory.draining,
             "in_flight": len(memory.leases),
+            "max_in_flight": memory.concurrency.limit,
+            "waiting": memory.waiting,
             "calls": memory.calls,
             "failures": memory.failures,
             "first_token_seconds": _rounded(memory.health.first_token_seconds),
@@ -353,7 +355,7 @@ class Node:
         return asyncio.get_running_loop().time()
 
     def _usable(self, memory: ProviderMemory) -> bool:
-        return self._status(memory) in ("up", "recovering")
+        return self._status(memory) in ("up", "recovering", "saturated")
 
     def _status(self, memory: ProviderMemory) -> str:
         now = self._now()

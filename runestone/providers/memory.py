@@ -14,11 +14,14 @@ from runestone.domain.failure import Failure
 from runestone.domain.routing import family
 from runestone.providers.messages import RefusalReason
 from runestone.providers.transport import Transport
-from runestone.resilience.breaker import Breaker, Permit
+from runestone.resilience.breaker import Breaker, BreakerRefusal, Permit
+from runestone.resilience.concurrency import Concurrency
 from runestone.resilience.health import Health
 from runestone.resilience.quarantine import Quarantine
 from runestone.resilience.throttle import Throttle
 from supervisors import Process
+
+PLACE_SECONDS = 1.0  # a guess of when one of the calls that are out will have ended
 
 
 @define(slots=True, eq=False, kw_only=True)
@@ -30,6 +33,7 @@ class LeaseRecord:
     permit: Permit | None  # None: granted while the breaker only measures
     owner: Process | None
     since: float
+    slow: bool = False  # its first token was late
 
 
 @frozen(kw_only=True)
@@ -49,6 +53,8 @@ class ProviderMemory:
     throttle: Throttle = field(factory=Throttle)
     quarantine: Quarantine = field(factory=Quarantine)
     health: Health = field(factory=Health)
+    concurrency: Concurrency = field(init=False)
+    waiting: int = 0  # requests that stand in line for a place
     leases: dict[int, LeaseRecord] = field(factory=dict)
     transport: Transport | None = None
     incarnation: int = 0
@@ -61,6 +67,9 @@ class ProviderMemory:
     announced: str = "closed"  # the state of the breaker that the bus was told last
     ended_cleanly: bool = True
     crashed_at: float | None = None  # loop time of the last crash; a second one soon after starts fresh
+
+    def __attrs_post_init__(self) -> None:
+        self.concurrency = Concurrency(policy=self.settings.concurrency)
 
     @property
     def name(self) -> str:
@@ -80,19 +89,20 @@ class ProviderMemory:
             return "down", 1.0
         if self.draining:
             return "draining", None
-        if not self.settings.circuit_breaker:
-            return None
-        if (wait := self.throttle.retry_after(now)) is not None:
-            return "throttled", wait
-        if (wait := self.quarantine.retry_after(model, now)) is not None:
-            return ("not_found" if self.quarantine.reason(model, now) == "not_found" else "quarantined"), wait
-        return None
+        if self.settings.circuit_breaker:
+            if (wait := self.throttle.retry_after(now)) is not None:
+                return "throttled", wait
+            if (wait := self.quarantine.retry_after(model, now)) is not None:
+                return ("not_found" if self.quarantine.reason(model, now) == "not_found" else "quarantined"), wait
+        return ("saturated", PLACE_SECONDS) if self.concurrency.full(len(self.leases)) else None
 
     def usable(self, model: str, now: float) -> bool:
         """Whether it would be asked for ``model`` now, the score aside."""
-        if self.refusal(model, now) is not None:
-            return False
-        return not self.settings.circuit_breaker or self.breaker.refusal(now) is None
+        return self.refusal(model, now) is None and self.shut(now) is None
+
+    def shut(self, now: float) -> BreakerRefusal | None:
+        """What its breaker has against a call, where it does more than measure. Asking takes no probe."""
+        return self.breaker.refusal(now) if self.settings.circuit_breaker else None
 
     def serves(self, model: str) -> bool:
         """Whether ``model`` is one of its own names, not one that was only passed on."""
@@ -108,6 +118,7 @@ class ProviderMemory:
         elsewhere = settings.reaches_elsewhere_than(self.settings)
         self.settings = settings
         self.breaker = evolve(self.breaker, policy=settings.breaker)
+        self.concurrency = evolve(self.concurrency, policy=settings.concurrency)
         if elsewhere:
             self.forget()
 
@@ -115,6 +126,7 @@ class ProviderMemory:
         """Start fresh, as the operator's clean slate asks: all but the leases that are out."""
         self.breaker = self.breaker.reset()
         self.throttle, self.quarantine, self.health = Throttle(), Quarantine(), Health()
+        self.concurrency = Concurrency(policy=self.settings.concurrency)
         self.ended_cleanly, self.crashed_at = True, None
 
     def note_failure(self, failure: Failure, at: float) -> None:

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 RESTART_SECONDS: Final = 0.05  # after which one whose actor is being restarted may be asked again
 Turn = tuple[Choice, Literal[1, 2], bool]  # a candidate, its tier, and whether it serves only for want of a better one
-RefusalReason = Literal["down", "draining", "throttled", "quarantined", "not_found", "breaker_open"]
+RefusalReason = Literal["down", "draining", "throttled", "quarantined", "not_found", "saturated", "breaker_open"]
 
 
 @frozen(kw_only=True)
 class Refused:
-    """A provider that would not take a request, and for how long. ``not_found``: it has said of late that it does not know the model."""
+    """A provider that would not take a request, and for how long.
+
+    ``not_found``: it has said of late that it does not know the model. ``saturated``: it has as many calls out as it may have.
+    """
 
     provider: str
     tier: Literal[1, 2]
@@ -57,10 +60,14 @@ class Lease:
     panic: bool = False  # no candidate was good enough by score; this was the best one admitted
     _open: bool = field(default=True, init=False)
 
-    def first_content(self, seconds: float, headroom: float | None = None) -> None:
-        """The commit point has come, ``seconds`` after the call began; ``headroom`` is what the answer says is left of the rate limit."""
+    def first_content(self, seconds: float, headroom: float | None = None, *, prompt: bool = True) -> None:
+        """The commit point has come, ``seconds`` after the call began; ``headroom`` is what the answer says is left of the rate limit.
+
+        ``prompt``: it was the first token of a stream, which says how quick the provider is; a whole answer, or one that was thought
+        about first, takes as long as it takes.
+        """
         if self._open:
-            self._tell(FirstContent(self.id, seconds, headroom))
+            self._tell(FirstContent(self.id, seconds, headroom, prompt))
 
     def release(self, outcome: Outcome, failure: Failure | None = None) -> None:
         """Give the lease back. Never awaits, never fails; only the first call counts."""
@@ -134,7 +141,8 @@ class Admit(Call["Admission"]):
 
     model: str
     group: str | None = None  # the header's; the model may name one too
-    key_groups: tuple[str, ...] = ()  # those that the client's key may use, its own first; none: all
+    key: str = ""  # the name of the client's key: those who wait for the same provider take turns by it
+    key_groups: tuple[str, ...] = ()  # those that the key may use, its own first; none: all
     api: Api = "chat"  # what is asked for
     prices: Mapping[str, float | None] | None = None  # dollars by provider, after a Quote; None: not known
     plan: Plan | None = None  # from the first lease on
@@ -153,7 +161,8 @@ class Admit(Call["Admission"]):
 class Round:
     """An :class:`Admit` on its way from candidate to candidate: who is still to be asked, and who would not.
 
-    ``wait`` is what failover has decided for the case that all refuse.
+    ``wait`` is what failover has decided for the case that all refuse; ``lined_up``: after that, one that was saturated was asked to let
+    the request wait for a place.
     """
 
     admit: Admit
@@ -161,28 +170,39 @@ class Round:
     left: tuple[Turn, ...]
     refusals: tuple[Refused, ...] = ()
     wait: float | None = None
+    lined_up: bool = False
 
     def rest(self) -> Round:
         """The round without the candidate whose turn it is."""
-        return Round(admit=self.admit, plan=self.plan, left=self.left[1:], refusals=self.refusals, wait=self.wait)
+        return Round(
+            admit=self.admit,
+            plan=self.plan,
+            left=self.left[1:],
+            refusals=self.refusals,
+            wait=self.wait,
+            lined_up=self.lined_up,
+        )
 
     def refused(self, refused: Refused) -> Round:
         """The round after one more refusal. Where the model is not known in tier 1, tier 2 would answer another question."""
         left = self.left
         if refused.reason == "not_found" and refused.tier == 1:
             left = tuple(turn for turn in left if turn[1] == 1)
-        refusals = (*self.refusals, refused)
-        return Round(admit=self.admit, plan=self.plan, left=left, refusals=refusals, wait=self.wait)
+        refusals = (*(r for r in self.refusals if r.provider != refused.provider), refused)
+        return Round(
+            admit=self.admit, plan=self.plan, left=left, refusals=refusals, wait=self.wait, lined_up=self.lined_up
+        )
 
 
 @frozen(kw_only=True)
 class Acquire(Call["Admission"]):
-    """A round, forwarded to the candidate of its turn; those after it are in ``round.left``."""
+    """A round, forwarded to the candidate of its turn; those after it are in ``round.left``. ``patient``: it may wait for a place."""
 
     round: Round
     choice: Choice
     tier: Literal[1, 2]
     panic: bool
+    patient: bool = False
 
     def abandon(self, reply: Admission) -> None:
         """As for the admission that it carries."""
@@ -211,6 +231,7 @@ class FirstContent(Cast):
     lease_id: int
     seconds: float
     headroom: float | None = None  # what is left of the rate limit, 0 to 1; None: the answer does not say
+    prompt: bool = True  # the first token of a stream
 
 
 @frozen

@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
-from attrs import frozen
+from attrs import define, evolve, frozen
 from loguru import logger
 
 from runestone.domain.chat import tells_of_models
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
-from runestone.providers.memory import Ending, LeaseRecord, ProviderMemory
-from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, Refused, Release
+from runestone.providers.memory import PLACE_SECONDS, Ending, LeaseRecord, ProviderMemory
+from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, RefusalReason, Refused, Release
+from runestone.providers.waiting import WaitingLine
 from runestone.resilience.breaker import Permit
 from runestone.resilience.throttle import Throttle
 from runestone.telemetry.bus import Bus
@@ -69,6 +70,28 @@ class Drain(Call[None]):
 
 
 @frozen
+class _Impatient(Info):
+    """One who waits for a place has waited long enough."""
+
+    who: _Waiting
+
+
+@define(eq=False)
+class _Waiting:
+    """A request that stands in line. ``timer`` ends its patience, ``monitor`` tells that it is gone."""
+
+    acquire: Acquire
+    caller: Caller[Any]
+    timer: Timer | None = None
+    monitor: Monitor | None = None
+
+    @property
+    def key(self) -> str:
+        """Whose request it is."""
+        return self.acquire.round.admit.key
+
+
+@frozen
 class _Recovered(Info):
     """The breaker's time is over: it lets probes through from now on, whether anybody asks or not."""
 
@@ -85,6 +108,8 @@ class Provider(GenServer[FirstContent | Release]):
         self._owners: dict[Monitor, int] = {}
         self._monitors: dict[int, Monitor] = {}
         self._drains: list[Caller[None]] = []
+        self._line: WaitingLine[_Waiting] = WaitingLine()
+        self._left: dict[Monitor, _Waiting] = {}  # those in line, by what tells that they are gone
         self._recovery: Timer | None = None
 
     def init(self) -> None:
@@ -96,6 +121,7 @@ class Provider(GenServer[FirstContent | Release]):
             memory.crashed_at = now
         memory.incarnation += 1
         memory.ended_cleanly = False
+        memory.waiting = 0  # who stood in line asks again
         self._announce()
         for record in memory.leases.values():
             self._watch(record)
@@ -107,7 +133,12 @@ class Provider(GenServer[FirstContent | Release]):
     def status(self) -> Mapping[str, object]:
         """What the tree shows of this actor."""
         memory, now = self._memory, self.now()
-        return {"breaker": memory.breaker.name(now), "score": round(memory.score(now), 3), "leases": len(memory.leases)}
+        return {
+            "breaker": memory.breaker.name(now),
+            "score": round(memory.score(now), 3),
+            "leases": len(memory.leases),
+            "waiting": len(self._line),
+        }
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
         """Decide an admission at once, or do what the operator asks."""
@@ -127,11 +158,13 @@ class Provider(GenServer[FirstContent | Release]):
             case Drain():
                 self._memory.draining = True
                 self._drains.append(caller)
+                self._serve_the_line()
                 self._tell_drained()
                 return NO_REPLY
             case _:
                 raise TypeError(message)
         self._announce()
+        self._serve_the_line()
         return None
 
     def handle_cast(self, message: FirstContent | Release) -> None:
@@ -145,12 +178,17 @@ class Provider(GenServer[FirstContent | Release]):
                 assert_never(message)
 
     def handle_info(self, message: Info) -> None:
-        """A request has ended without giving its lease back: that says nothing about the provider."""
-        if isinstance(message, _Recovered):
-            self._announce()
-        elif isinstance(message, Down) and (lease_id := self._owners.pop(message.monitor, None)) is not None:
-            self._monitors.pop(lease_id, None)
-            self._released(Release(lease_id, "neutral", None, ""))
+        """Time has passed, or a request has ended without giving its lease back, which says nothing about the provider."""
+        match message:
+            case _Recovered():
+                self._announce()
+            case _Impatient(who):
+                self._leave_the_line(who)
+            case Down(monitor=monitor) if (waiting := self._left.get(monitor)) is not None:
+                self._leave_the_line(waiting)
+            case Down(monitor=monitor) if (lease_id := self._owners.pop(monitor, None)) is not None:
+                self._monitors.pop(lease_id, None)
+                self._released(Release(lease_id, "neutral", None, ""))
 
     # -- admission ---------------------------------------------------------------------------------------------------
 
@@ -169,13 +207,62 @@ class Provider(GenServer[FirstContent | Release]):
                 refusal = "breaker_open", answer.retry_after_seconds
             if memory.breaker is not before:
                 self._announce()
-        if refusal is not None:
-            reason, retry_after = refusal
-            refused = Refused(provider=memory.name, tier=acquire.tier, reason=reason, retry_after_seconds=retry_after)
-            if not self._failover.forward(caller, Declined(acquire=acquire, refused=refused)):
-                caller.fail(NoProcess())  # failover is being restarted: the request asks again
-            return
-        self._grant(acquire, caller, lease_id, permit, now)
+        elif refusal[0] == "saturated" and (shut := memory.shut(now)) is not None:
+            refusal = "breaker_open", shut.retry_after_seconds  # to wait for a place would be of no use
+        if refusal is None:
+            self._grant(acquire, caller, lease_id, permit, now)
+        elif refusal[0] != "saturated" or not acquire.patient or not self._wait(acquire, caller):
+            self._refuse(acquire, caller, *refusal)
+
+    def _refuse(self, acquire: Acquire, caller: Caller[Any], reason: RefusalReason, retry_after: float | None) -> None:
+        name = self._memory.name
+        refused = Refused(provider=name, tier=acquire.tier, reason=reason, retry_after_seconds=retry_after)
+        if not self._failover.forward(caller, Declined(acquire=acquire, refused=refused)):
+            caller.fail(NoProcess())  # failover is being restarted: the request asks again
+
+    # -- those who wait for a place ------------------------------------------------------------------------------------
+
+    def _wait(self, acquire: Acquire, caller: Caller[Any]) -> bool:
+        """Let a request stand in line, if there is room and time."""
+        policy = self._memory.settings.concurrency
+        seconds = min(policy.queue_seconds, acquire.round.admit.deadline - self.now())
+        if len(self._line) >= policy.queue or seconds <= 0:
+            return False
+        who = _Waiting(acquire, caller)
+        who.timer = self.send_after(seconds, _Impatient(who))
+        if caller.process is not None:
+            who.monitor = self.monitor(caller.process)
+            self._left[who.monitor] = who
+        self._line.add(who.key, who)
+        self._memory.waiting = len(self._line)
+        return True
+
+    def _serve_the_line(self) -> None:
+        """Give the places that are free to those who wait, or tell them why there will be none."""
+        memory = self._memory
+        while self._line:
+            now = self.now()
+            refusal = memory.refusal(None, now)
+            if refusal is not None and refusal[0] == "saturated" and memory.shut(now) is None:
+                return
+            who = self._line.next()
+            self._stepped_out(who)
+            if who.caller.alive:
+                self._admit(evolve(who.acquire, patient=False), who.caller)
+
+    def _leave_the_line(self, who: _Waiting) -> None:
+        if self._line.leave(who.key, who):
+            self._stepped_out(who)
+            if who.caller.alive:
+                self._refuse(who.acquire, who.caller, "saturated", PLACE_SECONDS)
+
+    def _stepped_out(self, who: _Waiting) -> None:
+        self._memory.waiting = len(self._line)
+        if who.timer is not None:
+            who.timer.cancel()
+        if who.monitor is not None:
+            del self._left[who.monitor]
+            self.demonitor(who.monitor)
 
     def _grant(self, acquire: Acquire, caller: Caller[Any], lease_id: int, permit: Permit | None, now: float) -> None:
         memory = self._memory
@@ -211,16 +298,20 @@ class Provider(GenServer[FirstContent | Release]):
         record = self._memory.leases.get(message.lease_id)
         if record is None:
             return
-        now = self.now()
-        health = self._memory.health.observe_first_token(message.seconds, now)
+        memory, now = self._memory, self.now()
+        if message.prompt:
+            memory.health = memory.health.observe_first_token(message.seconds, now)
+            record.slow = memory.breaker.slow(message.seconds)
+        else:
+            memory.health = memory.health.observe_whole(message.seconds, now)
         if message.headroom is not None:
-            health = health.observe_headroom(message.headroom, now)
-        self._memory.health = health
+            memory.health = memory.health.observe_headroom(message.headroom, now)
         if record.permit is not None and record.permit.probe:  # a probe is judged now, other calls by their end
             self._settle(record, "success", now)
 
     def _released(self, message: Release) -> None:
         memory, now, outcome, failure = self._memory, self.now(), message.outcome, message.failure
+        in_flight = len(memory.leases)
         record = memory.leases.pop(message.lease_id, None)
         if (monitor := self._monitors.pop(message.lease_id, None)) is not None:
             self._owners.pop(monitor, None)
@@ -230,12 +321,17 @@ class Provider(GenServer[FirstContent | Release]):
         if failure is not None:
             memory.note_failure(failure, time.time())
             self._exclude(failure, message, now)
+            if failure.kind in ("rate_limited", "overloaded"):
+                memory.concurrency = memory.concurrency.overloaded(in_flight, record.since, now)
         if outcome == "success":
             memory.last_success = Ending(at=time.time(), what=message.model)
             memory.throttle = memory.throttle.succeed()
+            memory.concurrency = memory.concurrency.succeeded(in_flight)
         if outcome != "neutral":
             memory.health = memory.health.observe(outcome, now)
         self._settle(record, outcome, now)  # a probe that was judged well by then can only get worse
+        if self._line:
+            self._serve_the_line()
         self._tell_drained()
 
     def _tell_drained(self) -> None:
@@ -248,7 +344,7 @@ class Provider(GenServer[FirstContent | Release]):
         if record.permit is None:
             return
         before = self._memory.breaker
-        self._memory.breaker = before.settle(record.permit, outcome, now, self._chance())
+        self._memory.breaker = before.settle(record.permit, outcome, now, self._chance(), slow=record.slow)
         if self._memory.breaker is not before:
             self._announce()
 

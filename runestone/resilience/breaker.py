@@ -1,7 +1,8 @@
 """The circuit breaker as a frozen value: no clock, no lock, no loop.
 
 closed -> open at ``failure_threshold`` consecutive failures, or at a failure by which ``window_ratio`` of at least ``window_calls``
-calls within ``window_seconds`` have failed; open -> half-open after the recovery time, which doubles with each re-opening; half-open
+calls within ``window_seconds`` have failed, or at a slow one by which ``slow_ratio`` of them were slow (``slow_first_token_seconds``);
+open -> half-open after the recovery time, which doubles with each re-opening; half-open
 lets at most ``half_open_limit`` probes out at once, ``min(2, half_open_limit)`` good ones close it, a bad one opens it again.
 """
 
@@ -35,6 +36,8 @@ class BreakerPolicy:
     window_seconds: float = field(default=30.0, validator=validators.gt(0.0))
     window_calls: int = field(default=10, validator=validators.ge(1))
     window_ratio: float = field(default=0.5, validator=[validators.gt(0.0), validators.le(1.0)])
+    slow_first_token_seconds: float | None = field(default=None, validator=validators.optional(validators.gt(0.0)))
+    slow_ratio: float = field(default=0.8, validator=[validators.gt(0.0), validators.le(1.0)])
     max_recovery_seconds: float = field(default=300.0, validator=validators.gt(0.0))
     jitter: float = field(default=0.1, validator=[validators.ge(0.0), validators.lt(1.0)])
     probe_deadline_seconds: float = field(default=120.0, validator=validators.gt(0.0))
@@ -100,23 +103,26 @@ State = Closed | Open | HalfOpen | ForcedOpen | Disabled
 
 @frozen(kw_only=True)
 class Window:
-    """Calls and failures by time bucket, no older than ``window_seconds``; bounded."""
+    """Calls, failures and slow ones by time bucket, no older than ``window_seconds``; bounded."""
 
-    buckets: tuple[tuple[int, int, int], ...] = ()  # (bucket number, calls, failures)
+    buckets: tuple[tuple[int, int, int, int], ...] = ()  # (bucket number, calls, failures, slow)
 
-    def add(self, now: float, policy: BreakerPolicy, *, failed: bool) -> Window:
+    def add(self, now: float, policy: BreakerPolicy, *, failed: bool, slow: bool = False) -> Window:
         """One more call at ``now``."""
         number = int(now * _BUCKETS / policy.window_seconds)
         kept = tuple(b for b in self.buckets if b[0] > number - _BUCKETS)
         if kept and kept[-1][0] == number:
-            _, calls, failures = kept[-1]
-            return Window(buckets=(*kept[:-1], (number, calls + 1, failures + failed)))
-        return Window(buckets=(*kept, (number, 1, int(failed))))
+            _, calls, failures, late = kept[-1]
+            return Window(buckets=(*kept[:-1], (number, calls + 1, failures + failed, late + slow)))
+        return Window(buckets=(*kept, (number, 1, int(failed), int(slow))))
 
     def bad(self, policy: BreakerPolicy) -> bool:
-        """Whether the ratio of failures is too high, as of the last call added."""
+        """Whether too many of the calls have failed, or were slow, as of the last one added."""
         calls = sum(b[1] for b in self.buckets)
-        return calls >= policy.window_calls and sum(b[2] for b in self.buckets) >= policy.window_ratio * calls
+        if calls < policy.window_calls:
+            return False
+        failed, slow = sum(b[2] for b in self.buckets), sum(b[3] for b in self.buckets)
+        return failed >= policy.window_ratio * calls or slow >= policy.slow_ratio * calls
 
 
 @frozen(kw_only=True)
@@ -167,27 +173,32 @@ class Breaker:
         state = HalfOpen(good, {**out, lease_id: now + self.policy.probe_deadline_seconds})
         return evolve(self, state=state, generation=generation), Permit(lease_id, generation, probe=True)
 
-    def settle(self, permit: Permit, outcome: Outcome, now: float, chance: float = 0.5) -> Breaker:
-        """Learn how a call went. Results of an older generation change nothing; a neutral one only gives its probe back."""
+    def settle(
+        self, permit: Permit, outcome: Outcome, now: float, chance: float = 0.5, *, slow: bool = False
+    ) -> Breaker:
+        """Learn how a call went; ``slow``: its first token was late. Results of an older generation change nothing.
+
+        A neutral one only gives its probe back; a slow probe is a bad one, or the breaker would close upon what has opened it.
+        """
         if permit.generation != self.generation:
             return self
         match self.state:
             case Closed() | Disabled():
-                return self._settle_closed(outcome, now, chance)
-            case HalfOpen() if outcome == "failure":
+                return self._settle_closed(outcome, now, chance, slow=slow)
+            case HalfOpen() if outcome == "failure" or (slow and outcome == "success"):
                 return self._open(now, chance)  # also after a good commit point, and after its deadline
             case HalfOpen(good, probes) if permit.id in probes:
                 return self._settle_probe(HalfOpen(good + (outcome == "success"), probes), permit)
             case _:
                 return self
 
-    def _settle_closed(self, outcome: Outcome, now: float, chance: float) -> Breaker:
+    def _settle_closed(self, outcome: Outcome, now: float, chance: float, *, slow: bool) -> Breaker:
         if outcome == "neutral":
             return self
         failed = outcome == "failure"
-        window = self.window.add(now, self.policy, failed=failed)
+        window = self.window.add(now, self.policy, failed=failed, slow=slow)
         failures = self.consecutive_failures + 1 if failed else 0
-        too_bad = failed and (failures >= self.policy.failure_threshold or window.bad(self.policy))
+        too_bad = failures >= self.policy.failure_threshold or ((failed or slow) and window.bad(self.policy))
         if too_bad and isinstance(self.state, Closed):
             return evolve(self, consecutive_failures=failures)._open(now, chance)  # noqa: SLF001 - its own class
         return Breaker(  # every field by name: twice as quick as evolve, on the way of each request
@@ -261,6 +272,11 @@ class Breaker:
         """Seconds until it may let something through; ``None`` if it may now, or only an operator can say."""
         refused = self.refusal(now)
         return None if refused is None else refused.retry_after_seconds
+
+    def slow(self, first_token_seconds: float) -> bool:
+        """Whether a stream whose first token came after so long counts as slow."""
+        limit = self.policy.slow_first_token_seconds
+        return limit is not None and first_token_seconds > limit
 
     @property
     def probes_out(self) -> int:

@@ -26,7 +26,11 @@ _BREAKER: Final = {"closed": 1.0, "half_open": 0.5, "open": 0.0}
 
 @frozen(kw_only=True)
 class Health:
-    """Decayed sums of calls, first-token times and rate-limit headroom, each as of a time (seconds of a clock that never goes back)."""
+    """Decayed sums of calls, first-token times and rate-limit headroom, each as of a time (seconds of a clock that never goes back).
+
+    First-token times are those of streams. What an answer takes that comes in one piece depends on its length: it is known apart, moves
+    no score, and stands in for a first-token time where there is none.
+    """
 
     at: float = 0.0
     good: float = 0.0
@@ -36,6 +40,8 @@ class Health:
     baseline_seconds: float | None = None  # slow EWMA of the same
     headroom: float = 1.0
     headroom_at: float = 0.0
+    whole_seconds: float | None = None  # EWMA of whole answers, as of ``whole_at``
+    whole_at: float = 0.0
 
     def observe(self, outcome: Outcome, now: float) -> Health:
         """One call ended. What happened ``t`` seconds ago weighs ``exp(-t / 30 s)``; a neutral end weighs nothing."""
@@ -51,6 +57,8 @@ class Health:
             baseline_seconds=self.baseline_seconds,
             headroom=self.headroom,
             headroom_at=self.headroom_at,
+            whole_seconds=self.whole_seconds,
+            whole_at=self.whole_at,
         )
 
     def observe_first_token(self, seconds: float, now: float) -> Health:
@@ -69,7 +77,14 @@ class Health:
             baseline_seconds=seconds if base is None else base * v + seconds * (1 - v),
             headroom=self.headroom,
             headroom_at=self.headroom_at,
+            whole_seconds=self.whole_seconds,
+            whole_at=self.whole_at,
         )
+
+    def observe_whole(self, seconds: float, now: float) -> Health:
+        """An answer in one piece came after ``seconds``."""
+        old, w = self.whole_seconds, _fading(max(now - self.whole_at, 1.0))
+        return evolve(self, whole_seconds=seconds if old is None else old * w + seconds * (1 - w), whole_at=now)
 
     def observe_headroom(self, ratio: float, now: float) -> Health:
         """What an answer's headers say is left of the rate limit: ``remaining / limit``, 0 to 1."""
@@ -95,12 +110,17 @@ class Health:
         return min(max(success * success * latency * headroom * _BREAKER[breaker], 0.0), 1.0)
 
     def expected_load(self, in_flight: int, now: float) -> float:
-        """Seconds: the first-token EWMA at ``now`` x (``in_flight`` + 1), as in Finagle's ``PeakEwma``.
+        """Seconds: :meth:`latency` at ``now`` x (``in_flight`` + 1), as in Finagle's ``PeakEwma``.
 
         As there, one call may try a provider of which nothing is known yet; the next ones stay away until it has answered.
         """
-        seconds = self._first_token(now)
+        seconds = self.latency(now)
         return _UNKNOWN_SECONDS * in_flight if seconds is None else seconds * (in_flight + 1)
+
+    def latency(self, now: float) -> float | None:
+        """Seconds: the first-token EWMA at ``now``; where no stream was seen, that of whole answers; ``None``: nothing is known."""
+        seconds = self._first_token(now)
+        return self.whole_seconds if seconds is None else seconds
 
     def _first_token(self, now: float) -> float | None:
         """The first-token EWMA; what is above the baseline fades, or a provider that was slow once would stay slow."""

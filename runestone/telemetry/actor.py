@@ -23,13 +23,16 @@ class FleetChanged(Cast):
     """Providers have come, gone or changed."""
 
 
-@frozen
+@frozen(kw_only=True)
 class Standing:
-    """How a provider stands at the moment of a look."""
+    """How a provider stands at the moment of a look. ``limit``: calls that it may have out at once; ``None``: any number."""
 
     provider: str
     score: float
     up: bool
+    in_flight: int = 0
+    waiting: int = 0
+    limit: int | None = None
 
 
 class Telemetry(GenServer[FleetChanged]):
@@ -76,4 +79,10 @@ class Telemetry(GenServer[FleetChanged]):
         for standing in self._standings(self.now()):
             self._metrics.score.at(provider=standing.provider).set(standing.score)
             self._metrics.up.at(provider=standing.provider).set(int(standing.up))
+            self._metrics.provider_in_flight.at(provider=standing.provider).set(standing.in_flight)
+            self._metrics.waiting.at(provider=standing.provider).set(standing.waiting)
+            if standing.limit is None:
+                self._metrics.concurrency.drop("provider", standing.provider)
+            else:
+                self._metrics.concurrency.at(provider=standing.provider).set(standing.limit)
         self.send_after(_LOOK_SECONDS, Look())

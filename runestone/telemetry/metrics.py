@@ -37,12 +37,19 @@ _OTHER_OUTCOMES: Final = 64  # codes of errors beside these; an upstream's own a
 class Metrics:
     """All metrics of one node, in a registry of their own.
 
-    ``in_flight`` tells how many requests are, ``lag`` how late the loop was at most within the last minute, in seconds.
+    ``in_flight`` tells how many requests are, ``lag`` how late the loop was at most within the last minute, in seconds, ``refused`` how
+    many requests the node would not add to its load.
     """
 
-    def __init__(self, in_flight: Callable[[], int] = int, lag: Callable[[], float] = float) -> None:
+    def __init__(
+        self,
+        in_flight: Callable[[], int] = int,
+        lag: Callable[[], float] = float,
+        refused: Callable[[], int] = int,
+    ) -> None:
         self._in_flight = in_flight
         self._lag = lag
+        self._refused = refused
         registry = self._registry = Registry()
         counter, gauge, histogram = Family.counter, Family.gauge, Family.histogram
         self.build = gauge(registry, "runestone_build_info", "The version that runs.")
@@ -57,6 +64,12 @@ class Metrics:
         self.tokens = counter(registry, "runestone_tokens_total", "Tokens that providers reported.")
         self.score = gauge(registry, "runestone_provider_health_score", "Health score, 0 to 1.")
         self.up = gauge(registry, "runestone_provider_up", "Whether the provider may be asked.")
+        self.provider_in_flight = gauge(registry, "runestone_provider_in_flight", "Upstream calls in flight.")
+        self.waiting = gauge(registry, "runestone_provider_waiting", "Requests that wait for a call to end.")
+        self.concurrency = gauge(
+            registry, "runestone_provider_concurrency_limit", "Upstream calls that may be in flight at once."
+        )
+        self.shed = counter(registry, "runestone_requests_shed_total", "Requests refused for the node's own load.")
         self.breaker = gauge(registry, "runestone_circuit_breaker_state", "1 for the state that it is in.")
         self.transitions = counter(registry, "runestone_circuit_breaker_transitions_total", "Changes of state.")
         self.throttles = counter(registry, "runestone_provider_throttled_total", "429 answers of providers.")
@@ -203,6 +216,7 @@ class Metrics:
     def _look_at_the_process(self) -> None:
         self.in_flight.at().set(self._in_flight())
         self.loop_lag.at().set(self._lag())
+        self.shed.at().set(self._refused())
         self.cpu.at().set(cpu_seconds())
         self.process.at().set(resident_bytes())
         if (count := open_descriptors()) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,9 +37,11 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def server(keep_alive_seconds: float) -> AsyncIterator[tuple[int, ServerConfig, asyncio.Task[None]]]:
+async def server(
+    keep_alive_seconds: float, most: int = 100
+) -> AsyncIterator[tuple[int, ServerConfig, asyncio.Task[None]]]:
     with bind_tcp("127.0.0.1", 0) as listener:
-        settings = config(listener.dup(), 5.0)
+        settings = config(listener.dup(), 5.0, lambda: most)
         settings.keep_alive_timeout = keep_alive_seconds
         over = asyncio.Event()
 
@@ -140,3 +143,49 @@ def test_hypercorn_takes_the_class_where_it_is_put() -> None:
     http11.install()
 
     assert vars(hypercorn.protocol)["H11Protocol"] is http11.Http11
+
+
+async def test_a_connection_above_the_cap_is_told_so_and_closed_and_makes_room_for_none() -> None:
+    async with server(60, most=2) as (port, settings, _task):
+        kept = [await connect(port) for _ in range(2)]
+        for reader, writer in kept:
+            writer.write(GET)
+            await answer(reader)
+        reader, writer = await connect(port)
+        writer.write(GET)
+        async with asyncio.timeout(5):
+            refusal = await reader.read()
+
+        assert refusal.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in refusal
+        assert json.loads(refusal.partition(b"\r\n\r\n")[2])["error"]["code"] == "overloaded"
+        kept[0][1].write(GET)
+        assert (await answer(kept[0][0])).startswith(b"HTTP/1.1 200")
+        kept[1][1].close()
+        async with asyncio.timeout(5):
+            while settings.connections > 1:
+                await asyncio.sleep(0.01)
+        reader, other = await connect(port)
+        other.write(GET)
+        assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+        for each in (writer, kept[0][1], other):
+            each.close()
+
+
+async def test_connections_are_counted_out_however_they_end() -> None:
+    async with server(0.2, most=5) as (port, settings, _task):
+        for end in ("close", "reset", "wait", "half a request"):
+            reader, writer = await connect(port)
+            if end == "half a request":
+                writer.write(GET[:10])
+            if end == "reset":
+                writer.transport.abort()
+            elif end != "wait":
+                writer.close()
+            async with asyncio.timeout(5):
+                await reader.read() if end == "wait" else None
+                while settings.connections:
+                    await asyncio.sleep(0.01)
+            writer.close()
+
+        assert settings.connections == 0

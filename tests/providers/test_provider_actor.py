@@ -58,7 +58,12 @@ async def test_a_lease_is_granted_with_all_that_a_call_needs_and_given_back() ->
         assert (lease.settings, lease.transport, lease.incarnation) == (memory.settings, memory.transport, 1)
         assert list(memory.leases) == [lease.id]
         assert node.ref().process.behaviour is not None
-        assert node.ref().process.behaviour.status() == {"breaker": "closed", "score": 1.0, "leases": 1}
+        assert node.ref().process.behaviour.status() == {
+            "breaker": "closed",
+            "score": 1.0,
+            "leases": 1,
+            "waiting": 0,
+        }
         lease.release("success")
         await settle()
         assert memory.leases == {}

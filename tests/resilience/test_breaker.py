@@ -18,6 +18,7 @@ from runestone.resilience.breaker import (
     HalfOpen,
     Open,
     Permit,
+    Window,
 )
 
 POLICY = BreakerPolicy(jitter=0.0)
@@ -375,3 +376,52 @@ def test_asking_for_a_refusal_takes_no_probe() -> None:
 def test_a_policy_that_never_opens_or_never_closes_cannot_exist(impossible: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         BreakerPolicy(**impossible)
+
+
+# -- slow first tokens ---------------------------------------------------------------------------------------------------
+
+SLOW = evolve(POLICY, slow_first_token_seconds=5.0)
+
+
+def served(breaker: Breaker, now: float, *, slow: bool) -> Breaker:
+    breaker, permit = breaker.admit(1, now)
+    assert isinstance(permit, Permit)
+    return breaker.settle(permit, "success", now, slow=slow)
+
+
+def test_a_first_token_is_slow_above_its_limit_and_never_without_one() -> None:
+    assert [Breaker.new(SLOW).slow(seconds) for seconds in (5.0, 5.1)] == [False, True]
+    assert not Breaker.new(POLICY).slow(1e9)
+
+
+def test_it_opens_at_eight_slow_first_tokens_of_ten_and_not_before() -> None:
+    breaker = Breaker.new(SLOW)
+    for n, slow in enumerate([False, False, *[True] * 7]):
+        breaker = served(breaker, float(n), slow=slow)
+        assert isinstance(breaker.state, Closed)
+
+    assert isinstance(served(breaker, 9.0, slow=True).state, Open)
+    assert isinstance(served(breaker, 9.0, slow=False).state, Closed)
+
+
+def test_a_quick_answer_opens_nothing_however_many_were_slow() -> None:
+    breaker = evolve(Breaker.new(SLOW), window=Window(buckets=((0, 50, 0, 50),)))
+
+    assert isinstance(served(breaker, 1.0, slow=False).state, Closed)
+    assert isinstance(served(breaker, 1.0, slow=True).state, Open)
+
+
+def test_slow_ones_of_more_than_half_a_minute_ago_do_not_count() -> None:
+    breaker = Breaker.new(SLOW)
+    for n in range(9):
+        breaker = served(breaker, n / 10, slow=True)
+
+    assert isinstance(served(breaker, 40.0, slow=True).state, Closed)
+
+
+def test_a_slow_probe_opens_it_again() -> None:
+    breaker, permit = probe(opened(SLOW), 1, 60.0)
+
+    assert isinstance(breaker.settle(permit, "success", 66.0, slow=True).state, Open)
+    assert isinstance(breaker.settle(permit, "neutral", 66.0, slow=True).state, HalfOpen)
+    assert breaker.settle(permit, "success", 66.0).state == HalfOpen(good=1)

@@ -170,3 +170,20 @@ def test_a_success_never_lowers_the_score_and_a_failure_never_raises_it(outcomes
 
     assert health.observe("success", gap).score(gap, "closed") >= score - 1e-9
     assert health.observe("failure", gap).score(gap, "closed") <= score + 1e-9
+
+
+def test_what_whole_answers_take_moves_no_score() -> None:
+    health = Health().observe_first_token(0.5, 0.0)
+    for n in range(10):
+        health = health.observe_whole(30.0 * (n % 2), float(n))
+
+    assert health.score(10.0, "closed") == 1.0
+    assert health.latency(10.0) == pytest.approx(0.5)
+
+
+def test_where_no_stream_was_seen_whole_answers_tell_who_is_quick() -> None:
+    health = Health().observe_whole(4.0, 0.0).observe_whole(2.0, 30.0)
+
+    assert health.latency(30.0) == pytest.approx(4.0 * 0.3679 + 2.0 * 0.6321, rel=1e-3)
+    assert health.expected_load(1, 30.0) == pytest.approx(2 * (health.latency(30.0) or 0.0))
+    assert Health().latency(0.0) is None

@@ -60,12 +60,18 @@ async def test_scores_are_looked_at_once_a_second() -> None:
 
     def standings(now: float) -> list[Standing]:
         looks.append(now)
-        return [Standing("a", 1.0 / len(looks), len(looks) != 3)]
+        limit = 4 if len(looks) < 3 else None
+        return [Standing(provider="a", score=1.0 / len(looks), up=len(looks) != 3, in_flight=3, waiting=2, limit=limit)]
 
     root = await start(partial(Telemetry, Bus(), metrics, lambda: {"a": ["m"]}, list, standings))
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(1.5)
+    assert metrics.concurrency.values() == {"a": 4.0}
+    await asyncio.sleep(1.0)
 
     assert looks == [0.0, 1.0, 2.0]
+    assert metrics.provider_in_flight.at(provider="a").value == 3.0
+    assert metrics.waiting.at(provider="a").value == 2.0
+    assert metrics.concurrency.values() == {}
     assert metrics.score.at(provider="a").value == pytest.approx(1 / 3)
     assert metrics.up.at(provider="a").value == 0.0
     await root.stop()
