@@ -266,6 +266,8 @@ def _drop(connection: Connection) -> None:
 def _limit(message: RawResponseMessage) -> int | None:
     """How many bytes the body may have, ``None`` for a stream. Refuses what must not be read."""
     headers = message.headers
+    if message.code >= 400:  # the status says enough, whatever its words are packed in
+        return ANSWER_BYTES
     for encoding in headers.getall(hdrs.CONTENT_ENCODING, ()):
         if encoding.strip().lower() not in ("", "identity"):
             raise UpstreamError(COMPRESSED)
