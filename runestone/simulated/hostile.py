@@ -29,7 +29,7 @@ def answer(fault: Fault, body: Mapping[str, Any], wire: Wire, text: Text) -> Ite
     if fault.endless_line:
         endless = chain([b'data: {"x":"' if stream else b'{"x":"'], repeat(b"x" * _PIECE))
     elif fault.comments:
-        endless = repeat(b": wait a little\n\n" if stream else b" " * 16)
+        endless = repeat((b": wait a little\n\n" if stream else b" " * 64) * 512)
     elif fault.gzip_bomb:
         head, endless = f"{head}content-encoding: gzip\r\n", _bomb()
     return None if endless is None else chain([f"{head}\r\n".encode()], endless)
