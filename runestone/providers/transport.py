@@ -27,7 +27,9 @@ from runestone.providers.connection_errors import BROKEN, COMPRESSED, TOO_LARGE,
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KEEPALIVE_SECONDS: Final = 20.0
-_STALE_SECONDS: Final = 1.0  # some round trips: a kept connection that is lost later was in use, and its request may have been worked on
+_STALE_SECONDS: Final = (
+    1.0  # some round trips: a kept connection that is lost later was in use, and its request may have been worked on
+)
 _HEAD_LINE_BYTES: Final = 16 * 1024
 _READ_ANYWAY_BYTES: Final = 64 * 1024  # what is larger may be refused before all of it is read
 _CEIL_THRESHOLD_SECONDS: Final = 1e9  # aiohttp rounds timeouts above it to whole seconds

@@ -188,12 +188,12 @@ class Connection:
             await self._send(fault.html, "text/html", b"<html><body>upstream is unwell</body></html>", _more(fault))
         elif fault.redirect is not None:
             await self._send(fault.redirect, "text/plain", b"elsewhere", [("location", record.path)])
+        elif text is not None and text.asked and (told := hostile.answer(fault, body, wire, text)) is not None:
+            await self._raw(told, fault)
         elif fault.status is not None and fault.status != 200:
             await self._json(fault.status, wire.error(fault.status), _more(fault))
         elif text is None or not text.asked:
             await self._json(400, wire.error(400))
-        elif (told := hostile.answer(fault, body, wire, text)) is not None:
-            await self._raw(told, fault)
         elif body.get("stream"):
             await self._stream(body, wire, fault, text)
         else:

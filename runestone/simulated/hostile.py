@@ -17,7 +17,10 @@ _PIECE: Final = 64 * 1024
 def answer(fault: Fault, body: Mapping[str, Any], wire: Wire, text: Text) -> Iterator[bytes] | None:
     """All bytes of the answer to ``body`` if ``fault`` is one of these, maybe without an end. The connection closes behind them."""
     stream = bool(body.get("stream"))
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: {'text/event-stream' if stream else 'application/json'}\r\n"
+    kind = "text/event-stream" if stream else "application/json"
+    head = f"HTTP/1.1 {fault.status or 200} Told\r\ncontent-type: {kind}\r\n"
+    if fault.retry_after is not None:
+        head += f"retry-after: {fault.retry_after:g}\r\n"
     if fault.many_headers is not None or fault.wrong_length is not None:
         more = "".join(f"x-filler-{n}: x\r\n" for n in range(fault.many_headers or 0))
         whole = _whole(body, wire, text)

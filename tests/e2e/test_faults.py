@@ -129,6 +129,23 @@ ROWS = [
     Row("endless_line", TOO_LARGE),
     Row("comments", TOO_LARGE),
     Row("comments pace=0.02", TIMEOUT),
+    # hostile, but the status says enough
+    Row("429 retry_after=30 gzip_bomb", ("429 rate_limit_exceeded", "429 rate_limit_error"), 1, 0, "throttled"),
+    Row("400 gzip_bomb", CALLERS, failures=0),
+    Row(
+        "503 endless_line",
+        ("502 upstream_error", "529 overloaded_error"),
+        2,
+        2,
+        same=("503 upstream_error", "503 api_error"),
+    ),
+    Row(
+        "503 wrong_length=9",
+        ("502 upstream_error", "529 overloaded_error"),
+        2,
+        2,
+        same=("503 upstream_error", "503 api_error"),
+    ),
     # half recovered
     Row("503 times=1", SERVED, calls=2, failures=0),
     Row("reset times=1", SERVED, calls=2, failures=0),

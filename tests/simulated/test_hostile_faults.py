@@ -148,6 +148,11 @@ def test_what_is_endless_goes_on_until_the_client_leaves(
     assert outcomes(any_sim) == ["client_gone"]
 
 
+def test_a_hostile_answer_may_have_another_status(sim: Running) -> None:
+    sim.fault("429 gzip_bomb retry_after=3")
+    assert received(sim, 1000).startswith(b"HTTP/1.1 429 Told\r\ncontent-type: application/json\r\nretry-after: 3\r\n")
+
+
 def test_endless_comments_are_nothing_but_comments_and_white_space(sim: Running) -> None:
     sim.fault("comments")
     assert set(received(sim, 100_000, stream=True).partition(b"\r\n\r\n")[2].split(b"\n")[:-1]) == {
