@@ -52,6 +52,7 @@ ROWS = [
     Row("stall at=100", STALLED, streams=STREAM),
     Row("stall at=100", TIMEOUT, streams=WHOLE),
     Row("stall after=0", STALLED, streams=STREAM),
+    Row("cut after=1", TRUNCATED, streams=STREAM),  # of OpenAI's and of Anthropic's, the first event is no content
     Row("cut after=5", ("200 then upstream_truncated", "200 then api_error"), streams=STREAM),
     Row("reset after=5", ("200 then upstream_truncated", "200 then api_error"), streams=STREAM),
     Row("stall after=5", ("200 then upstream_stalled", "200 then timeout_error"), streams=STREAM),
