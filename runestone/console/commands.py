@@ -369,7 +369,7 @@ COMMANDS: tuple[Command, ...] = (
         path="fault",
         method="POST",
         route="/v1/providers/{name}/fault",
-        help="switch a fault of a simulated provider (serve --demo only), such as 'status=503 times=5' or 'none'",
+        help="switch a fault of a simulated provider (serve --demo only), such as '503 30%', 'cut at=1234' or 'none'",
         arguments=(PROVIDER, Argument(name="spec", help="the fault", nargs="+")),
         render=_plain,
     ),

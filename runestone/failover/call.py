@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NoReturn
 
@@ -26,8 +27,10 @@ from runestone.telemetry.events import AttemptFinished
 
 _AFTER_END_SECONDS: Final = 0.5  # what a stream gets for usage and its terminal event once its finish reason has come
 _ERROR_BODY_BYTES: Final = 64 * 1024
+_ERROR_BODY_SECONDS: Final = 2.0
 _ANSWER_BYTES: Final = 64 * 1024 * 1024
-_HEAD_BYTES: Final = 1024 * 1024  # before the first content
+_HEAD_BYTES: Final = 1024 * 1024  # before the first content, comments included
+_NO_STREAM: Final = Failure(kind="invalid_answer", message="the answer to a streaming request is not a stream")
 
 
 class UpstreamCall:
@@ -52,6 +55,7 @@ class UpstreamCall:
         self._stream: UpstreamStream | None = None
         self._decoder: StreamDecoder | None = None
         self._idle: IdleWatch | None = None
+        self._received = 0  # bytes of the body
         self._outcome: Outcome = "neutral"
         self._failure: Failure | None = None
         self._closed = False
@@ -143,18 +147,19 @@ class UpstreamCall:
         return _ready(_url(settings.base_url, sent.path), sent)
 
     async def _commit(self, response: httpx.Response) -> None:
+        kind = response.headers.get("content-type", "")
         if response.status_code != 200:
-            body = await self._read_all(_ERROR_BODY_BYTES, cut=True)
+            body = await self._error_body()
             raise UpstreamError(
                 self._codec.failure(response.status_code, response.headers, body, now_epoch=time.time())
             )
         if not self.chat.stream:
-            self._complete(await self._read_all(_ANSWER_BYTES))
-        elif "json" in response.headers.get("content-type", ""):
-            self._codec.completion(self.chat, await self._read_all(_ANSWER_BYTES), created=int(time.time()))
-            raise UpstreamError(
-                Failure(kind="invalid_answer", message="the answer to a streaming request is not a stream")
-            )
+            self._complete(await self._read_all())
+        elif "json" in kind:
+            self._codec.completion(self.chat, await self._read_all(), created=int(time.time()))
+            raise UpstreamError(_NO_STREAM)
+        elif "html" in kind:
+            raise UpstreamError(_NO_STREAM)
         else:
             await self._first_content()
 
@@ -170,11 +175,9 @@ class UpstreamCall:
         patience = self._timeouts.idle_seconds if self._prompt else math.inf
         self._idle = IdleWatch(self._loop, self._stream, patience, self.lease.choice.provider)
         parts: list[bytes] = []
-        size = 0
         while True:
             piece = await self._next_piece()
             parts.append(piece.data)
-            size += len(piece.data)
             if piece.failure is not None and not piece.content:
                 raise UpstreamError(piece.failure)
             if piece.failure is not None:
@@ -186,21 +189,32 @@ class UpstreamCall:
                 if not piece.finished:
                     self._idle.end_within(self._timeouts.idle_seconds)
                 return
-            if size > _HEAD_BYTES:
+            if self._received > _HEAD_BYTES:
                 raise UpstreamError(Failure(kind="too_large", message="a megabyte came without any content"))
 
-    async def _read_all(self, limit: int, *, cut: bool = False) -> bytes:
+    async def _read_all(self) -> bytes:
         assert self._stream is not None
         parts: list[bytes] = []
-        size = 0
         async for data in self._stream:
             parts.append(data)
-            size += len(data)
-            if size > limit:
-                if cut:
-                    break
-                raise UpstreamError(Failure(kind="too_large", message=f"the answer is larger than {limit} bytes"))
-        return b"".join(parts)[:limit]
+            self._received += len(data)
+            if self._received > _ANSWER_BYTES:
+                message = f"the answer is larger than {_ANSWER_BYTES} bytes"
+                raise UpstreamError(Failure(kind="too_large", message=message))
+        return b"".join(parts)
+
+    async def _error_body(self) -> bytes:
+        """What comes of it in a while: the status holds, though its words may be too many, break off or never come."""
+        assert self._stream is not None
+        parts: list[bytes] = []
+        with suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(min(_ERROR_BODY_SECONDS, self._timeouts.idle_seconds)):
+                async for data in self._stream:
+                    parts.append(data)
+                    self._received += len(data)
+                    if self._received > _ERROR_BODY_BYTES:
+                        break
+        return b"".join(parts)[:_ERROR_BODY_BYTES]
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -220,6 +234,7 @@ class UpstreamCall:
             return piece
         finally:
             self._idle.pause()
+        self._received += len(data)
         piece = self._decoder.feed(data)
         if piece.finished and not piece.ended:
             self._idle.end_within(_AFTER_END_SECONDS)

@@ -27,6 +27,9 @@ from runestone.providers.connection_errors import BROKEN, COMPRESSED, TOO_LARGE,
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KEEPALIVE_SECONDS: Final = 20.0
+_STALE_SECONDS: Final = (
+    1.0  # some round trips: a kept connection that is lost later was in use, and its request may have been worked on
+)
 _HEAD_LINE_BYTES: Final = 16 * 1024
 _READ_ANYWAY_BYTES: Final = 64 * 1024  # what is larger may be refused before all of it is read
 _CEIL_THRESHOLD_SECONDS: Final = 1e9  # aiohttp rounds timeouts above it to whole seconds
@@ -185,16 +188,19 @@ class _Protocol(ResponseHandler):
 
     _requests = 0
     _answered = False
+    _sent_at = 0.0
 
     @property
     def stale(self) -> bool:
-        """Whether the connection is a kept one on which nothing has come since the request."""
-        return self._requests > 1 and not self._answered
+        """Whether the connection is a kept one, lost as soon as the request was sent: whoever had begun to work on it would be later."""
+        soon = self._loop.time() - self._sent_at < _STALE_SECONDS
+        return self._requests > 1 and not self._answered and soon
 
     def send(self, data: bytes) -> None:
         """Begin a request. What came without one belongs to no answer, and ends the connection."""
         self._requests += 1
         self._answered = False
+        self._sent_at = self._loop.time()
         transport = self.transport
         if transport is None or transport.is_closing() or self.should_close:
             raise aiohttp.ServerDisconnectedError
@@ -266,6 +272,8 @@ def _drop(connection: Connection) -> None:
 def _limit(message: RawResponseMessage) -> int | None:
     """How many bytes the body may have, ``None`` for a stream. Refuses what must not be read."""
     headers = message.headers
+    if message.code >= 400:  # the status says enough, whatever its words are packed in
+        return ANSWER_BYTES
     for encoding in headers.getall(hdrs.CONTENT_ENCODING, ()):
         if encoding.strip().lower() not in ("", "identity"):
             raise UpstreamError(COMPRESSED)

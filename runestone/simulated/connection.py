@@ -6,13 +6,15 @@ import asyncio
 import json
 import socket
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import h11
 from attrs import define
 
-from runestone.simulated.faults import Fault, UnknownFault
+from runestone.simulated import hostile
+from runestone.simulated.faults import NONE, Fault, UnknownFault
 from runestone.simulated.wires import WIRES, Text, Wire
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ _CLAUDE: Final = {
     "display_name": "Simulated",
     "created_at": "2025-10-09T08:53:20Z",
 }
+_BROKEN_JSON: Final = b'{"id": "simulated", "choices": [{'
+_BROKEN_EVENT: Final = b"data: " + _BROKEN_JSON + b"\n\n"
 _MODELS: Final = {"data": [_CLAUDE], "has_more": False, "first_id": _CLAUDE["id"], "last_id": _CLAUDE["id"]}
 
 
@@ -66,6 +70,8 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.SERVER)
+        self._fault = NONE  # of the answer that is being given
+        self._given = 0  # bytes of its body
 
     async def run(self) -> None:
         """Serve. Raises :class:`Ended` or :class:`ConnectionError` at the end, whoever's it was."""
@@ -149,7 +155,8 @@ class Connection:
     async def _answer(self, record: Record, wire: Wire) -> None:
         provider = self._provider
         watcher = asyncio.ensure_future(self._watch())
-        answer = asyncio.ensure_future(self._write(record.body, wire, provider.draw()))
+        self._fault, self._given = provider.draw(), 0
+        answer = asyncio.ensure_future(self._write(record, wire, self._fault))
         provider.open_streams += 1
         try:
             await asyncio.wait({watcher, answer}, return_when=asyncio.FIRST_COMPLETED)
@@ -160,6 +167,7 @@ class Connection:
             answer.result()
             record.outcome = "served"
         finally:
+            self._fault = NONE
             provider.open_streams -= 1
             if record.outcome == "open":
                 record.outcome = "cut"
@@ -172,24 +180,31 @@ class Connection:
         while data := await self._reader.read(_READ):
             self._http.receive_data(data)
 
-    async def _write(self, body: Any, wire: Wire, fault: Fault) -> None:
+    async def _write(self, record: Record, wire: Wire, fault: Fault) -> None:
+        body = record.body
         text = Text(self._provider.name, body, fault.tokens) if isinstance(body, dict) else None
-        if fault.reset:
-            self._reset()
-        if fault.stall:
-            await asyncio.Event().wait()
+        await self._unless(reset=fault.reset, cut=fault.cut, stall=fault.stall)
         if fault.html is not None:
             await self._send(fault.html, "text/html", b"<html><body>upstream is unwell</body></html>", _more(fault))
+        elif fault.redirect is not None:
+            await self._send(fault.redirect, "text/plain", b"elsewhere", [("location", record.path)])
+        elif text is not None and text.asked and (told := hostile.answer(fault, body, wire, text)) is not None:
+            await self._raw(told, fault)
         elif fault.status is not None and fault.status != 200:
             await self._json(fault.status, wire.error(fault.status), _more(fault))
         elif text is None or not text.asked:
             await self._json(400, wire.error(400))
         elif body.get("stream"):
             await self._stream(body, wire, fault, text)
-        elif fault.error_event:
+        else:
+            await self._whole(body, wire, fault, text)
+
+    async def _whole(self, body: dict[str, Any], wire: Wire, fault: Fault, text: Text) -> None:
+        if fault.error_event:
             await self._json(200, wire.error(500))
-        elif fault.garbage or fault.empty:
-            await self._send(200, "application/json", b"" if fault.empty else b"<<not json>>")
+        elif fault.garbage or fault.empty or fault.invalid_json:
+            nonsense = b"" if fault.empty else b"<<not json>>" if fault.garbage else _BROKEN_JSON
+            await self._send(200, "application/json", nonsense)
         else:
             await asyncio.sleep(fault.slow_first_token)
             await self._json(200, wire.whole(body, text))
@@ -198,6 +213,8 @@ class Connection:
         self._head(200, [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")])
         if fault.garbage:
             await self._data(b"data: <<not json>>\n\n")
+        elif fault.invalid_json:
+            await self._data(_BROKEN_EVENT)
         elif fault.error_event:
             await self._data(wire.error_event())
         elif not fault.empty:
@@ -207,25 +224,40 @@ class Connection:
     async def _events(self, body: dict[str, Any], wire: Wire, fault: Fault, text: Text) -> None:
         await asyncio.sleep(fault.slow_first_token)
         for number, event in enumerate(wire.events(body, text)):
-            await self._mishap(number, wire, fault)
+            await self._unless(
+                reset=number == fault.reset_after, cut=number == fault.cut_after, stall=number == fault.stall_after
+            )
+            if number == fault.invalid_json_after:
+                await self._data(_BROKEN_EVENT)
+            if number == fault.error_event_after:
+                await self._data(wire.error_event())
+                raise Ended
             await self._data(event)
             if fault.pace:
                 await asyncio.sleep(fault.pace)
         if not fault.no_done:
             await self._data(wire.terminal())
+        if fault.done_twice:
+            await self._data(b"".join([wire.terminal(), *wire.events(body, text)]))
 
-    async def _mishap(self, number: int, wire: Wire, fault: Fault) -> None:
-        if number == fault.cut_after:
+    async def _raw(self, told: Iterator[bytes], fault: Fault) -> None:
+        """Send what h11 would not, and close."""
+        for data in told:
+            self._writer.write(data)
             await self._writer.drain()
-            raise Ended
-        if number == fault.reset_after:
+            await asyncio.sleep(fault.pace)  # others have their turn, also where the reader keeps up
+        raise Ended
+
+    async def _unless(self, *, reset: bool, cut: bool, stall: bool) -> None:
+        """Go on, unless one of them is to happen now."""
+        if reset or cut:
             await self._writer.drain()
+        if reset:
             self._reset()
-        if number == fault.stall_after:
-            await asyncio.Event().wait()
-        if number == fault.error_event_after:
-            await self._data(wire.error_event())
+        if cut:
             raise Ended
+        if stall:
+            await asyncio.Event().wait()
 
     def _reset(self) -> None:
         raw: socket.socket = self._writer.get_extra_info("socket")
@@ -254,8 +286,21 @@ class Connection:
         self._writer.write(self._http.send(h11.Response(status_code=status, headers=told)) or b"")
 
     async def _data(self, data: bytes) -> None:
-        self._writer.write(self._http.send(h11.Data(data=data)) or b"")
-        await self._writer.drain()
+        """Send a part of the body, up to where the fault strikes."""
+        fault, start = self._fault, self._given
+        self._given += len(data)
+        strikes = [at for at in (fault.reset_at, fault.cut_at, fault.stall_at) if at is not None and at <= self._given]
+        if strikes:
+            data = data[: min(strikes) - start]
+        size = 1 if fault.slow else len(data)
+        for begin in range(0, len(data), size or 1):
+            if fault.slow:
+                await asyncio.sleep(fault.slow)
+            self._writer.write(self._http.send(h11.Data(data=data[begin : begin + size])) or b"")
+            await self._writer.drain()
+        if strikes:
+            at = min(strikes)
+            await self._unless(reset=at == fault.reset_at, cut=at == fault.cut_at, stall=at == fault.stall_at)
 
     async def _end(self) -> None:
         self._writer.write(self._http.send(h11.EndOfMessage()) or b"")

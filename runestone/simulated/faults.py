@@ -1,4 +1,7 @@
-"""The faults of a simulated provider, and their small language: words and ``name=value`` pairs, separated by spaces."""
+"""The faults of a simulated provider, and their small language: words and ``name=value`` pairs, separated by spaces.
+
+As one would say them: ``503 30% seed=7``, ``stall after=3``, ``cut at=1234``, ``status=529 times=2``, ``slow=0.01``.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +13,57 @@ from attrs import evolve, fields_dict, frozen
 
 @frozen(kw_only=True)
 class Fault:
-    """What goes wrong, how often, and how answers look otherwise. Times are seconds, ``*_after`` count events of a stream."""
+    """What goes wrong, how often, and how answers look otherwise.
+
+    Times are seconds, ``*_after`` count events of a stream, ``*_at`` bytes of any body: what is sent before is exactly that much.
+    """
 
     refused: bool = False  # nobody listens, and connections that wait for a request are closed
     reset: bool = False  # the connection is reset after the request
+    cut: bool = False  # it is closed instead, without an answer
     stall: bool = False  # no answer ever
     garbage: bool = False  # 200, and nonsense
+    invalid_json: bool = False  # 200, and JSON that is not complete
     empty: bool = False  # 200, and nothing
     error_event: bool = False  # 200, then an error
     no_done: bool = False  # the terminal event is left out
+    done_twice: bool = False  # it comes twice, and content behind it
+    endless_head: bool = False  # headers for ever
+    endless_line: bool = False  # 200, and one event, or one string, for ever
+    comments: bool = False  # 200, and comments, or white space, for ever
+    gzip_bomb: bool = False  # 200, compressed, for ever: a thousandth of what it would be
     status: int | None = None  # an error of the wire with this status
     html: int | None = None  # an HTML page with this status
+    redirect: int | None = None  # to the same place, with this status
+    many_headers: int | None = None  # in the head of a good answer
+    wrong_length: int | None = None  # by how much the told length differs from that of the body
     retry_after: float | None = None  # in the head of the error
     cut_after: int | None = None  # a clean end of the connection
     reset_after: int | None = None
     stall_after: int | None = None
     error_event_after: int | None = None
+    invalid_json_after: int | None = None
+    cut_at: int | None = None
+    reset_at: int | None = None
+    stall_at: int | None = None
+    slow: float = 0.0  # between the bytes of a body
     slow_first_token: float = 0.0
     pace: float = 0.0  # between the events of a stream
     tokens: int = 12
     rate: float = 1.0  # of the requests that get the fault
+    seed: int | None = None  # of the rate: the same ones each time
     times: int | None = None  # so many requests get it, then no more
 
 
 NONE: Final = Fault()
 _STATUSES: Final = range(200, 600)
-_SECONDS: Final = frozenset({"retry_after", "slow_first_token", "pace", "rate"})
+_SECONDS: Final = frozenset({"retry_after", "slow", "slow_first_token", "pace"})
 _FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_ALONE: Final = {"html": "200", "redirect": "307", "many_headers": "1000", "wrong_length": "10", "slow": "0.01"}
+_KNOWN: Final = fields_dict(Fault)
+_FORMS: Final = (
+    "a status such as 503, a rate such as 30%, and after= or at= behind cut, reset, stall, error_event, invalid_json"
+)
 
 
 class UnknownFault(ValueError):
@@ -44,20 +71,32 @@ class UnknownFault(ValueError):
 
 
 def parse(text: str) -> Fault:
-    """The fault that ``text`` says, such as ``status=503 times=5``; ``none`` for none. Raises :class:`UnknownFault`."""
-    known = fields_dict(Fault)
+    """The fault that ``text`` says, such as ``503 times=5``; ``none`` for none. Raises :class:`UnknownFault`."""
     values: dict[str, Any] = {}
+    before = ""
     for word in text.split():
-        name, equals, value = word.partition("=")
         if word == "none":
             continue
-        if name not in known:
-            raise UnknownFault(f"{word!r} is not a fault; there are none, {', '.join(known)}")
-        if known[name].default is False:
-            values[name] = _flag(name, value if equals else "1")
-        else:
-            values[name] = _number(name, value)
+        name, value = _pair(word, before)
+        if name not in _KNOWN:
+            raise UnknownFault(f"{word!r} is not a fault; there are none, {', '.join(_KNOWN)}; also {_FORMS}")
+        if name != before and name in (f"{before}_after", f"{before}_at"):
+            values.pop(before, None)  # it happens later, so not at once
+        values[name] = _flag(name, value) if _KNOWN[name].default is False else _number(name, value)
+        before = name
     return evolve(NONE, **values)
+
+
+def _pair(word: str, before: str) -> tuple[str, str]:
+    """The name and the value that ``word`` stands for; ``before`` is the name that it follows."""
+    if word.isdecimal():
+        return "status", word
+    if word.endswith("%") and "=" not in word:
+        return "rate", word
+    name, equals, value = word.partition("=")
+    if equals:
+        return (f"{before}_{name}" if name in ("after", "at") else name), value
+    return name, _ALONE.get(name, "1" if name in _KNOWN and _KNOWN[name].default is False else "")
 
 
 def _flag(name: str, text: str) -> bool:
@@ -66,13 +105,17 @@ def _flag(name: str, text: str) -> bool:
     return _FLAGS[text]
 
 
+def _fraction(text: str) -> float:
+    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+
+
 def _number(name: str, text: str) -> float | int:
     try:
-        value = float(text) if name in _SECONDS else int(text)
+        value = _fraction(text) if name == "rate" else float(text) if name in _SECONDS else int(text)
     except ValueError:
         raise UnknownFault(f"{name} needs a number, not {text!r}") from None
-    if not 0 <= value < math.inf:
+    if not (0 <= value < math.inf or name == "wrong_length"):
         raise UnknownFault(f"{name} must be 0 or more, not {text!r}")
-    if name in ("status", "html") and value not in _STATUSES:
+    if name in ("status", "html", "redirect") and value not in _STATUSES:
         raise UnknownFault(f"{name} must be an HTTP status from 200 to 599, not {text!r}")
     return value

@@ -75,6 +75,8 @@ class SimulatedProvider:
         """Switch to the fault ``spec``. Raises :class:`~runestone.simulated.faults.UnknownFault`."""
         self.fault, self.spec = parse(spec), spec.strip() or "none"
         self._left = self.fault.times
+        if self.fault.seed is not None:
+            self._random.seed(self.fault.seed)
         if not self.fault.refused:
             await self._api.listen()
             return

@@ -289,6 +289,22 @@ async def test_on_a_kept_connection_it_is_not_sent_again_when_the_answer_had_beg
         assert len(server.requests) == 2
 
 
+async def test_on_a_kept_connection_it_is_not_sent_again_when_it_had_time_to_be_worked_on() -> None:
+    async def dies_at_work(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await asyncio.sleep(1.1)
+
+    async with serving(dies_at_work) as server, transporting() as transport:
+        assert await ask(transport, server.url) == b"ok"
+        with pytest.raises(UpstreamError) as caught:
+            await ask(transport, server.url)
+
+        assert caught.value.failure.kind == "refused"
+        assert len(server.requests) == 2
+
+
 async def test_a_stale_connection_takes_the_other_idle_ones_with_it() -> None:
     both = asyncio.Barrier(2)
 

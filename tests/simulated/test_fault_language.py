@@ -29,6 +29,27 @@ def test_none_is_no_fault(spec: str) -> None:
         ("pace=0.1 tokens=0 cut_after=0", {"pace": 0.1, "tokens": 0, "cut_after": 0}),
         ("none stall", {"stall": True}),
         ("tokens=3 tokens=4", {"tokens": 4}),
+        ("503", {"status": 503}),
+        ("503 30% seed=7", {"status": 503, "rate": 0.3, "seed": 7}),
+        ("12.5% stall", {"rate": 0.125, "stall": True}),
+        ("cut", {"cut": True}),
+        ("stall after=3", {"stall_after": 3}),
+        ("stall_after=3", {"stall_after": 3}),
+        ("cut at=1234", {"cut_at": 1234}),
+        ("reset at=0 stall at=9", {"reset_at": 0, "stall_at": 9}),
+        ("error_event after=2 50%", {"error_event_after": 2, "rate": 0.5}),
+        ("invalid_json after=2", {"invalid_json_after": 2}),
+        ("wrong_length=-5", {"wrong_length": -5}),
+        (
+            "html redirect many_headers wrong_length slow",
+            {
+                "html": 200,
+                "redirect": 307,
+                "many_headers": 1000,
+                "wrong_length": 10,
+                "slow": 0.01,
+            },
+        ),
     ],
 )
 def test_words_and_pairs(spec: str, told: dict[str, Any]) -> None:
@@ -40,13 +61,20 @@ def test_words_and_pairs(spec: str, told: dict[str, Any]) -> None:
     [
         *("unheard", "status", "status=", "status=x", "status=99", "status=600", "status=5__0", "html=1"),
         *("times=-1", "tokens=1.5", "pace=nan", "pace=inf", "slow_first_token=-1", "rate=1e999"),
-        *("stall=maybe", "stall=", "none=1", "="),
+        *("stall=maybe", "stall=", "none=1", "=", "after=3", "at=3", "99", "600", "x%", "%", "-1%", "nan%"),
+        *("redirect=99", "wrong_length=x", "cut_at=-1", "seed"),
     ],
 )
 def test_what_is_no_fault_is_said_with_the_word_that_is_wrong(spec: str) -> None:
     with pytest.raises(UnknownFault) as caught:
         parse(spec)
     assert spec.partition("=")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["503 after=3", "stall none after", "tokens=3 at=4", "30% after=1"])
+def test_a_place_stands_behind_what_happens_there(spec: str) -> None:
+    with pytest.raises(UnknownFault):
+        parse(spec)
 
 
 def test_what_is_unknown_is_answered_with_what_is_known() -> None:
@@ -63,6 +91,9 @@ FAULTS = st.builds(
     retry_after=st.none() | st.floats(0, 1e6),
     cut_after=st.none() | st.integers(0, 9),
     pace=st.floats(0, 9),
+    seed=st.none() | st.integers(0, 9),
+    cut_at=st.none() | st.integers(0, 9),
+    wrong_length=st.none() | st.integers(-9, 9),
     tokens=st.integers(0, 99),
 )
 

@@ -1,0 +1,311 @@
+"""The guards of resilience: where each stands, what stands there without it, and the test that must then fail."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+_BREAKER: Final = "runestone/resilience/breaker.py"
+_THROTTLE: Final = "runestone/resilience/throttle.py"
+_QUARANTINE: Final = "runestone/resilience/quarantine.py"
+_PLAN: Final = "runestone/failover/plan.py"
+_CALL: Final = "runestone/failover/call.py"
+_TRANSPORT: Final = "runestone/providers/transport.py"
+_BODY: Final = "runestone/http/body.py"
+
+_OF_BREAKER: Final = "tests/resilience/test_breaker.py::"
+_OF_PLAN: Final = "tests/failover/test_plan.py::"
+_OF_TRANSPORT: Final = "tests/providers/test_transport.py::"
+_OF_WIRE: Final = "tests/e2e/test_wire_safety.py::"
+_ROW: Final = "tests/e2e/test_faults.py::test_a_fault_is_told_counted_and_remembered_as_the_contract_says"
+
+
+@frozen
+class Guard:
+    """``text`` occurs once in ``file``; with ``without`` in its place, ``test`` fails."""
+
+    what: str
+    file: str
+    text: str
+    without: str
+    test: str
+
+
+GUARDS: Final = [
+    # -- breaker
+    Guard(
+        "a breaker opens at its threshold",
+        _BREAKER,
+        "failures >= self.policy.failure_threshold",
+        "failures > self.policy.failure_threshold",
+        f"{_OF_BREAKER}test_it_opens_at_the_threshold_of_consecutive_failures_and_not_before",
+    ),
+    Guard(
+        "a few calls have no ratio",
+        _BREAKER,
+        "calls >= policy.window_calls and ",
+        "",
+        f"{_OF_BREAKER}test_nine_calls_are_too_few_for_a_ratio",
+    ),
+    Guard(
+        "stragglers have no say",
+        _BREAKER,
+        "if permit.generation != self.generation:",
+        "if permit.generation < 0:",
+        f"{_OF_BREAKER}test_a_straggler_from_before_the_opening_changes_nothing",
+    ),
+    Guard(
+        "a client that leaves is no failure and no success",
+        _BREAKER,
+        'if outcome == "neutral":',
+        'if outcome == "nothing":',
+        f"{_OF_BREAKER}test_a_neutral_end_counts_for_nothing_and_does_not_interrupt_a_row_of_failures",
+    ),
+    Guard(
+        "probes have a limit",
+        _BREAKER,
+        "if len(out) < self.policy.half_open_limit:",
+        "if len(out) <= self.policy.half_open_limit:",
+        f"{_OF_BREAKER}test_half_open_lets_three_probes_out_at_once_and_no_more",
+    ),
+    Guard(
+        "a lost probe blocks nobody for ever",
+        _BREAKER,
+        "if deadline > now}",
+        "if deadline > 0}",
+        f"{_OF_BREAKER}test_a_probe_whose_deadline_has_passed_makes_room_for_another",
+    ),
+    Guard(
+        "one bad probe opens it again",
+        _BREAKER,
+        'case HalfOpen() if outcome == "failure":',
+        'case HalfOpen() if outcome == "nothing":',
+        f"{_OF_BREAKER}test_one_bad_probe_opens_it_again_though_another_was_good",
+    ),
+    # -- throttle and quarantine
+    Guard(
+        "a 429 never brings the end nearer",
+        _THROTTLE,
+        "max(self.until, until)",
+        "until",
+        "tests/resilience/test_throttle.py::test_a_429_never_brings_the_end_nearer_and_always_takes_it_out",
+    ),
+    Guard(
+        "calls in flight together meet one limit",
+        _THROTTLE,
+        "if self.retry_after(now) is not None:",
+        "if self.hits < 0:",
+        "tests/resilience/test_throttle.py::test_calls_that_were_in_flight_together_double_nothing",
+    ),
+    Guard(
+        "a quarantine is not cut short",
+        _QUARANTINE,
+        "until = max(until, kept.pop(scope)[0])",
+        "kept.pop(scope)",
+        "tests/resilience/test_quarantine.py::test_a_shorter_time_does_not_cut_a_longer_one_short",
+    ),
+    Guard(
+        "names from clients do not fill it",
+        _QUARANTINE,
+        ">= _MODELS:",
+        ">= 10**9:",
+        "tests/resilience/test_quarantine.py::"
+        "test_names_from_clients_fill_it_only_so_far_and_never_keep_the_provider_itself_in",
+    ),
+    # -- retries
+    Guard(
+        "retries have a budget",
+        "runestone/resilience/retry_budget.py",
+        "granted = balance >= 1.0",
+        "granted = balance >= -1e9",
+        "tests/resilience/test_retry_budget.py::test_under_steady_load_a_storm_gets_a_fifth_and_three_a_second",
+    ),
+    Guard(
+        "upstream calls have a limit",
+        _PLAN,
+        "    if admit.calls >= rules.max_upstream_calls:",
+        "    if admit.calls < 0:",
+        f"{_OF_PLAN}test_at_the_limit_of_upstream_calls_nobody_is_asked_and_nothing_is_waited_for",
+    ),
+    Guard(
+        "who has waited does not wait again",
+        _PLAN,
+        "if wait is not None and not admit.waited:",
+        "if wait is not None:",
+        f"{_OF_PLAN}test_who_has_waited_already_does_not_wait_again",
+    ),
+    Guard(
+        "a long wait is worse than the other provider",
+        _PLAN,
+        "wait <= _SHORT_WAIT_SECONDS",
+        "wait <= 1e9",
+        "tests/e2e/test_stand_in.py::test_the_other_provider_gives_one_clean_answer[503 retry_after=5-1-whole-openai]",
+    ),
+    Guard(
+        "a truncated answer is not asked for again",
+        "runestone/domain/failure.py",
+        '_failure("upstream_truncated", retry=False)',
+        '_failure("upstream_truncated", retry=True)',
+        f"{_ROW}[cut at=100, openai to openai, whole]",
+    ),
+    Guard(
+        "the caller's own error ends the loop",
+        "runestone/failover/attempts.py",
+        "if not failure.treatment.failover:",
+        "if failure is None:",
+        "tests/e2e/test_stand_in.py::test_the_callers_own_error_is_told_at_once[400-openai]",
+    ),
+    Guard(
+        "a failed attempt gives its lease back with its failure",
+        "runestone/failover/attempts.py",
+        "            await call.close()\n            raise",
+        "            raise",
+        f"{_ROW}[500, openai to openai, whole]",
+    ),
+    # -- one call
+    Guard(
+        "a stalled stream is ended",
+        "runestone/failover/idle.py",
+        "self._stream.fail(",
+        "repr(",
+        f"{_ROW}[stall after=5, openai to openai, stream]",
+    ),
+    Guard(
+        "silence has a limit",
+        _CALL,
+        "async with asyncio.timeout(limit):",
+        "async with asyncio.timeout(None):",
+        f"{_ROW}[stall, openai to openai, stream]",
+    ),
+    Guard(
+        "the head is held until the first content",
+        _CALL,
+        "if piece.content or piece.finished:",
+        "if piece.data:",
+        f"{_ROW}[cut after=1, openai to openai, stream]",
+    ),
+    Guard(
+        "a finished stream is not waited for",
+        _CALL,
+        "self._idle.end_within(_AFTER_END_SECONDS)",
+        "self._idle.pause()",
+        "tests/e2e/test_storms.py::test_a_stream_whose_end_has_come_is_whole_though_its_provider_says_no_more",
+    ),
+    Guard(
+        "what comes before the first content has a limit",
+        _CALL,
+        "if self._received > _HEAD_BYTES:",
+        "if self._received < 0:",
+        f"{_ROW}[comments, openai to openai, stream]",
+    ),
+    Guard(
+        "a status holds though its body breaks off",
+        _CALL,
+        "with suppress(UpstreamError, TimeoutError):",
+        "with suppress(TimeoutError):",
+        f"{_ROW}[429 retry_after=30 cut at=20, openai to openai, whole]",
+    ),
+    Guard(
+        "a status holds though its body never comes",
+        _CALL,
+        "asyncio.timeout(min(_ERROR_BODY_SECONDS, self._timeouts.idle_seconds))",
+        "asyncio.timeout(None)",
+        f"{_ROW}[429 retry_after=30 stall at=20, openai to openai, whole]",
+    ),
+    Guard(
+        "a page is no stream",
+        _CALL,
+        'elif "html" in kind:',
+        'elif "nothing" in kind:',
+        f"{_ROW}[html, openai to openai, stream]",
+    ),
+    Guard(
+        "a truncated stream is never shown as whole",
+        "runestone/providers/codecs/openai/passthrough_stream.py",
+        "if self._finished:",
+        "if self._content:",
+        "tests/e2e/test_cut_anywhere.py::"
+        "test_a_stream_that_is_cut_at_any_byte_is_told_once_and_counted_once[openai-openai]",
+    ),
+    Guard(
+        "an event has a limit",
+        "runestone/providers/sse.py",
+        "return self._size > self._limit",
+        "return self._size > 99 * self._limit",
+        "tests/providers/test_sse.py::test_a_line_without_end_is_noticed_before_it_is_kept_for_long",
+    ),
+    # -- the way to a provider
+    Guard(
+        "an answer has a limit",
+        _TRANSPORT,
+        "if self._left < 0:",
+        "if self._left is None:",
+        f"{_OF_TRANSPORT}test_an_answer_that_grows_over_the_limit_is_ended_but_a_stream_is_not",
+    ),
+    Guard(
+        "what is compressed is not read",
+        _TRANSPORT,
+        'if encoding.strip().lower() not in ("", "identity"):',
+        "if encoding is None:",
+        f"{_ROW}[gzip_bomb, openai to openai, stream]",
+    ),
+    Guard(
+        "a status holds though its body is compressed",
+        _TRANSPORT,
+        "if message.code >= 400:",
+        "if message.code < 0:",
+        f"{_ROW}[400 gzip_bomb, openai to openai, whole]",
+    ),
+    Guard(
+        "a request that may have been worked on is not sent again",
+        _TRANSPORT,
+        "not self._answered and soon",
+        "not self._answered",
+        "tests/providers/test_transport_connections.py::"
+        "test_on_a_kept_connection_it_is_not_sent_again_when_it_had_time_to_be_worked_on",
+    ),
+    # -- clients
+    Guard(
+        "a client that leaves is noticed",
+        "runestone/http/disconnect.py",
+        "call_later(_PATIENCE_SECONDS, self._listen)",
+        "call_later(1e6, self._listen)",
+        "tests/e2e/test_leaving.py::test_a_client_that_leaves_closes_the_upstream_within_a_second_and_blames_nobody",
+    ),
+    Guard(
+        "a body is refused by its length",
+        _BODY,
+        'if int(exchange.headers.get(b"content-length", b"0")) > limit_bytes:',
+        "if limit_bytes < 0:",
+        f"{_OF_WIRE}test_a_request_over_a_limit_is_refused_with_its_reason",
+    ),
+    Guard(
+        "a body is refused when it grows",
+        _BODY,
+        "if size > limit_bytes:",
+        "if size < 0:",
+        f"{_OF_WIRE}test_a_body_that_grows_over_the_limit_without_saying_so_is_refused",
+    ),
+    Guard(
+        "a refused body is read to its end",
+        _BODY,
+        "await asyncio.wait({drain}, timeout=_DRAIN_SECONDS)",
+        "drain.cancel()",
+        f"{_OF_WIRE}test_a_body_that_is_still_coming_when_its_request_is_refused_is_read_to_its_end",
+    ),
+    Guard(
+        "a body has a deadline",
+        "runestone/http/inference.py",
+        "phase.request(now + server.body_timeout_seconds)",
+        "phase.request(now + 1e6)",
+        f"{_OF_WIRE}test_a_body_that_does_not_come_is_refused_after_its_deadline",
+    ),
+    Guard(
+        "a request of two lengths is refused",
+        "runestone/http/guard.py",
+        'if b"content-length" in names and b"transfer-encoding" in names:',
+        "if not names:",
+        f"{_OF_WIRE}test_a_request_with_both_lengths_is_refused_closed_and_what_is_behind_it_not_served",
+    ),
+]
