@@ -44,8 +44,8 @@ GUARDS: Final = [
     Guard(
         "a few calls have no ratio",
         _BREAKER,
-        "calls >= policy.window_calls and ",
-        "",
+        "if calls < policy.window_calls:",
+        "if calls < 0:",
         f"{_OF_BREAKER}test_nine_calls_are_too_few_for_a_ratio",
     ),
     Guard(
@@ -79,9 +79,52 @@ GUARDS: Final = [
     Guard(
         "one bad probe opens it again",
         _BREAKER,
-        'case HalfOpen() if outcome == "failure":',
-        'case HalfOpen() if outcome == "nothing":',
+        'case HalfOpen() if outcome == "failure" or ',
+        'case HalfOpen() if outcome == "nothing" or ',
         f"{_OF_BREAKER}test_one_bad_probe_opens_it_again_though_another_was_good",
+    ),
+    Guard(
+        "a slow probe is a bad one",
+        _BREAKER,
+        'or (slow and outcome == "success"):',
+        "or False:",
+        f"{_OF_BREAKER}test_a_slow_probe_opens_it_again",
+    ),
+    # -- what may be carried
+    Guard(
+        "calls that were out together lower the limit once",
+        "runestone/resilience/concurrency.py",
+        "if not self.policy.adaptive or began < self.lowered_at:",
+        "if not self.policy.adaptive:",
+        "tests/resilience/test_concurrency.py::test_calls_that_were_out_together_lower_it_once",
+    ),
+    Guard(
+        "the keys take turns",
+        "runestone/providers/waiting.py",
+        "self._of[key] = waiting  # behind the other keys",
+        "self._of[key] = waiting; self._of.move_to_end(key, last=False)",
+        "tests/providers/test_waiting.py::test_keys_take_turns_and_each_key_keeps_its_order",
+    ),
+    Guard(
+        "who leaves the line takes no place",
+        "runestone/providers/provider.py",
+        "case Down(monitor=monitor) if (waiting := self._left.get(monitor)) is not None:",
+        "case Down(monitor=monitor) if False and (waiting := self._left.get(monitor)) is not None:",
+        "tests/providers/test_concurrency_limit.py::test_a_client_that_leaves_the_line_takes_no_place",
+    ),
+    Guard(
+        "one key leaves room for others",
+        "runestone/resilience/shedding.py",
+        "return held < limit / max(sharing, 2) or taken < limit - max(limit // 10, 1)",
+        "return True",
+        "tests/resilience/test_shedding.py::test_one_key_among_several_leaves_a_tenth_to_the_others",
+    ),
+    Guard(
+        "a place is given back",
+        "runestone/load.py",
+        "        self._load.give_back(self._key)",
+        "        pass",
+        "tests/test_load.py::test_places_are_given_back_however_the_request_ends",
     ),
     # -- throttle and quarantine
     Guard(
