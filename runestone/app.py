@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -24,7 +23,7 @@ from runestone.failover.router import FailoverRouter
 from runestone.gateway import Gateway, Phase
 from runestone.http import health
 from runestone.http.front import Front
-from runestone.http.server import Listener
+from runestone.http.server import ANY, Admission, Listener
 from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
 from runestone.load import Load
 from runestone.operations.actions import Actions
@@ -187,7 +186,7 @@ class Composition:
                 name=names.REQUESTS,
                 shutdown=_REQUEST_STOP_SECONDS,
             ),
-            self._listener("public", self.sockets.public, self._front, self._most_connections),
+            self._listener("public", self.sockets.public, self._front, self._admission()),
         )
 
     def _watcher(self) -> tuple[ChildSpec, ...]:
@@ -251,18 +250,22 @@ class Composition:
             ),
         )
 
-    def _most_connections(self) -> int:
-        return min(self.live.settings.server.max_connections, most_connections())
+    def _admission(self) -> Admission:
+        return Admission(
+            most=lambda: min(self.live.settings.server.max_connections, most_connections()),
+            patience=lambda: self.live.settings.server.max_loop_lag_seconds,
+            refused=self.gateway.load.turned_away,
+        )
 
     def _listener(
         self,
         name: str,
         listener: socket.socket,
         app: Callable[[], ASGIApp],
-        most: Callable[[], int] = lambda: sys.maxsize,
+        admission: Admission = ANY,
     ) -> ChildSpec:
         graceful = self.live.settings.timeouts.request_deadline_seconds
-        start = partial(Listener, listener, app, self.registry, graceful, most)
+        start = partial(Listener, listener, app, self.registry, graceful, admission)
         return ChildSpec(id=name, start=start, name=name, backoff=_LISTENER_BACKOFF)
 
     def _front(self) -> ASGIApp:

@@ -72,6 +72,10 @@ class Load:
         self._taken += 1
         self._held[key] = held + 1
 
+    def turned_away(self, count: int) -> None:
+        """So many were refused before they were requests."""
+        self.refused += count
+
     def give_back(self, key: str) -> None:
         """Count it out."""
         self._taken -= 1

@@ -87,7 +87,7 @@ class ServerTable:
     )
     max_loop_lag_ms: SecondsOrNone = setting(
         0.2,
-        "How late the event loop may stay before new requests are refused with 503; 0: as late as it will.",
+        "How late the event loop may stay, and how long newcomers may wait for it, before some are refused with 503; 0: any time.",
         variable="RUNESTONE_MAX_LOOP_LAG_MS",
         unit=_MS,
     )

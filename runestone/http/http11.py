@@ -19,18 +19,20 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 
 _UNWANTED_SECONDS = 5.0  # for a connection above the cap to send its request, so that it reads the answer
-_REFUSAL = (
-    b'{"error":{"message":"This gateway has as many connections as it may have. Try again later.",'
-    b'"type":"server_error","param":null,"code":"overloaded"}}'
-)
-_TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: 1\r\n"
-    b"connection: close\r\n\r\n%s" % (len(_REFUSAL), _REFUSAL)
-)
+
+
+def refusal(message: str) -> bytes:
+    """A whole answer of 503 that needs no request, and ends the connection."""
+    body = b'{"error":{"message":"%s","type":"server_error","param":null,"code":"overloaded"}}' % message.encode()
+    head = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+    return head + b"retry-after: 1\r\nconnection: close\r\n\r\n" + body
+
+
+_TOO_MANY = refusal("This gateway has as many connections as it may have. Try again later.")
 
 
 class ServerConfig(Config):
-    """hypercorn's settings for one server, how many connections it has, and those that wait for a request.
+    """hypercorn's settings for one server, how many connections it has and has ever had, and those that wait for a request.
 
     ``most`` tells how many it may have; what comes above that is told to come back later.
     """
@@ -39,6 +41,7 @@ class ServerConfig(Config):
         super().__init__()
         self.most = most
         self.connections = 0
+        self.accepted = 0
         self.idle: set[Http11] = set()
         self.closing = False
 
@@ -62,6 +65,7 @@ class Http11(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._open = True
         self.config.connections += 1
+        self.config.accepted += 1
         self._unwanted = self.config.connections > self.config.most()
         if self._unwanted:
             self._timer = asyncio.get_running_loop().call_later(_UNWANTED_SECONDS, self.expire)

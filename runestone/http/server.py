@@ -12,11 +12,14 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
+from attrs import frozen
 from hypercorn.asyncio import serve
 from starlette.types import ASGIApp
 
-from runestone.http import http11
+from runestone.http import door, http11
+from runestone.http.door import Door
 from runestone.http.http11 import ServerConfig
 from runestone.providers import names
 from supervisors import ActorRef, ChildSpec, Down, GenServer, Info, Registry, Shutdown, Stop, Task
@@ -27,6 +30,23 @@ _KEEP_ALIVE_SECONDS = 75.0
 
 
 http11.install()
+
+
+@frozen
+class Admission:
+    """How many connections a listener may have, how many seconds new ones may wait for it for long, and who counts those turned away."""
+
+    most: Callable[[], int] = lambda: sys.maxsize
+    patience: Callable[[], float] = lambda: 0.0
+    refused: Callable[[int], None] = lambda _: None
+
+
+ANY: Final = Admission()
+
+
+@frozen
+class _Look(Info):
+    """To itself: see who waits at the door."""
 
 
 def config(listener: socket.socket, graceful_seconds: float, most: Callable[[], int]) -> ServerConfig:
@@ -55,19 +75,19 @@ class Listener(GenServer[object]):
         app: Callable[[], ASGIApp],
         registry: Registry,
         graceful_seconds: float,
-        most: Callable[[], int] = lambda: sys.maxsize,
+        admission: Admission = ANY,
     ) -> None:
         self._listener = listener
         self._app = app
         self._servers = registry.via(names.SERVERS)
         self._graceful_seconds = graceful_seconds
-        self._most = most
+        self._admission = admission
 
     async def init(self) -> None:
         """Start a server that stops accepting when this process ends, however it ends."""
         over = asyncio.Event()
         self.process.on_exit(lambda _process, _reason: over.set())
-        settings = config(self._listener.dup(), self._graceful_seconds, self._most)
+        settings = config(self._listener.dup(), self._graceful_seconds, self._admission.most)
 
         async def until_over() -> None:
             await over.wait()
@@ -79,7 +99,15 @@ class Listener(GenServer[object]):
         if not isinstance(server, ActorRef):
             raise TypeError(f"the server did not start: {server}")
         self.monitor(server)
+        if self._admission is not ANY:
+            self._settings = settings
+            self._door = Door(self._listener.dup(), self._admission.patience, self._admission.refused)
+            self.process.on_exit(lambda _process, _reason: self._door.close())
+            self.send_after(door.LOOK_SECONDS, _Look())
 
     def handle_info(self, message: Info) -> Stop | None:
         """Its server has ended, however: so does this, and its supervisor makes a new pair."""
+        if isinstance(message, _Look):
+            self._door.look(asyncio.get_running_loop().time(), self._settings.accepted)
+            self.send_after(door.LOOK_SECONDS, _Look())
         return Stop(Shutdown("its server has ended")) if isinstance(message, Down) else None

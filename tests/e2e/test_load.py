@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
+from collections import deque
 from collections.abc import Callable
 
 import httpx
@@ -162,3 +164,29 @@ def test_first_tokens_that_are_slow_open_the_breaker_and_others_serve(node: Gate
 
     eventually(lambda: node.provider("openai-default")["breaker"]["state"] == "open", "it is open")
     assert node.post(HELLO).headers["x-runestone-provider"] == "anthropic-default"
+
+
+def test_newcomers_who_would_wait_too_long_at_the_door_are_told_to_come_back(serve: Callable[..., Gateway]) -> None:
+    node = serve(RUNESTONE_MAX_LOOP_LAG_MS="1")
+    crowd = deque[socket.socket]()
+    told: list[bytes] = []
+
+    def push() -> bool:
+        for _ in range(200):
+            crowd.append(socket.create_connection(("127.0.0.1", node.port), timeout=10))
+            if len(crowd) > 500:
+                oldest = crowd.popleft()
+                oldest.settimeout(0.0)
+                with contextlib.suppress(OSError):
+                    told.append(oldest.recv(4096))
+                oldest.close()
+        return any(told)
+
+    eventually(push, "they are more than it takes", 60)
+    for connection in crowd:
+        connection.close()
+
+    assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in told if answer)
+    assert b"takes a part of the requests only" in b"".join(told)
+    eventually(lambda: node.post(WHOLE).status_code == 200, "it serves those who come later")
+    assert "runestone_requests_shed_total 0" not in node.health("/metrics").text

@@ -128,6 +128,20 @@ GUARDS: Final = [
     ),
     # -- throttle and quarantine
     Guard(
+        "who would wait too long at the door is told at once",
+        "runestone/resilience/accept_queue.py",
+        "return seen, max(waiting - max(int(rate * patience), _FEWEST), 0)",
+        "return seen, 0",
+        "tests/resilience/test_accept_queue.py::test_a_lasting_queue_is_kept_as_short_as_patience_and_what_can_be_served_is",
+    ),
+    Guard(
+        "who comes while the loop stands still is let in",
+        "runestone/resilience/accept_queue.py",
+        "if rate is None or looks < _BURST_LOOKS:",
+        "if rate is None:",
+        "tests/resilience/test_accept_queue.py::test_a_burst_that_is_served_within_a_second_is_let_in",
+    ),
+    Guard(
         "a 429 never brings the end nearer",
         _THROTTLE,
         "max(self.until, until)",

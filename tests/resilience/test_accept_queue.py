@@ -1,0 +1,70 @@
+"""Who is turned away at the door: nobody in a burst, and of a lasting queue as many as would wait for too long."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runestone.resilience.accept_queue import AcceptQueue
+
+LOOK = 0.05
+PATIENCE = 0.2
+
+
+def run(queue: AcceptQueue, *, looks: int, arriving: float, serving: float, patience: float = PATIENCE) -> list[int]:
+    """How many were turned away at each look of a node that serves ``serving`` of ``arriving`` a second."""
+    now, waiting, accepted, away = 0.0, 0.0, 0.0, []
+    for _ in range(looks):
+        now += LOOK
+        waiting += arriving * LOOK
+        served = min(waiting, serving * LOOK)
+        waiting, accepted = waiting - served, accepted + served
+        queue, many = queue.observe(now, waiting=int(waiting), accepted=int(accepted), patience=patience)
+        waiting -= many
+        away.append(many)
+    return away
+
+
+def test_a_lasting_queue_is_kept_as_short_as_patience_and_what_can_be_served_is() -> None:
+    away = run(AcceptQueue(), looks=200, arriving=1000, serving=200)
+
+    assert sum(away[:19]) == 0
+    assert abs(sum(away[100:]) - 100 * (1000 - 200) * LOOK) <= 2
+
+
+def test_a_node_that_keeps_up_turns_nobody_away() -> None:
+    assert sum(run(AcceptQueue(), looks=200, arriving=190, serving=200)) == 0
+
+
+def test_a_burst_that_is_served_within_a_second_is_let_in() -> None:
+    queue, now = AcceptQueue(), 0.0
+    for waiting in range(500, 0, -30):
+        now += LOOK
+        queue, many = queue.observe(now, waiting=waiting, accepted=500 - waiting, patience=PATIENCE)
+        assert many == 0
+
+
+def test_those_who_waited_while_the_loop_stood_still_are_let_in() -> None:
+    queue, _ = AcceptQueue().observe(1.0, waiting=0, accepted=10, patience=PATIENCE)
+
+    assert queue.observe(4.0, waiting=300, accepted=10, patience=PATIENCE)[1] == 0
+
+
+def test_an_empty_queue_forgets_the_overload() -> None:
+    queue = AcceptQueue(looked_at=1.0, accepted=100, rate=10.0, looks=40)
+    queue, _ = queue.observe(1.05, waiting=0, accepted=101, patience=PATIENCE)
+
+    assert queue.observe(1.1, waiting=300, accepted=102, patience=PATIENCE)[1] == 0
+
+
+def test_without_patience_set_all_may_wait() -> None:
+    assert sum(run(AcceptQueue(), looks=200, arriving=1000, serving=200, patience=0.0)) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 2.0), st.integers(0, 5000), st.integers(0, 500)), max_size=60))
+def test_never_more_are_turned_away_than_wait_and_a_few_always_may(looks: list[tuple[float, int, int]]) -> None:
+    queue, now, accepted = AcceptQueue(), 0.0, 0
+    for seconds, waiting, more in looks:
+        now, accepted = now + seconds, accepted + more
+        queue, many = queue.observe(now, waiting=waiting, accepted=accepted, patience=PATIENCE)
+        assert 0 <= many <= max(waiting - 4, 0)
