@@ -1,4 +1,4 @@
-"""Turning connections away before the server has them: it costs a twentieth of what it costs to serve them.
+"""Turning connections away before the server has them: it costs a tenth of what it costs to serve them.
 
 Who is turned away gets a whole answer, 503 with ``Retry-After``. Its request may still be on its way, and closing a socket with unread
 bytes would reset the connection and could take the answer with it; so the socket stays open for a moment, with nothing more to say.
