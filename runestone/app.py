@@ -38,6 +38,7 @@ from runestone.state import Sockets, State
 from runestone.telemetry.actor import Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.tree import tell_of_tree
 from supervisors import (
     Backoff,
     ChildSpec,
@@ -130,7 +131,7 @@ class Composition:
     async def start(self) -> Running:
         """Start the tree; when this returns, every listener accepts."""
         root = partial(Supervisor, self._root(), strategy="rest_for_one")
-        observers = (LogObserver(), self.metrics.observe)
+        observers = (LogObserver(), self.metrics.observe, partial(tell_of_tree, self.bus))
         spec = ChildSpec(id=names.ROOT, start=root, type="supervisor")
         self.node.root = await start(spec, registry=self.registry, fail_circular_calls=True, observers=observers)
         return Running(self.node, self.actions(), self.sockets)
@@ -175,7 +176,9 @@ class Composition:
             ),
             ChildSpec(
                 id="configuration",
-                start=partial(Configuration, self.configuration, self.memories, self.registry, self.set_log_level),
+                start=partial(
+                    Configuration, self.configuration, self.memories, self.registry, self.set_log_level, self.bus
+                ),
                 name=names.CONFIGURATION,
             ),
             *self._watcher(),
@@ -292,6 +295,7 @@ def compose(
         live=live,
         registry=registry,
         memories=memories,
+        bus=bus,
         metrics=metrics,
         gateway=gateway,
         lag=lag,

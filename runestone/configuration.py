@@ -25,6 +25,8 @@ from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.roster import RemoveProvider, SetProvider
 from runestone.telemetry.actor import FleetChanged
+from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import ConfigChanged, ConfigRefused
 from supervisors import (
     NO_REPLY,
     ActorError,
@@ -193,8 +195,10 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         memories: Mapping[str, ProviderMemory],
         registry: Registry,
         set_log_level: Callable[[str], None],
+        bus: Bus,
     ) -> None:
         self._memory = memory
+        self._bus = bus
         self._set_log_level = set_log_level
         self._providers = memories
         self._names = registry
@@ -253,6 +257,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
             answer = self._memory.last_rejection = taken
             if not isinstance(change, Alter | TakeOut):  # its caller is told, and the admin API logs it
                 logger.error("configuration refused, nothing changed: {}", taken.message)
+            self._bus.emit(ConfigRefused(reason=taken.reason))
         else:
             answer = await self._apply(taken, caller)
         if answer is not None and caller is not None:
@@ -329,6 +334,8 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         told = evolve(told, done=(*told.done, *_other_changes(before, after)))
         for line in (*told.done, *told.failed):
             logger.info("configuration: {}", line)
+        if told.done:
+            self._bus.emit(ConfigChanged(done=told.done))
         later += [RemoveProvider(name, after.server.drain_timeout_seconds) for name in steps.to_remove]
         if not later:
             return told

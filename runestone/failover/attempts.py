@@ -33,7 +33,7 @@ from runestone.providers.messages import (
     Wait,
 )
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import Failover, Retry
+from runestone.telemetry.events import AttemptStarted, ContentBegan, Failover, Retry
 from supervisors import ActorExited, Via, run_blocking
 
 _RESTARTED_TRIES = 20  # to reach a failover actor that is being restarted, or a provider
@@ -67,7 +67,15 @@ class Attempts:
         )
         self._call: UpstreamCall | None = None
         self._patience = _RESTARTED_TRIES  # how often to wait for a provider that is being restarted
+        self._waited_seconds = 0.0  # before the next call
+        self._past_seconds = 0.0  # that calls which are over have taken
         self.calls = 0
+        self.group: str | None = None
+
+    @property
+    def upstream_seconds(self) -> float:
+        """How long upstream calls have been out."""
+        return self._past_seconds + (0.0 if self._call is None else self._call.seconds)
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,6 +98,7 @@ class Attempts:
             match await self._ask():
                 case Wait(seconds=seconds):
                     await asyncio.sleep(seconds)
+                    self._waited_seconds += seconds
                     self._admit = evolve(self._admit, waited=True)
                 case Quote(choices):
                     usage = estimated(self._chat.body)
@@ -99,6 +108,7 @@ class Attempts:
                     self._patience -= 1
                     await asyncio.sleep(RESTART_SECONDS)
                 case Exhausted() as exhausted:
+                    self.group = exhausted.group
                     raise self._give_up(exhausted)
                 case Unroutable(error):
                     raise error
@@ -124,28 +134,49 @@ class Attempts:
 
     async def _attempt(self, lease: Lease) -> UpstreamCall:
         self.calls += 1
+        self.group = lease.plan.group
         self._tell(lease)
-        call = self._call = UpstreamCall(
-            self._chat, lease, codec_for(lease.settings.kind, self._chat.api), self._timeouts, self._bus
-        )
+        codec = codec_for(lease.settings.kind, self._chat.api)
+        call = self._call = UpstreamCall(self._chat, lease, codec, self._timeouts, self._bus, number=self.calls)
         try:
             await call.open()
         except UpstreamError as error:
             self._call = None
             self.calls -= error.failure.kind == "unsupported"
             await call.close()
+            self._past_seconds += call.seconds
             raise
+        if lease.settings.telemetry:
+            self._bus.emit(
+                ContentBegan(
+                    request_id=self._chat.request_id,
+                    number=self.calls,
+                    provider=lease.choice.provider,
+                    model=lease.choice.model,
+                    seconds=call.seconds,
+                )
+            )
         return call
 
     def _tell(self, lease: Lease) -> None:
-        if not self._admit.tried or not lease.settings.telemetry:
+        waited, self._waited_seconds = self._waited_seconds, 0.0
+        if not lease.settings.telemetry:
             return
-        last = self._admit.tried[-1]
-        if last.choice.provider == lease.choice.provider:
-            self._bus.emit(Retry(provider=lease.choice.provider, reason=last.failure.kind))
-        else:
-            origin, target = last.choice.provider, lease.choice.provider
-            self._bus.emit(Failover(group=lease.plan.group, origin=origin, target=target, reason=last.failure.kind))
+        request_id, target, group = self._chat.request_id, lease.choice.provider, lease.plan.group
+        if self._admit.tried:
+            last = self._admit.tried[-1]
+            origin, reason = last.choice.provider, last.failure.kind
+            if origin == target:
+                self._bus.emit(Retry(request_id=request_id, provider=target, reason=reason, waited_seconds=waited))
+            else:
+                self._bus.emit(
+                    Failover(request_id=request_id, group=group, origin=origin, target=target, reason=reason)
+                )
+        self._bus.emit(
+            AttemptStarted(
+                request_id=request_id, number=self.calls, provider=target, model=lease.choice.model, group=group
+            )
+        )
 
     def _failed(self, lease: Lease, failure: Failure) -> None:
         """Note the failure for the next admission; the caller's own error ends the loop at once."""

@@ -36,7 +36,9 @@ _NO_STREAM: Final = Failure(kind="invalid_answer", message="the answer to a stre
 class UpstreamCall:
     """One attempt. :meth:`open` reaches the commit point, :meth:`read` gives what follows, :meth:`close` ends it in every case."""
 
-    def __init__(self, chat: ChatRequest, lease: Lease, codec: Codec, timeouts: TimeoutSettings, bus: Bus) -> None:
+    def __init__(
+        self, chat: ChatRequest, lease: Lease, codec: Codec, timeouts: TimeoutSettings, bus: Bus, *, number: int = 1
+    ) -> None:
         self.chat = chat
         self.lease = lease
         self.ended = False  # nothing follows what has been read
@@ -47,11 +49,13 @@ class UpstreamCall:
         self.first_content_seconds: float | None = None
         self._prompt = chat.stream and not thinks_first(lease.choice.model)  # a first token is due soon
         self._headroom: float | None = None  # what the provider says is left of its rate limit
+        self._number = number
         self._codec = codec
         self._timeouts = timeouts
         self._bus = bus
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
+        self._closed_at: float | None = None
         self._stream: UpstreamStream | None = None
         self._decoder: StreamDecoder | None = None
         self._idle: IdleWatch | None = None
@@ -64,6 +68,11 @@ class UpstreamCall:
     def same_wire(self) -> bool:
         """Whether the provider speaks the client's wire, so that its own words may reach the client."""
         return wire_of(self.lease.settings.kind) == self.chat.wire
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been out, or was."""
+        return (self._loop.time() if self._closed_at is None else self._closed_at) - self._started
 
     async def open(self) -> None:
         """Send the request and wait for the commit point.
@@ -115,6 +124,7 @@ class UpstreamCall:
         if self._closed:
             return
         self._closed = True
+        self._closed_at = self._loop.time()
         if self._idle is not None:
             self._idle.stop()
         self.lease.release(self._outcome, self._failure)
@@ -129,9 +139,15 @@ class UpstreamCall:
             model=self.lease.choice.model,
             stream=self.chat.stream,
             outcome=self._failure.kind if self._failure else "ok" if self._outcome == "success" else "cancelled",
-            duration_seconds=self._loop.time() - self._started,
+            duration_seconds=self.seconds,
             first_content_seconds=self.first_content_seconds,
             usage=self.usage,
+            request_id=self.chat.request_id,
+            number=self._number,
+            kind=self.lease.settings.kind,
+            api=self.chat.api,
+            group=self.lease.plan.group,
+            key=self.chat.key,
         )
 
     # -- up to the commit point --------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from runestone.resilience.retry import RetryPolicy
 from runestone.resilience.retry_budget import RetryBudget
 from runestone.resilience.selection import Candidate
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import FailoverExhausted
+from runestone.telemetry.events import FailoverExhausted, HealthChanged
 from supervisors import NO_REPLY, Call, Caller, GenServer, Registry
 
 _PLANS_KEPT = 1024
@@ -328,11 +328,16 @@ class FailoverRouter(GenServer[object]):
             return True  # a breaker that lets probes through must get some, or it would never close
         out = key in self._poor
         limit = min(group.health_threshold + 0.1, 1.0) if out else group.health_threshold
-        if candidate.score >= limit:
-            self._poor.discard(key)
-            return True
-        self._poor.add(key)
-        return False
+        healthy = candidate.score >= limit
+        if healthy == out:
+            (self._poor.discard if healthy else self._poor.add)(key)
+            if memory.settings.telemetry:
+                self._bus.emit(
+                    HealthChanged(
+                        provider=candidate.name, group=group.name, score=round(candidate.score, 3), healthy=healthy
+                    )
+                )
+        return healthy
 
     def _describe(self, name: str) -> dict[str, object] | None:
         if name not in self._groups:

@@ -10,10 +10,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from runestone.config.settings import InboundKey
 from runestone.domain.errors import RunestoneError
+from runestone.failover.attempts import Attempts
 from runestone.failover.call import UpstreamCall
 from runestone.http import errors
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import RequestFinished
+from runestone.telemetry.events import RequestFinished, RequestStarted
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ids = random.Random()  # seeded by the system; ids must differ, not be secret
@@ -26,11 +27,12 @@ class Exchange:
         "_bus",
         "_started_at",
         "_told",
-        "attempts",
+        "asked",
         "body_read",
         "call",
         "complete",
         "dialect",
+        "first_content_seconds",
         "headers",
         "key",
         "outcome",
@@ -42,6 +44,7 @@ class Exchange:
         "started",
         "status",
         "stream",
+        "tried",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, bus: Bus) -> None:
@@ -59,11 +62,38 @@ class Exchange:
         self.started = False
         self.status = 0
         self.outcome = "ok"
-        self.attempts = 0
+        self.asked: str | None = None
+        self.tried: Attempts | None = None
         self.call: UpstreamCall | None = None
+        self.first_content_seconds: float | None = None
         self._bus = bus
         self._started_at = time.perf_counter()
         self._told = False
+
+    @property
+    def attempts(self) -> int:
+        """Upstream calls so far."""
+        return self.tried.calls if self.tried else 0
+
+    @property
+    def seconds(self) -> float:
+        """Since it came."""
+        return time.perf_counter() - self._started_at
+
+    def understood(self, model: str, *, stream: bool) -> None:
+        """The body has been read, and says what is asked for."""
+        self.asked, self.stream = model, stream
+        traceparent = self.headers.get(b"traceparent")
+        self._bus.emit(
+            RequestStarted(
+                request_id=self.request_id,
+                route=self.route,
+                model=model,
+                stream=stream,
+                key=self.key.name if self.key else "",
+                traceparent=None if traceparent is None else traceparent.decode("latin-1"),
+            )
+        )
 
     async def send(self, message: Message) -> None:
         """Send ``message``; the last one of an answer is counted first."""
@@ -93,7 +123,7 @@ class Exchange:
         if self._told:
             return
         self._told = True
-        call = self.call
+        call, tried = self.call, self.tried
         self._bus.emit(
             RequestFinished(
                 request_id=self.request_id,
@@ -101,10 +131,16 @@ class Exchange:
                 stream=self.stream,
                 status=self.status,
                 outcome=self.outcome,
-                duration_seconds=time.perf_counter() - self._started_at,
+                duration_seconds=self.seconds,
                 provider=call.lease.choice.provider if call else None,
                 model=call.lease.choice.model if call else None,
                 attempts=self.attempts,
+                asked=self.asked,
+                group=tried.group if tried else None,
+                key=self.key.name if self.key else "",
+                first_content_seconds=self.first_content_seconds,
+                upstream_seconds=tried.upstream_seconds if tried else 0.0,
+                usage=call.usage if call else None,
             )
         )
 

@@ -55,10 +55,11 @@ class Inference:
             await exchange.tell(phase.expired() if exchange.body_read or phase.cut else _late_body(server))
 
     async def _serve(self, chat: ChatRequest, exchange: Exchange, deadline: float) -> None:
-        exchange.stream = chat.stream
+        exchange.understood(chat.model, stream=chat.stream)
         async with self.gateway.requests.adopt():
             with UntilDisconnect(exchange):
                 async with self.gateway.complete(chat, deadline) as attempts:
+                    exchange.tried = attempts
                     try:
                         exchange.call = call = await attempts.open()
                     except UpstreamFailed as error:
@@ -66,8 +67,7 @@ class Inference:
                             raise
                         await _estimate(exchange, chat)
                         return
-                    finally:
-                        exchange.attempts = attempts.calls
+                    exchange.first_content_seconds = exchange.seconds
                     try:
                         await self._answer(exchange, call)
                     except UpstreamError as error:

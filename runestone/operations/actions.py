@@ -14,6 +14,7 @@ from runestone.operations import chat, export
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node, tree_as_data
+from runestone.telemetry.events import AdminActed
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -193,10 +194,14 @@ class Dispatch:
         try:
             answer = await doing
         except OperationError as error:
-            logger.info("admin: {} {} by {} (claimed): {}", method, path, who, error.reason)
+            self._tell(who, f"{method} {path}", error.reason)
             raise
-        logger.info("admin: {} {} by {} (claimed): done", method, path, who)
+        self._tell(who, f"{method} {path}", "ok")
         return answer
+
+    def _tell(self, who: str, action: str, outcome: str) -> None:
+        logger.info("admin: {} by {} (claimed): {}", action, who, outcome)
+        self.actions.node.bus.emit(AdminActed(who=who, action=action, outcome=outcome))
 
 
 def _text(body: Body, key: str) -> str:

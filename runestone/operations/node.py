@@ -30,6 +30,7 @@ from runestone.providers.messages import Quote, Unroutable
 from runestone.providers.probe import Probe, probe
 from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
+from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
 from supervisors import ActorError, ActorRef, Call, CallTimeout, LoopLag, Registry, StartFailed, TreeNode, tree
@@ -48,6 +49,7 @@ class Node:
     live: Live
     registry: Registry
     memories: Mapping[str, ProviderMemory]
+    bus: Bus
     metrics: Metrics
     gateway: Gateway
     lag: LoopLag

@@ -23,7 +23,7 @@ from runestone.providers.waiting import WaitingLine
 from runestone.resilience.breaker import Permit
 from runestone.resilience.throttle import Throttle
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import BreakerChanged, ProviderThrottled
+from runestone.telemetry.events import BreakerChanged, ProviderQuarantined, ProviderThrottled
 from supervisors import (
     NO_REPLY,
     Call,
@@ -359,11 +359,18 @@ class Provider(GenServer[FirstContent | Release]):
                     self._bus.emit(ProviderThrottled(provider=memory.name, seconds=seconds))
             case "credentials" | "quota_exceeded":
                 memory.quarantine = memory.quarantine.add(now, None, failure.kind, _QUARANTINE_SECONDS)
+                self._tell_quarantine(None, failure.kind, _QUARANTINE_SECONDS)
                 logger.error(
                     "alert: {} is quarantined for {:g} s: {}", memory.name, _QUARANTINE_SECONDS, failure.message
                 )
             case "forbidden" | "not_found" if memory.serves(release.model) and tells_of_models(release.api):
                 memory.quarantine = memory.quarantine.add(now, release.model, failure.kind, _MODEL_QUARANTINE_SECONDS)
+                self._tell_quarantine(release.model, failure.kind, _MODEL_QUARANTINE_SECONDS)
+
+    def _tell_quarantine(self, model: str | None, reason: str, seconds: float) -> None:
+        if self._memory.settings.telemetry:
+            name = self._memory.name
+            self._bus.emit(ProviderQuarantined(provider=name, model=model, reason=reason, seconds=seconds))
 
     def _announce(self) -> None:
         memory = self._memory

@@ -1,16 +1,36 @@
-"""What happens, as frozen records: the contract between the tree that emits them and everything that counts, logs or shows them."""
+"""What happens, as frozen records: the contract between the tree that emits them and everything that counts, books, logs or shows them.
+
+Every event has a dotted ``name``, which is its type wherever it is written down. An event holds names, numbers and words of this
+program: never a prompt, an answer, a key or what an upstream has said.
+"""
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import ClassVar, Final, get_args
 
-from runestone.domain.chat import Usage
+from attrs import field, frozen
+
+from runestone.domain.chat import Api, Usage
+
+
+@frozen(kw_only=True)
+class RequestStarted:
+    """A client request on the public port has been read and understood."""
+
+    name: ClassVar = "request.started"
+    request_id: str
+    route: str
+    model: str  # what was asked for: the client's word
+    stream: bool
+    key: str  # the name of the client's key, "" without one
+    traceparent: str | None = None  # the client's trace context, as it came
 
 
 @frozen(kw_only=True)
 class RequestFinished:
     """A client request on the public port has its answer, or its end. Emitted once, before the last byte."""
 
+    name: ClassVar = "request.finished"
     request_id: str
     route: str
     stream: bool
@@ -20,43 +40,86 @@ class RequestFinished:
     provider: str | None
     model: str | None
     attempts: int
+    asked: str | None = None  # the model that was asked for; None: it was refused before that was known
+    group: str | None = None
+    key: str = ""
+    first_content_seconds: float | None = None  # since the request came, until the answer had its first content
+    upstream_seconds: float = 0.0  # how long upstream calls were out for it
+    usage: Usage | None = None  # of the call that answered
+
+
+@frozen(kw_only=True)
+class AttemptStarted:
+    """A provider is called."""
+
+    name: ClassVar = "attempt.started"
+    request_id: str
+    number: int  # 1 for the first call of a request
+    provider: str
+    model: str
+    group: str
+
+
+@frozen(kw_only=True)
+class ContentBegan:
+    """An upstream call has its first content, or its whole answer: this provider it is."""
+
+    name: ClassVar = "attempt.content"
+    request_id: str
+    number: int
+    provider: str
+    model: str
+    seconds: float  # since the call
 
 
 @frozen(kw_only=True)
 class AttemptFinished:
     """One upstream call is over."""
 
+    name: ClassVar = "attempt.finished"
     provider: str
     model: str
     stream: bool
     outcome: str  # "ok", "cancelled", or the kind of the failure
     duration_seconds: float
     first_content_seconds: float | None
-    usage: Usage | None
+    usage: Usage | None  # as far as the provider has told it
+    request_id: str = ""
+    number: int = 1
+    kind: str = ""  # of the provider: a row of the catalogue
+    api: Api = "chat"
+    group: str = ""
+    key: str = ""
 
 
 @frozen(kw_only=True)
 class Retry:
     """A provider is called again for the same request."""
 
+    name: ClassVar = "retry"
     provider: str
     reason: str
+    request_id: str = ""
+    waited_seconds: float = 0.0
 
 
 @frozen(kw_only=True)
 class Failover:
     """Another provider is called for the same request."""
 
+    name: ClassVar = "failover"
     group: str
     origin: str
     target: str
     reason: str
+    request_id: str = ""
 
 
 @frozen(kw_only=True)
 class FailoverExhausted:
     """Nobody is left for a request."""
 
+    name: ClassVar = "failover.exhausted"
     group: str
     reason: str
 
@@ -65,6 +128,7 @@ class FailoverExhausted:
 class BreakerChanged:
     """A circuit breaker has changed its state."""
 
+    name: ClassVar = "breaker.changed"
     provider: str
     before: str
     after: str
@@ -74,8 +138,118 @@ class BreakerChanged:
 class ProviderThrottled:
     """A provider has said 429; it is left alone for so long."""
 
+    name: ClassVar = "provider.throttled"
     provider: str
     seconds: float
 
 
-Event = RequestFinished | AttemptFinished | Retry | Failover | FailoverExhausted | BreakerChanged | ProviderThrottled
+@frozen(kw_only=True)
+class ProviderQuarantined:
+    """A provider refuses our key or has no quota left (``model`` is ``None``), or will not serve a model; it is left alone for so long."""
+
+    name: ClassVar = "provider.quarantined"
+    provider: str
+    model: str | None
+    reason: str
+    seconds: float
+
+
+@frozen(kw_only=True)
+class HealthChanged:
+    """A provider's score has fallen below what its group asks for, or is above it again."""
+
+    name: ClassVar = "provider.health"
+    provider: str
+    group: str
+    score: float
+    healthy: bool
+
+
+@frozen(kw_only=True)
+class ProcessRestarted:
+    """A supervisor is about to restart a process of the tree, ``delay_seconds`` from now."""
+
+    name: ClassVar = "process.restarted"
+    process: str  # its path
+    reason: str
+    delay_seconds: float
+
+
+@frozen(kw_only=True)
+class SupervisorGaveUp:
+    """A supervisor has met more restarts than it allows, and ends."""
+
+    name: ClassVar = "supervisor.gave_up"
+    supervisor: str  # its path
+    child: str
+
+
+@frozen(kw_only=True)
+class LoopHeldUp:
+    """The event loop was held up."""
+
+    name: ClassVar = "loop.held_up"
+    seconds: float
+    task: str
+
+
+@frozen(kw_only=True)
+class ConfigChanged:
+    """Other settings are in force: ``done`` says what has changed."""
+
+    name: ClassVar = "config.changed"
+    done: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class ConfigRefused:
+    """New settings were refused; those before stay in force."""
+
+    name: ClassVar = "config.refused"
+    reason: str
+
+
+@frozen(kw_only=True)
+class AdminActed:
+    """Somebody has changed something by the admin socket, or was refused."""
+
+    name: ClassVar = "admin.acted"
+    who: str
+    action: str  # method and path
+    outcome: str  # "ok", or the code of the refusal
+
+
+@frozen(kw_only=True)
+class CallBooked:
+    """What one upstream call has cost is known, or is known to be unknown. Emitted some time after its end."""
+
+    name: ClassVar = "call.booked"
+    request_id: str
+    provider: str
+    model: str
+    usage: Usage | None
+    cost_usd: float | None = field(default=None)  # for counting; the ledger holds it exactly
+
+
+Event = (
+    RequestStarted
+    | RequestFinished
+    | AttemptStarted
+    | ContentBegan
+    | AttemptFinished
+    | Retry
+    | Failover
+    | FailoverExhausted
+    | BreakerChanged
+    | ProviderThrottled
+    | ProviderQuarantined
+    | HealthChanged
+    | ProcessRestarted
+    | SupervisorGaveUp
+    | LoopHeldUp
+    | ConfigChanged
+    | ConfigRefused
+    | AdminActed
+    | CallBooked
+)
+CATALOGUE: Final = {event.name: event for event in get_args(Event)}

@@ -132,6 +132,8 @@ class Metrics:
                 self.transitions.at(provider=provider, to=after).inc()
                 for state in _STATES:
                     self.breaker.at(provider=provider, state=state).set(state == after)
+            case _:
+                pass  # not counted
 
     def observe(self, event: TreeEvent) -> None:
         """Count what happens in the tree."""

@@ -104,7 +104,7 @@ async def node(**more: str) -> AsyncIterator[Node]:
         ChildSpec(id="providers", start=partial(Supervisor, ()), type="supervisor", name=names.PROVIDERS),
         ChildSpec(id="roster", start=partial(Roster, memories, registry, bus, chance, live), name=names.ROSTER),
         ChildSpec(id="failover", start=lambda: FailoverRouter(live.settings, memories, registry, bus, chance), name=names.FAILOVER),
-        ChildSpec(id="configuration", start=partial(Configuration, memory, memories, registry, levels.append), name=names.CONFIGURATION),
+        ChildSpec(id="configuration", start=partial(Configuration, memory, memories, registry, levels.append, bus), name=names.CONFIGURATION),
     ]  # fmt: skip
     async with leak_check():
         root = await start(partial(Supervisor, children, max_restarts=100), registry=registry)
