@@ -34,6 +34,40 @@ def test_a_request_for_the_same_model_is_forwarded_byte_for_byte() -> None:
     assert request().path == "/chat/completions"
 
 
+@pytest.mark.parametrize("end", ["", " ", "\r\n\t"])
+def test_a_stream_is_asked_for_its_tokens_and_the_rest_stays_byte_for_byte(end: str) -> None:
+    raw = RAW + end.encode()
+    sent = request(raw=raw, stream=True).body
+
+    assert sent == RAW[:-1] + b',"stream_options":{"include_usage":true}}'
+    assert orjson.loads(sent) == {**orjson.loads(raw), "stream_options": {"include_usage": True}}
+
+
+def test_a_client_that_asks_for_the_tokens_itself_is_forwarded_byte_for_byte() -> None:
+    raw = RAW[:-1] + b', "stream_options": {"include_usage": true}}'
+    assert request(raw=raw, stream=True).body == raw
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        (None, {"include_usage": True}),
+        ({}, {"include_usage": True}),
+        ({"include_usage": False, "include_obfuscation": False}, {"include_usage": True, "include_obfuscation": False}),
+        (7, 7),
+    ],
+)
+def test_other_options_of_a_stream_are_kept(options: object, sent: object) -> None:
+    raw = orjson.dumps({**orjson.loads(RAW), "stream_options": options})
+    assert orjson.loads(request(raw=raw, stream=True).body)["stream_options"] == sent
+
+
+def test_providers_that_know_no_such_option_are_not_asked() -> None:
+    sent = codec_for("mistral").request(chat(stream=True), model="gpt-4o", api_key=Secret("k"), extra_headers={})
+    assert isinstance(sent, UpstreamRequest)
+    assert "stream_options" not in orjson.loads(sent.body)
+
+
 def test_another_model_changes_the_model_and_nothing_else() -> None:
     assert orjson.loads(request("gpt-4o-mini").body) == {**orjson.loads(RAW), "model": "gpt-4o-mini"}
 

@@ -94,15 +94,15 @@ STREAMS = {
 }
 
 
-def decoder(n: object = None) -> StreamDecoder:
-    body = {"model": "m", "n": n}
+def decoder(n: object = None, *, asks: bool = True) -> StreamDecoder:
+    body = {"model": "m", "n": n, "stream_options": {"include_usage": asks}}
     chat = ChatRequest(request_id="r", wire="openai", model="m", stream=True, body=body, raw=b"{}")
     return codec_for("openai").stream(chat, created=1)
 
 
-def run(pieces: Iterable[bytes], n: object = None) -> tuple[Piece, Usage | None]:
-    """All pieces as one, up to the end of the stream."""
-    stream = decoder(n)
+def run(pieces: Iterable[bytes], n: object = None, *, asks: bool = True) -> tuple[Piece, Usage | None]:
+    """All pieces as one, up to the end of the stream. ``asks``: the client wants to know the tokens."""
+    stream = decoder(n, asks=asks)
     total = Piece()
     for data in pieces:
         piece = stream.feed(data)
@@ -516,3 +516,23 @@ def test_a_whole_stream_in_one_read_gives_what_a_decoder_gives_that_reads_every_
 ) -> None:
     data = ROLE + b"".join(sent)
     assert seen(*run([data], n)) == naive(data, n)
+
+
+COUNTED = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"say \\",\\"usage\\":null"},"finish_reason":null}],"usage":null}\n\n'
+
+
+@pytest.mark.parametrize("size", [1, 7, 10**6])
+def test_tokens_that_the_client_did_not_ask_for_are_counted_and_kept_from_it(size: int) -> None:
+    data = text("a") + COUNTED * 3 + STOP + USAGE + DONE
+    answer, usage = run((data[i : i + size] for i in range(0, len(data), size)), asks=False)
+
+    assert usage == Usage(input_tokens=3, output_tokens=2)
+    told = COUNTED.replace(b',"usage":null}\n', b"}\n")
+    assert answer == Piece(text("a") + told * 3 + STOP + DONE, content=True, finished=True, ended=True)
+    for event in answer.data.split(b"\n\n")[:-2]:
+        assert "usage" not in orjson.loads(event.removeprefix(b"data: "))
+
+
+def test_tokens_that_come_with_a_choice_are_told_as_they_come() -> None:
+    data = text("a") + chunk(finish="stop", usage={"prompt_tokens": 3, "completion_tokens": 2}) + DONE
+    assert run([data], asks=False)[0].data == data

@@ -20,6 +20,7 @@ from runestone.providers.codecs.openai.passthrough_stream import OpenAIStream
 from runestone.providers.codecs.openai.usage import usage_of
 from runestone.providers.codecs.translation import answer_object
 
+_WHITESPACE: Final = b" \t\r\n"
 _FORWARDED: Final = ("openai-organization", "openai-project", "openai-beta", "idempotency-key")
 
 
@@ -41,11 +42,17 @@ class OpenAICodec:
     def request(
         self, chat: ChatRequest, *, model: str, api_key: Secret | None, extra_headers: Mapping[str, str]
     ) -> UpstreamRequest | Unsupported:
-        """The client's own body, byte for byte unless the model has another name upstream, or a field has."""
+        """The client's own body, byte for byte unless the model has another name upstream, or a field has.
+
+        A stream is asked to tell its tokens at the end, whether the client wants to know or not: somebody has to pay for them.
+        """
         head = request_head(chat, self.credentials(api_key), extra_headers, _FORWARDED)
-        if model == chat.model and not self.row.rules:
-            return UpstreamRequest(path=self.path, headers=head, body=chat.raw)
+        asks = self._asks_for_usage(chat)
+        if model == chat.model and not self.row.rules and (not asks or "stream_options" not in chat.body):
+            return UpstreamRequest(path=self.path, headers=head, body=_asking(chat.raw) if asks else chat.raw)
         body, dropped = spoken(self.row, {**chat.body, "model": model})
+        if asks:
+            body["stream_options"] = {**(chat.body.get("stream_options") or {}), "include_usage": True}
         try:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError:
@@ -70,7 +77,18 @@ class OpenAICodec:
         """A decoder that passes events on."""
         del created
         choices = chat.body.get("n")
-        return OpenAIStream(self.row, choices=max(choices, 1) if isinstance(choices, int) else 1)
+        count = max(choices, 1) if isinstance(choices, int) else 1
+        return OpenAIStream(self.row, choices=count, keeps_usage=self._asks_for_usage(chat))
+
+    def _asks_for_usage(self, chat: ChatRequest) -> bool:
+        """Whether the gateway asks for the tokens of a stream in its own name."""
+        options = chat.body.get("stream_options")
+        return (
+            chat.stream
+            and not chat.include_usage
+            and "stream_options" not in self.row.drops
+            and (options is None or isinstance(options, dict))
+        )
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, *, now_epoch: float) -> Failure:
         """The table of the wire."""
@@ -95,6 +113,11 @@ class EmbeddingsCodec(OpenAICodec):
         if not isinstance(answer.get("data"), list):
             raise UpstreamError(_invalid("the answer has no data"))
         return Completion(body=body, usage=usage_of(answer, self.row))
+
+
+def _asking(raw: bytes) -> bytes:
+    """``raw``, an object with a member at least and without ``stream_options``, with them."""
+    return raw.rstrip(_WHITESPACE)[:-1] + b',"stream_options":{"include_usage":true}}'
 
 
 def _invalid(message: str) -> Failure:

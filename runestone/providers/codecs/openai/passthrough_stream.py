@@ -25,6 +25,7 @@ from runestone.providers.sse import EVENT_BYTES, Blocks, parse
 DONE: Final = b"data: [DONE]\n\n"
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*(?!null|\s)')
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(?!null|\s)')
+_NO_USAGE: Final = b',"usage":null'  # in every chunk but the last, once somebody has asked; never inside a string, whose quotes are escaped
 _CONTENT: Final = (
     "content",
     "refusal",
@@ -41,7 +42,7 @@ class OpenAIStream:
     """The state of one stream. ``choices`` is the request's ``n``: the stream is whole when each of them has finished.
 
     A server may give fewer than were asked for. Then its ``[DONE]`` ends the stream, if all that came have finished; to know them,
-    every event of several choices is looked at.
+    every event of several choices is looked at. ``keeps_usage``: the client has not asked for the tokens, so they are kept from it.
     """
 
     __slots__ = (
@@ -50,15 +51,17 @@ class OpenAIStream:
         "_content",
         "_finished",
         "_finished_choices",
+        "_keeps_usage",
         "_over",
         "_row",
         "_seen_choices",
         "usage",
     )
 
-    def __init__(self, row: Row, *, choices: int = 1) -> None:
+    def __init__(self, row: Row, *, choices: int = 1, keeps_usage: bool = False) -> None:
         self._row = row
         self.usage: Usage | None = None
+        self._keeps_usage = keeps_usage
         self._blocks = Blocks()
         self._choices = choices
         self._finished_choices: set[int] = set()
@@ -75,7 +78,7 @@ class OpenAIStream:
         if not block:
             piece = Piece(finished=self._finished)
         elif self._passes(block):
-            piece = Piece(block, content=True)
+            piece = Piece(block.replace(_NO_USAGE, b"") if self._keeps_usage else block, content=True)
         else:
             piece, out = Piece(finished=self._finished), list[bytes]()
             self._look(block, piece, out)
@@ -115,7 +118,7 @@ class OpenAIStream:
             if self._over:
                 return
             if self._passes(part):
-                out.append(part)
+                out.append(part.replace(_NO_USAGE, b"") if self._keeps_usage else part)
                 piece.content = True
             else:
                 self._look(part, piece, out)
@@ -142,7 +145,12 @@ class OpenAIStream:
             self._fail(piece, failure_of_event(chunk))
         else:
             self._note(chunk, piece)
-            out.append(b"data: " + event.data.replace(b"\n", b" ") + b"\n\n")
+            data = event.data.replace(b"\n", b" ")
+            if self._keeps_usage:
+                if chunk.get("usage") is not None and chunk.get("choices") == []:
+                    return  # the chunk that was not asked for
+                data = data.replace(_NO_USAGE, b"")
+            out.append(b"data: " + data + b"\n\n")
 
     def _note(self, chunk: Mapping[str, Any], piece: Piece) -> None:
         self.usage = usage_of(chunk, self._row) or self.usage
