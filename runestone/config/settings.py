@@ -72,6 +72,7 @@ class ProviderSettings:
     models: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     telemetry: bool = True
+    probe_interval_seconds: float = field(default=0.0, validator=validators.ge(0.0))  # 0: it is not probed
 
     def reaches_elsewhere_than(self, other: ProviderSettings) -> bool:
         """Whether calls go to another place than with ``other``, or as somebody else: nothing known of that one holds here."""

@@ -229,7 +229,7 @@ class Node:
 
     async def _probe(self, memory: ProviderMemory) -> dict[str, Any]:
         if memory.transport is None:
-            found = Probe(ok=False, status=None, message="is down", seconds=0.0)
+            found = Probe(outcome="unreachable", status=None, message="is down", seconds=0.0)
         else:
             found = await probe(memory.settings, memory.transport)
         return {"ok": found.ok, "status": found.status, "message": found.message, "seconds": round(found.seconds, 4)}

@@ -78,4 +78,22 @@ class ProviderThrottled:
     seconds: float
 
 
-Event = RequestFinished | AttemptFinished | Retry | Failover | FailoverExhausted | BreakerChanged | ProviderThrottled
+@frozen(kw_only=True)
+class ProbeFinished:
+    """An active probe of a provider is over."""
+
+    provider: str
+    outcome: str  # one of resilience.probing.ProbeOutcome
+    seconds: float
+
+
+Event = (
+    RequestFinished
+    | AttemptFinished
+    | Retry
+    | Failover
+    | FailoverExhausted
+    | BreakerChanged
+    | ProviderThrottled
+    | ProbeFinished
+)
