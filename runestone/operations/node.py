@@ -132,6 +132,7 @@ class Node:
             "default_model": settings.default_model,
             "last_success": _ending(memory.last_success),
             "last_error": _ending(memory.last_failure),
+            "last_probe": _ending(memory.last_probe),
         }
 
     def breaker(self, name: str) -> dict[str, Any]:
@@ -209,6 +210,8 @@ class Node:
                 why = f"; its last failure: {last.what}" if last is not None else ""
                 level = "warning" if status in ("recovering", "draining", "throttled") else "error"
                 alerts.append({"level": level, "about": name, "message": f"{name} is {status}{why}"})
+            elif memory.probing.trouble(self._now(), memory.last_call) and (told := memory.last_probe) is not None:
+                alerts.append({"level": "warning", "about": name, "message": f"a probe of {name}: {told.what}"})
         if self.settings.server.mode == "legacy":
             alerts.append({"level": "warning", "about": "mode", "message": "legacy mode: there is no failover"})
         return sorted(alerts, key=lambda alert: alert["level"])
