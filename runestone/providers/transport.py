@@ -125,7 +125,7 @@ class Transport(httpx.AsyncBaseTransport):
         return httpx.Response(message.code, headers=message.raw_headers, stream=stream)
 
     async def connect(self, url: httpx.URL) -> None:
-        """Open a connection to where ``url`` leads and drop it: a look whether anybody is there, which asks for nothing.
+        """Open a connection to where ``url`` leads and drop it (a kept one will do): a look whether anybody is there.
 
         Raises:
             UpstreamError: ``refused``, ``dns``, ``tls`` or ``connect_timeout``.

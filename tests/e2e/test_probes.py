@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
 from tests.e2e.test_health import total
@@ -65,6 +66,9 @@ def test_an_idle_provider_that_is_gone_is_passed_over_until_it_is_back(
     assert node.provider("openai-default")["breaker"]["state"] == "closed"
     assert node.provider("openai-default")["last_probe"]["what"].startswith("unreachable: ")
     assert probed(node, "openai-default", "unreachable") >= 2
+    (alert,) = AdminClient(node.socket).request("GET", "/v1/dashboard")["dashboard"]["alerts"]
+    assert (alert["level"], alert["about"]) == ("warning", "openai-default")
+    assert alert["message"].startswith("a probe of openai-default: unreachable: ")
     assert total(node, "runestone_failovers_total") == 0
     assert [line for line in node.log.read_text().splitlines() if "probe of openai-default: unreachable" in line][
         1:
@@ -73,6 +77,7 @@ def test_an_idle_provider_that_is_gone_is_passed_over_until_it_is_back(
     primary.fault("none")
     eventually(lambda: score(node) == 1.0, "it is found again")
 
+    assert AdminClient(node.socket).request("GET", "/v1/dashboard")["dashboard"]["alerts"] == []
     assert served_by(node) == ("openai-default", "1")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, cast
 import httpx
 import pytest
 from attrs import define, evolve, field
+from loguru import logger
 
 from runestone.config.live import Live
 from runestone.config.settings import ProviderSettings, ServerSettings, Settings
@@ -37,6 +38,15 @@ INTERVAL = 30.0
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
     return "asyncio", {"loop_factory": VirtualTimeLoop, "debug": True}
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What is logged above DEBUG."""
+    lines: list[str] = []
+    sink = logger.add(lambda m: lines.append(f"{m.record['level'].name}: {m.record['message']}"), level="INFO")
+    yield lines
+    logger.remove(sink)
 
 
 def now() -> float:
@@ -274,11 +284,12 @@ async def test_one_that_connects_and_does_not_answer_is_not_down() -> None:
         assert node.memory.last_probe.what == "error: no answer within 5 s"
 
 
-async def test_a_refused_key_is_told_and_quarantines_nothing() -> None:
+async def test_a_refused_key_is_told_once_and_quarantines_nothing(logged: list[str]) -> None:
     async with running() as node:
         node.wire.status = 401
         await asyncio.sleep(100)
 
+        assert logged == ["ERROR: alert: a probe of a: refuses the API key"]
         assert node.probes() == ["credentials"] * 2
         assert node.memory.quarantine.retry_after(None, now()) is None
         assert node.memory.probing.trouble(now(), node.memory.last_call) == "credentials"
@@ -338,6 +349,18 @@ async def test_one_over_connections_that_were_replaced_meanwhile_says_nothing() 
         assert node.memory.probing.outcome is None
         await asyncio.sleep(INTERVAL)
         assert node.probes() == ["ok"]
+
+
+async def test_what_a_probe_finds_is_logged_when_it_changes(logged: list[str]) -> None:
+    async with running() as node:
+        await asyncio.sleep(100)
+        node.wire.status = None
+        await asyncio.sleep(100)
+        node.wire.status = 200
+        await asyncio.sleep(100)
+
+        assert len(node.probes()) == 10
+        assert logged == ["WARNING: a probe of a: unreachable: refused", "INFO: a probe of a: answers"]
 
 
 # -- its life --------------------------------------------------------------------------------------------------------------
