@@ -397,7 +397,5 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _ending(ending: Any) -> dict[str, Any] | None:
-    if ending is None:
-        return None
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
-    return {"at": at, "what": ending.what}
+    at = None if ending is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
+    return None if ending is None else {"at": at, "what": ending.what}
