@@ -282,6 +282,9 @@ class _Builder:
             models=table.models,
             headers=table.headers,
             telemetry=table.telemetry,
+            probe_interval_seconds=(
+                self.document.health.probe_interval_ms if table.probe_interval_ms is None else table.probe_interval_ms
+            ),
         )
         if table.api_key is None and CATALOGUE[table.kind].needs_key:
             return ProviderRefusal(name, "missing_api_key", self._how_to_give_a_key(name, table.kind))
@@ -423,7 +426,7 @@ class _Builder:
     def _check_times(self) -> None:
         for path, cls, attribute, value in self._values():
             kind = kind_of(attrs.fields_dict(attrs.resolve_types(cls))[attribute].type)
-            short = isinstance(kind, Duration) and kind.warn and value is not None and value < 1.0
+            short = isinstance(kind, Duration) and kind.warn and value is not None and 0.0 < value < 1.0
             if short and path in self.merged.origins:
                 self.warn(path, f"{value * 1000:g} ms is very short; did you mean seconds? The unit is milliseconds")
 

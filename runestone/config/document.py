@@ -27,6 +27,7 @@ MOST_ATTEMPTS: Final = 100
 Seconds = Annotated[float, Duration()]
 LongSeconds = Annotated[float, Duration(warn=True)]
 SecondsOrNone = Annotated[float, Duration(low=0.0)]
+LongSecondsOrNone = Annotated[float, Duration(low=0.0, warn=True)]
 Attempts = Annotated[int, Whole(1, MOST_ATTEMPTS)]
 Port = Annotated[int, Whole(0, 65535)]
 Yes = Annotated[bool, Flag()]
@@ -100,9 +101,15 @@ class ServerTable:
 
 @frozen(kw_only=True)
 class HealthTable:
-    """The health port."""
+    """The health port, and how the node looks after providers that nobody calls."""
 
     port: Port = setting(4004, "The port; 0 for a free one.", variable="RUNESTONE_HEALTH_PORT")
+    probe_interval_ms: LongSecondsOrNone = setting(
+        30.0,
+        "How often an idle provider, or one whose breaker is open, is asked for its models; 0: never.",
+        variable="RUNESTONE_PROBE_INTERVAL_MS",
+        unit=_MS,
+    )
 
 
 @frozen(kw_only=True)
@@ -215,6 +222,9 @@ class ProviderTable:
     models: Annotated[tuple[str, ...], kinds.Names()] = setting((), "Further models that it serves.")
     headers: Annotated[Mapping[str, str], kinds.Headers()] = setting({}, "Headers that it is sent.")
     telemetry: Yes = setting(True, "false: it is not counted by name.")
+    probe_interval_ms: Annotated[float | None, Duration(low=0.0, warn=True)] = setting(
+        None, "How often it is probed; else health.probe_interval_ms. 0: never.", unit=_MS
+    )
 
 
 @frozen(kw_only=True)

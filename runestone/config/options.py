@@ -22,6 +22,7 @@ _PROVIDER: Final = {
     "retry_attempts": "retry_attempts",
     "circuit_breaker": "circuit_breaker",
     "telemetry": "telemetry",
+    "probe_interval": "probe_interval_ms",
     "default_model": "default_model",
     "models": "models",
     "headers": "headers",

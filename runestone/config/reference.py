@@ -28,6 +28,7 @@ _VALUES: Final = {
     ("providers", "base_url"): '"https://custom-openai-endpoint.com/v1"',
     ("providers", "retry_attempts"): "5",
     ("providers", "max_concurrency"): "100",
+    ("providers", "probe_interval_ms"): "60000",
     ("providers", "default_model"): '"gpt-4o-mini"',
     ("providers", "models"): '["gpt-4o-mini", "gpt-4o"]',
     ("providers", "headers"): '{ x-team = "search" }',

@@ -56,7 +56,7 @@ class ProviderSettings:
     """One provider. ``timeout_seconds`` bounds one attempt: the whole of it, or in a stream what comes before the first content.
 
     Without ``circuit_breaker`` its breaker, throttle, quarantine and score measure and never refuse. Without ``telemetry`` nothing is
-    told or counted of it by name.
+    told or counted of it by name. It is probed every ``probe_interval_seconds`` while nobody calls it; 0: never.
     """
 
     name: str
@@ -72,6 +72,7 @@ class ProviderSettings:
     models: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     telemetry: bool = True
+    probe_interval_seconds: float = field(default=0.0, validator=validators.ge(0.0))
 
     def reaches_elsewhere_than(self, other: ProviderSettings) -> bool:
         """Whether calls go to another place than with ``other``, or as somebody else: nothing known of that one holds here."""

@@ -81,6 +81,7 @@ _PROVIDER_OPTIONS = (
     Argument(name="--queue-timeout", help="how long they wait: milliseconds, or such as 5s", metavar="TIME"),
     Argument(name="--circuit-breaker", help="whether its breaker may refuse", choices=("true", "false")),
     Argument(name="--telemetry", help="whether it is counted by name", choices=("true", "false")),
+    Argument(name="--probe-interval", help="0 for never; milliseconds, or such as 30s", metavar="TIME"),
     Argument(name="--key-env", help="the variable of this command that holds its API key", metavar="VARIABLE"),
     Argument(name="--key-file", help="the file that holds its API key", metavar="PATH"),
     Argument(name="--key-stdin", help="read its API key from standard input", flag=True),

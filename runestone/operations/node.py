@@ -134,6 +134,7 @@ class Node:
             "default_model": settings.default_model,
             "last_success": _ending(memory.last_success),
             "last_error": _ending(memory.last_failure),
+            "last_probe": _ending(memory.last_probe),
         }
 
     def breaker(self, name: str) -> dict[str, Any]:
@@ -211,6 +212,8 @@ class Node:
                 why = f"; its last failure: {last.what}" if last is not None else ""
                 level = "warning" if status in ("recovering", "draining", "throttled") else "error"
                 alerts.append({"level": level, "about": name, "message": f"{name} is {status}{why}"})
+            elif memory.probing.trouble(self._now(), memory.last_call) and (told := memory.last_probe) is not None:
+                alerts.append({"level": "warning", "about": name, "message": f"a probe of {name}: {told.what}"})
         if self.settings.server.mode == "legacy":
             alerts.append({"level": "warning", "about": "mode", "message": "legacy mode: there is no failover"})
         return sorted(alerts, key=lambda alert: alert["level"])
@@ -231,7 +234,7 @@ class Node:
 
     async def _probe(self, memory: ProviderMemory) -> dict[str, Any]:
         if memory.transport is None:
-            found = Probe(ok=False, status=None, message="is down", seconds=0.0)
+            found = Probe(outcome="unreachable", status=None, message="is down", seconds=0.0)
         else:
             found = await probe(memory.settings, memory.transport)
         return {"ok": found.ok, "status": found.status, "message": found.message, "seconds": round(found.seconds, 4)}
@@ -396,7 +399,5 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _ending(ending: Any) -> dict[str, Any] | None:
-    if ending is None:
-        return None
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
-    return {"at": at, "what": ending.what}
+    at = None if ending is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
+    return None if ending is None else {"at": at, "what": ending.what}

@@ -1,11 +1,13 @@
 """What a provider actor leaves to its next incarnation, and what others may read of it without asking.
 
 One :class:`ProviderMemory` per provider, kept by the ``state`` actor, the process that outlives all the others. It is this program's ETS
-table: exactly one writer (the running incarnation of the provider actor, and for ``transport`` the transport actor beside it), any
-number of readers in the same loop. The machines in it are frozen values, so a reader always sees a whole one.
+table: exactly one writer (the running incarnation of the provider actor; for ``transport``, ``probing`` and ``last_probe`` the actors
+beside it), any number of readers in the same loop. The machines in it are frozen values, so a reader always sees a whole one.
 """
 
 from __future__ import annotations
+
+import math
 
 from attrs import define, evolve, field, frozen
 
@@ -17,6 +19,7 @@ from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker, BreakerRefusal, Permit
 from runestone.resilience.concurrency import Concurrency
 from runestone.resilience.health import Health
+from runestone.resilience.probing import Probing
 from runestone.resilience.quarantine import Quarantine
 from runestone.resilience.throttle import Throttle
 from supervisors import Process
@@ -64,6 +67,8 @@ class ProviderMemory:
     failures: int = 0
     last_success: Ending | None = None
     last_failure: Ending | None = None
+    probing: Probing = field(factory=Probing)
+    last_probe: Ending | None = None
     announced: str = "closed"  # the state of the breaker that the bus was told last
     ended_cleanly: bool = True
     crashed_at: float | None = None  # loop time of the last crash; a second one soon after starts fresh
@@ -77,8 +82,13 @@ class ProviderMemory:
         return self.settings.name
 
     def score(self, now: float) -> float:
-        """The health score, 0 to 1."""
-        return self.health.score(now, self.breaker.name(now))
+        """The health score, 0 to 1; 0 while probes find nobody there."""
+        return 0.0 if self.probing.down(now, self.last_call) else self.health.score(now, self.breaker.name(now))
+
+    @property
+    def last_call(self) -> float:
+        """The loop's time at which a call last showed how the provider is; minus infinity: none has."""
+        return self.health.at if self.health.all else -math.inf
 
     def refusal(self, model: str | None, now: float) -> tuple[RefusalReason, float | None] | None:
         """Why it would not be asked for ``model`` now, and for how long; ``None`` if it would, or if only its breaker is against it.
@@ -125,7 +135,7 @@ class ProviderMemory:
     def forget(self) -> None:
         """Start fresh, as the operator's clean slate asks: all but the leases that are out."""
         self.breaker = self.breaker.reset()
-        self.throttle, self.quarantine, self.health = Throttle(), Quarantine(), Health()
+        self.throttle, self.quarantine, self.health, self.probing = Throttle(), Quarantine(), Health(), Probing()
         self.concurrency = Concurrency(policy=self.settings.concurrency)
         self.ended_cleanly, self.crashed_at = True, None
 

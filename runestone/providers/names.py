@@ -25,6 +25,11 @@ def transport(name: str) -> str:
     return f"transport:{name}"
 
 
+def prober(name: str) -> str:
+    """The prober of the provider called ``name``."""
+    return f"prober:{name}"
+
+
 def subtree(name: str) -> str:
     """The supervisor of the provider called ``name``."""
     return f"provider-tree:{name}"

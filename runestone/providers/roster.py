@@ -244,7 +244,7 @@ class Roster(GenServer[Restarted]):
                 started = await self._providers.start_child(self._spec(memory))
                 return started if isinstance(started, StartFailed) else Done()
             return outcome if isinstance(outcome, StartFailed) else Done()
-        children = (subtree.TRANSPORT, subtree.ACTOR) if hard else (subtree.ACTOR,)
+        children = (*((subtree.TRANSPORT,) if hard else ()), subtree.ACTOR, subtree.PROBER)
         for child in reversed(children):
             await tree.terminate_child(child)
         _renew_memory(memory, settings)

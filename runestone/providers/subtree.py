@@ -1,4 +1,4 @@
-"""The processes of one provider: its transport and its actor, under a supervisor of their own."""
+"""The processes of one provider: its transport, its actor and its prober, under a supervisor of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from runestone.config.live import Live
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
+from runestone.providers.prober import Prober
 from runestone.providers.provider import Provider
 from runestone.providers.transport import Transport
 from runestone.telemetry.bus import Bus
@@ -15,6 +16,7 @@ from supervisors import ChildSpec, GenServer, Registry, Supervisor
 
 TRANSPORT = "transport"
 ACTOR = "provider"
+PROBER = "prober"
 
 
 class TransportKeeper(GenServer[object]):
@@ -52,6 +54,11 @@ def spec(memory: ProviderMemory, registry: Registry, bus: Bus, chance: Callable[
             id=ACTOR,
             start=partial(Provider, memory, registry, bus, chance),
             name=names.provider(memory.name),
+        ),
+        ChildSpec(
+            id=PROBER,
+            start=partial(Prober, memory, bus, chance),
+            name=names.prober(memory.name),
         ),
     )
     return ChildSpec(

@@ -107,8 +107,7 @@ class Transport(httpx.AsyncBaseTransport):
         Raises:
             UpstreamError: ``refused``, ``dns``, ``tls``, ``connect_timeout``, ``invalid_answer``, ``too_large`` or ``unsupported``.
         """
-        if self._closing:
-            raise UpstreamError(Failure(kind="refused", message="the connections to this provider are being replaced"))
+        self._refuse_if_closing()
         self._pending += 1
         try:
             connection, message, content = await self._exchange(request)
@@ -125,6 +124,22 @@ class Transport(httpx.AsyncBaseTransport):
             await self._close_unused()
         return httpx.Response(message.code, headers=message.raw_headers, stream=stream)
 
+    async def connect(self, url: httpx.URL) -> None:
+        """Open a connection to where ``url`` leads and drop it (a kept one will do): a look whether anybody is there.
+
+        Raises:
+            UpstreamError: ``refused``, ``dns``, ``tls`` or ``connect_timeout``.
+        """
+        self._refuse_if_closing()
+        self._pending += 1
+        try:
+            _drop(await self._connector.connect(self._origin(url), [], self._timeout))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UpstreamError(failure_of(error)) from error
+        finally:
+            self._pending -= 1
+            await self._close_unused()
+
     async def aclose(self) -> None:
         """Take no new requests. Idle connections close at once, the others with their answers."""
         self._closing = True
@@ -134,6 +149,10 @@ class Transport(httpx.AsyncBaseTransport):
         """``stream`` has been closed."""
         self._streams.discard(stream)
         await self._close_unused()
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise UpstreamError(Failure(kind="refused", message="the connections to this provider are being replaced"))
 
     async def _exchange(self, request: httpx.Request) -> tuple[Connection, RawResponseMessage, StreamReader]:
         data = _serialise(request)

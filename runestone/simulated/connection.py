@@ -116,6 +116,7 @@ class Connection:
         if path.startswith("/_simulated"):
             await self._control(request.method, path, body)
         elif path == "/v1/models":
+            self._provider.lists += 1
             anthropic = any(name == b"anthropic-version" for name, _ in request.headers)
             await self._json(200, _MODELS if anthropic else {"object": "list", "data": [_MODEL]})
         elif path in WIRES and request.method == b"POST":

@@ -35,6 +35,7 @@ class SimulatedProvider:
         self.open_streams = 0
         self.gone = 0
         self.requests = 0
+        self.lists = 0  # of models that were asked for
         self.records: deque[Record] = deque(maxlen=_RECORDED)
         self._random = random.Random(seed)
         self._host = "127.0.0.1"
@@ -91,6 +92,7 @@ class SimulatedProvider:
             "name": self.name,
             "fault": self.spec,
             "requests": self.requests,
+            "lists": self.lists,
             "open_connections": len(self._connections),
             "open_streams": self.open_streams,
             "disconnects": self.gone,
@@ -104,7 +106,7 @@ class SimulatedProvider:
     def forget(self) -> None:
         """Forget all requests."""
         self.records.clear()
-        self.requests = self.gone = 0
+        self.requests = self.lists = self.gone = 0
 
     def draw(self) -> Fault:
         """The fault of the next request: the rate and the count decide."""

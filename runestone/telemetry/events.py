@@ -231,6 +231,16 @@ class CallBooked:
     cost_usd: float | None = field(default=None)  # for counting; the ledger holds it exactly
 
 
+@frozen(kw_only=True)
+class ProbeFinished:
+    """An active probe of a provider is over."""
+
+    name: ClassVar = "provider.probed"
+    provider: str
+    outcome: str  # one of resilience.probing.ProbeOutcome
+    seconds: float
+
+
 Event = (
     RequestStarted
     | RequestFinished
@@ -251,5 +261,6 @@ Event = (
     | ConfigRefused
     | AdminActed
     | CallBooked
+    | ProbeFinished
 )
 CATALOGUE: Final = {event.name: event for event in get_args(Event)}

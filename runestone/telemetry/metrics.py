@@ -17,6 +17,7 @@ from runestone.telemetry.events import (
     Event,
     Failover,
     FailoverExhausted,
+    ProbeFinished,
     ProviderThrottled,
     RequestFinished,
     Retry,
@@ -73,6 +74,7 @@ class Metrics:
         self.breaker = gauge(registry, "runestone_circuit_breaker_state", "1 for the state that it is in.")
         self.transitions = counter(registry, "runestone_circuit_breaker_transitions_total", "Changes of state.")
         self.throttles = counter(registry, "runestone_provider_throttled_total", "429 answers of providers.")
+        self.probes = counter(registry, "runestone_probes_total", "Active probes of providers.")
         self.retries = counter(registry, "runestone_retries_total", "Calls of the same provider again.")
         self.failovers = counter(registry, "runestone_failovers_total", "Calls of another provider.")
         self.exhausted = counter(registry, "runestone_failover_exhausted_total", "Requests that nobody would take.")
@@ -100,6 +102,7 @@ class Metrics:
         self.score.at(provider=name).set(1.0)
         self.up.at(provider=name).set(1)
         self.throttles.at(provider=name)
+        self.probes.at(provider=name, outcome="ok")
         for group in groups:
             self.exhausted.at(group=group)
 
@@ -128,6 +131,8 @@ class Metrics:
                 self.exhausted.at(group=group).inc()
             case ProviderThrottled(provider=provider):
                 self.throttles.at(provider=provider).inc()
+            case ProbeFinished(provider=provider, outcome=outcome):
+                self.probes.at(provider=provider, outcome=outcome).inc()
             case BreakerChanged(provider=provider, after=after):
                 self.transitions.at(provider=provider, to=after).inc()
                 for state in _STATES:

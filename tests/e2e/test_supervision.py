@@ -15,6 +15,7 @@ from tests.e2e.streams import HELLO, streams
 
 PACE = "pace=0.03 tokens=60"
 OPENAI = "runestone/node/fleet/providers/openai-default/provider"
+PROBER = "runestone/node/fleet/providers/openai-default/prober"
 
 
 def incarnations(node: Gateway) -> dict[str, int]:
@@ -56,7 +57,7 @@ def test_a_provider_restart_during_fifty_streams_lets_all_of_them_end_whole(node
     fifty_streams_during(node, lambda: node.ctl("provider", "restart", "openai-default"))
 
     after = incarnations(node)
-    assert {path for path in after if after[path] != before.get(path)} == {OPENAI}
+    assert {path for path in after if after[path] != before.get(path)} == {OPENAI, PROBER}
     assert after[OPENAI] == before[OPENAI] + 1
     eventually(lambda: node.provider("openai-default")["in_flight"] == 0, "the leases are back")
 

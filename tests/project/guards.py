@@ -13,11 +13,16 @@ _PLAN: Final = "runestone/failover/plan.py"
 _CALL: Final = "runestone/failover/call.py"
 _TRANSPORT: Final = "runestone/providers/transport.py"
 _BODY: Final = "runestone/http/body.py"
+_PROBING: Final = "runestone/resilience/probing.py"
+_PROBE: Final = "runestone/providers/probe.py"
+_PROBER: Final = "runestone/providers/prober.py"
 
 _OF_BREAKER: Final = "tests/resilience/test_breaker.py::"
 _OF_PLAN: Final = "tests/failover/test_plan.py::"
 _OF_TRANSPORT: Final = "tests/providers/test_transport.py::"
 _OF_WIRE: Final = "tests/e2e/test_wire_safety.py::"
+_OF_PROBING: Final = "tests/resilience/test_probing.py::"
+_OF_PROBER: Final = "tests/providers/test_prober.py::"
 _ROW: Final = "tests/e2e/test_faults.py::test_a_fault_is_told_counted_and_remembered_as_the_contract_says"
 
 
@@ -216,8 +221,8 @@ GUARDS: Final = [
     Guard(
         "a failed attempt gives its lease back with its failure",
         "runestone/failover/attempts.py",
-        "            await call.close()\n            raise",
-        "            raise",
+        "            await call.close()\n            self._past_seconds",
+        "            self._past_seconds",
         f"{_ROW}[500, openai to openai, whole]",
     ),
     # -- one call
@@ -364,5 +369,90 @@ GUARDS: Final = [
         'if b"content-length" in names and b"transfer-encoding" in names:',
         "if not names:",
         f"{_OF_WIRE}test_a_request_with_both_lengths_is_refused_closed_and_what_is_behind_it_not_served",
+    ),
+    # -- probes
+    Guard(
+        "one connection that failed says nothing",
+        _PROBING,
+        "_IN_A_ROW: Final = 2",
+        "_IN_A_ROW: Final = 1",
+        f"{_OF_PROBING}test_it_is_down_when_two_in_a_row_did_not_connect",
+    ),
+    Guard(
+        "a call knows better than a probe",
+        _PROBING,
+        "self.unreachable >= _IN_A_ROW and last_call <= self.at and",
+        "self.unreachable >= _IN_A_ROW and",
+        f"{_OF_PROBER}test_a_call_that_ends_well_takes_back_what_probes_said",
+    ),
+    Guard(
+        "what no probe confirms is forgotten",
+        _PROBING,
+        " and now < self.holds_until",
+        "",
+        f"{_OF_PROBING}test_what_is_not_confirmed_is_forgotten",
+    ),
+    Guard(
+        "probes with a call between are not in a row",
+        _PROBING,
+        "self.unreachable if last_call <= self.at else 0",
+        "self.unreachable",
+        f"{_OF_PROBING}test_probes_before_and_after_a_call_are_not_in_a_row",
+    ),
+    Guard(
+        "who does not want to be asked is asked less",
+        _PROBING,
+        "interval * 2.0**unwelcome",
+        "interval",
+        f"{_OF_PROBER}test_a_429_to_a_probe_has_no_effect_but_a_longer_pause",
+    ),
+    Guard(
+        "who is called is not probed",
+        _PROBING,
+        "due = max(due, (now if busy else last_call) + interval)",
+        "pass",
+        f"{_OF_PROBER}test_a_provider_that_is_called_is_not_asked",
+    ),
+    Guard(
+        "who has a call out is not probed",
+        _PROBING,
+        "(now if busy else last_call)",
+        "last_call",
+        f"{_OF_PROBER}test_a_provider_with_a_long_call_out_is_not_asked",
+    ),
+    Guard(
+        "who is throttled or quarantined is not probed",
+        _PROBER,
+        "memory.draining or out != (None, None)",
+        "memory.draining",
+        f"{_OF_PROBER}test_who_is_not_to_be_asked_is_not",
+    ),
+    Guard(
+        "who drains is not probed",
+        _PROBER,
+        "memory.draining or out != (None, None)",
+        "out != (None, None)",
+        f"{_OF_PROBER}test_who_is_not_to_be_asked_is_not",
+    ),
+    Guard(
+        "a probe over connections that are gone says nothing",
+        _PROBER,
+        "if self._memory.transport is message.transport:",
+        "if True:",
+        f"{_OF_PROBER}test_one_over_connections_that_were_replaced_meanwhile_says_nothing",
+    ),
+    Guard(
+        "a prober that crashes all the time does not bring its supervisor to give up",
+        _PROBER,
+        "_AFTER_A_CRASH_SECONDS if self.incarnation > 1 else 0.0",
+        "0.0",
+        f"{_OF_PROBER}test_a_prober_that_crashes_at_every_probe_never_brings_its_provider_down",
+    ),
+    Guard(
+        "who takes connections is not unreachable",
+        _PROBE,
+        'took("error", wrong)\n\n\n',
+        'took("unreachable", wrong)\n\n\n',
+        "tests/providers/test_probe.py::test_who_connects_and_says_nothing_is_not_unreachable",
     ),
 ]

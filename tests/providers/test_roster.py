@@ -147,7 +147,7 @@ async def fleet(*members: str, before: Callable[[Registry], object] = lambda _: 
 # -- it fills providers ----------------------------------------------------------------------------------------------------
 
 
-async def test_every_provider_has_a_transport_and_an_actor_under_a_supervisor_of_its_own() -> None:
+async def test_every_provider_has_a_transport_an_actor_and_a_prober_under_a_supervisor_of_its_own() -> None:
     async with fleet("a", "b", "c") as node:
         children = await node.registry.via(names.PROVIDERS).which_children()
 
@@ -155,7 +155,11 @@ async def test_every_provider_has_a_transport_and_an_actor_under_a_supervisor_of
             (name, "running", "supervisor") for name in "abc"
         ]
         for name in "abc":
-            assert [c.id for c in await node.ref(names.subtree(name)).which_children()] == ["transport", "provider"]
+            assert [c.id for c in await node.ref(names.subtree(name)).which_children()] == [
+                "transport",
+                "provider",
+                "prober",
+            ]
             lease = await node.ask(name)
             assert lease is not None
             assert lease.transport is node.memories[name].transport

@@ -25,6 +25,7 @@ def test_it_tells_what_it_has_seen(any_sim: Running) -> None:
         "name": "sim",
         "fault": "none",
         "requests": 1,
+        "lists": 0,
         "open_connections": 0,
         "open_streams": 0,
         "disconnects": 0,

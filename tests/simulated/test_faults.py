@@ -275,6 +275,7 @@ def test_a_client_that_leaves_in_the_middle_is_counted(any_sim: Running, reset: 
         "name": "sim",
         "fault": "",
         "requests": 1,
+        "lists": 0,
         "open_connections": 0,
         "open_streams": 0,
         "disconnects": 1,

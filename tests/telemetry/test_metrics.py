@@ -16,6 +16,7 @@ from runestone.telemetry.events import (
     Event,
     Failover,
     FailoverExhausted,
+    ProbeFinished,
     ProviderThrottled,
     RequestFinished,
     Retry,
@@ -155,6 +156,11 @@ def test_a_model_or_a_provider_that_is_not_configured_is_other(metrics: Metrics)
         (FailoverExhausted(group="g", reason="refused"), "failover_exhausted", {"group": "g"}),
         (ProviderThrottled(provider="a", seconds=3.0), "provider_throttled", {"provider": "a"}),
         (
+            ProbeFinished(provider="a", outcome="unreachable", seconds=0.1),
+            "probes",
+            {"provider": "a", "outcome": "unreachable"},
+        ),
+        (
             BreakerChanged(provider="a", before="closed", after="open"),
             "circuit_breaker_transitions",
             {"provider": "a", "to": "open"},
@@ -244,6 +250,7 @@ def test_the_series_of_a_provider_are_there_at_zero_from_the_start(metrics: Metr
         (("provider", "a"), ("state", state)): float(state == "closed") for state in STATES
     }
     assert start_of("runestone_provider_throttled_total") == {(("provider", "a"),): 0.0}
+    assert start_of("runestone_probes_total") == {(("outcome", "ok"), ("provider", "a")): 0.0}
     assert start_of("runestone_failover_exhausted_total") == {(("group", "g"),): 0.0}
     assert start_of("runestone_provider_health_score") == {(("provider", "a"),): 1.0}
     assert start_of("runestone_provider_up") == {(("provider", "a"),): 1.0}
