@@ -279,7 +279,7 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
             _lines(
                 "Event loop lag",
                 "How late it was, at most within the last minute.",
-                (f"runestone_event_loop_lag_seconds{{{NODE}}}", "{{instance}}"),
+                (f"runestone_event_loop_lag_worst_seconds{{{NODE}}}", "{{instance}}"),
                 unit="s",
             ),
             _lines(
@@ -297,6 +297,11 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
             _lines("Memory", "Resident.", (f"process_resident_memory_bytes{{{NODE}}}", "{{instance}}"), unit="bytes"),
             _lines("Descriptors", "Open files and sockets.", (f"process_open_fds{{{NODE}}}", "{{instance}}")),
             _lines(
+                "Mailboxes",
+                "Messages that wait, by actor.",
+                (f"max by (actor) (runestone_actor_mailbox_depth{{{NODE}}}) > 0", "{{actor}}"),
+            ),
+            _lines(
                 "Settings and logs",
                 "0: the last reload was refused. Lines: dropped within five minutes.",
                 (f"runestone_config_last_reload_success{{{NODE}}}", "{{instance}} reload"),
@@ -306,7 +311,6 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
                 "Versions",
                 "Nodes by the version that they run.",
                 (f"count by (version, python) (runestone_build_info{{{NODE}}})", "{{version}} on {{python}}"),
-                width=24,
             ),
         ],
     ),
