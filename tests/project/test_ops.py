@@ -51,7 +51,6 @@ WORDS: Final = frozenset({
     "absent", "and", "by", "count", "histogram_quantile", "ignoring", "increase", "label_values", "max", "offset", "on", "or",
     "rate", "sum", "topk", "unless", "vector",
 })  # fmt: skip
-)
 
 
 def loaded(file: str) -> Any:
