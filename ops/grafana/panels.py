@@ -262,6 +262,18 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
                 ),
             ),
             _lines(
+                "Ledger",
+                "Calls that wait to be written, and tries that failed within five minutes.",
+                (f"runestone_ledger_waiting{{{NODE}}}", "{{instance}} waiting"),
+                (f"increase(runestone_ledger_failures_total{{{NODE}}}[5m])", "{{instance}} failures"),
+            ),
+            _lines(
+                "Calls of unknown cost",
+                "No price is known, or the provider has told no usage.",
+                (_rate("runestone_cost_unknown_total", "provider, model", MODEL), "{{provider}} {{model}}"),
+                unit="reqps",
+            ),
+            _lines(
                 "Cost per hour",
                 "By the price list; a call without a price is not in it.",
                 (
