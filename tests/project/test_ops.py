@@ -181,6 +181,17 @@ def test_every_command_of_the_runbook_is_one_that_ctl_knows(capsys: pytest.Captu
     assert unknown == []
 
 
+def test_who_looks_changes_nothing() -> None:
+    parser = argparse.ArgumentParser()
+    ctl.add_parser(parser.add_subparsers())
+    looks = re.findall(r"^\*\*Look\.\*\*(.*?)^(?:\*\*Mend|#)", RUNBOOK, re.MULTILINE | re.DOTALL)
+    used = {parser.parse_args(words).command for look in looks for words in commands(look)}
+
+    assert len(looks) > 10
+    acting = {command.path for command in used if command.method != "GET"}
+    assert acting <= {"health check", "failover explain"}  # which ask
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A node with simulated providers, to which all that has a metric of its own has happened."""
