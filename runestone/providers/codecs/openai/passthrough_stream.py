@@ -53,12 +53,14 @@ class OpenAIStream:
         "_over",
         "_row",
         "_seen_choices",
+        "_tier",
         "usage",
     )
 
     def __init__(self, row: Row, *, choices: int = 1) -> None:
         self._row = row
         self.usage: Usage | None = None
+        self._tier: object = None  # as a chunk has told it; that of the usage may not
         self._blocks = Blocks()
         self._choices = choices
         self._finished_choices: set[int] = set()
@@ -145,7 +147,8 @@ class OpenAIStream:
             out.append(b"data: " + event.data.replace(b"\n", b" ") + b"\n\n")
 
     def _note(self, chunk: Mapping[str, Any], piece: Piece) -> None:
-        self.usage = usage_of(chunk, self._row) or self.usage
+        self._tier = chunk.get("service_tier") or self._tier
+        self.usage = usage_of(chunk, self._row, self._tier) or self.usage
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
