@@ -105,7 +105,8 @@ class Transport(httpx.AsyncBaseTransport):
         """Send ``request`` and wait for the head of the answer.
 
         Raises:
-            UpstreamError: ``refused``, ``dns``, ``tls``, ``connect_timeout``, ``invalid_answer``, ``too_large`` or ``unsupported``.
+            UpstreamError: ``refused``, ``disconnected``, ``dns``, ``tls``, ``connect_timeout``, ``invalid_answer``, ``too_large`` or
+                ``unsupported``.
         """
         if self._closing:
             raise UpstreamError(Failure(kind="refused", message="the connections to this provider are being replaced"))
