@@ -279,6 +279,14 @@ INVOICES = [
     # (100 - 64) x 0.27 = 9.72; 64 x 0.07 = 4.48; 20 x 1.10 = 22
     Invoice(what="deepseek's hits", kind="deepseek", price=DEEPSEEK, dollars="0.0000362",
             body=chat({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36})),
+    # the tier stands in the usage: (100 x 0.15 + 10 x 0.60) x 0.5 = 21 x 0.5
+    Invoice(
+        what="openrouter's tier",
+        kind="openrouter",
+        body=chat(tokens(100, 10) | {"service_tier": "flex"}),
+        price=MINI,
+        dollars="0.0000105",
+    ),
     # thoughts are not in the completion: (10120 - 128) x 1.25 = 12490; 128 x 0.20 = 25.6; (1499 + 2809) x 2.50 = 10770
     Invoice(what="grok's thoughts", kind="xai", body=chat(tokens(10120, 1499, cached=128, thought=2809) | {"total_tokens": 14428}), price=GROK, dollars="0.0232856"),
     # thoughts are in the total alone: 20 x 0.30 = 6; (623 - 20) x 2.50 = 1507.5
@@ -349,3 +357,22 @@ def test_an_answer_costs_what_its_invoice_says(invoice: Invoice) -> None:
 
     assert dollars == (None if invoice.dollars is None else Decimal(invoice.dollars))
     assert billed(outcome, usage, content=True, api=invoice.api) == invoice.billed
+
+
+def usage_told(**counts: Any) -> Usage:
+    _, usage = read(
+        Invoice(what="", kind="anthropic", api="messages", body=message(counts), price=CLAUDE, dollars=None)
+    )
+    assert usage is not None
+    return usage
+
+
+def test_what_is_no_count_is_none() -> None:
+    assert usage_told(input_tokens=True, output_tokens=2**53 + 1) == Usage(input_tokens=0, output_tokens=0)
+
+
+def test_no_more_is_kept_for_an_hour_than_was_written() -> None:
+    """The end of a stream may replace what was written, and says nothing of the hour."""
+    told = usage_told(cache_creation_input_tokens=5, cache_creation={"ephemeral_1h_input_tokens": 100})
+
+    assert (told.cache_write_tokens, told.cache_write_1h_tokens) == (5, 5)
