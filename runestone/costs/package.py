@@ -7,7 +7,6 @@ hour of the day). No other function of the package is called, as its own caches 
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -40,11 +39,10 @@ _PASSED_OVER: Final = {"storage_searches_kcount", "cache_audio_read_mtok"}  # fo
 
 @frozen(eq=False)
 class PackagePrices:
-    """What the package says, kept for a minute and for ``most`` models. For all threads."""
+    """What the package says, kept for a minute and for ``most`` models. For all threads: no step of one can break that of another."""
 
     most: int = 1024
     _kept: dict[_Key, tuple[int, Bands | None]] = field(factory=dict)
-    _lock: threading.Lock = field(factory=threading.Lock)
 
     def rates(self, usage: Usage, kind: str, model: str, at: float) -> Rates | None:
         """The rates of ``usage`` at a provider of ``kind`` at the time ``at`` (epoch seconds); ``None``: no price is known.
@@ -68,11 +66,10 @@ class PackagePrices:
 
     def _keep(self, key: _Key, minute: int) -> tuple[int, Bands | None]:
         found = minute, _looked_up(*key, datetime.fromtimestamp(minute * 60, UTC))
-        with self._lock:
-            self._kept.pop(key, None)
-            while len(self._kept) >= self.most:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = found
+        self._kept.pop(key, None)
+        for oldest in [*self._kept][: max(0, len(self._kept) - self.most + 1)]:
+            self._kept.pop(oldest, None)  # another thread may have been faster
+        self._kept[key] = found
         return found
 
 
