@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
@@ -515,14 +514,14 @@ async def test_the_loop_of_attempts_tries_all_and_the_counts_agree_with_it() -> 
 async def test_prices_that_are_known_are_quoted_without_a_thread() -> None:
     thrifty = [group("a", "b", strategy="cost_optimized")]
     async with fleet(provider("a"), provider("b"), groups=thrifty, router=True) as node:
-        before = set(threading.enumerate())
+        node.root.process.system.threads.limit = 0  # who wants one waits for ever
         price = Price(input_per_million_usd=Decimal(1), output_per_million_usd=Decimal(2))
         loop = attempts(node, prices={MODEL: price})
 
-        assert await node.request(lambda: outcome(node, loop)) == "refused"
+        async with asyncio.timeout(60):
+            assert await node.request(lambda: outcome(node, loop)) == "refused"
 
-        assert node.memories["a"].calls + node.memories["b"].calls > 0
-        assert set(threading.enumerate()) == before
+        assert node.memories["a"].calls > 0
 
 
 @pytest.mark.parametrize("victim", ["failover", "provider:a"])
