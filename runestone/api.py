@@ -424,7 +424,11 @@ class ProviderFactory:
         return dict((await self.node.ask("GET", _at("/v1/metrics", name)))["metrics"])
 
     async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Decimal | None]:
-        """What ``request`` would cost at each provider in US dollars, with the model that it would use; ``None``: no price is known."""
+        """An estimate of what ``request`` would cost at each provider in US dollars, with the model that it would use.
+
+        ``None``: no price is known. The input is estimated by its bytes, as far off as the model's requests so far were; the output is its
+        limit.
+        """
         costs = (await self.node.ask("POST", "/v1/costs/estimate", {"request": dict(request)}))["costs"]
         return {name: None if cost is None else Decimal(cost) for name, cost in costs.items()}
 

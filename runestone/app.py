@@ -19,6 +19,7 @@ from runestone.config.load import Sources, with_simulated
 from runestone.config.settings import Settings
 from runestone.configuration import Configuration
 from runestone.console import admin
+from runestone.costs.estimates import Estimator
 from runestone.failover.router import FailoverRouter
 from runestone.gateway import Gateway, Phase
 from runestone.http import health
@@ -155,6 +156,7 @@ class Composition:
                 start=self._telemetry,
                 name=names.TELEMETRY,
             ),
+            ChildSpec(id="costs", start=partial(Estimator, self.gateway.estimates), name=names.COSTS),
             ChildSpec(
                 id="servers",
                 start=DynamicSupervisor,

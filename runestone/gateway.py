@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from runestone.config.live import Live
 from runestone.config.settings import TimeoutSettings
+from runestone.costs.estimates import Estimates
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import DeadlineExceeded, Draining, RunestoneError
 from runestone.failover.attempts import Attempts
@@ -104,6 +105,7 @@ class Gateway:
     requests: Via
     _failover: Via
     _bus: Bus
+    estimates: Estimates = field(factory=Estimates)
 
     @classmethod
     def over(cls, registry: Registry, live: Live, phase: Phase, load: Load, bus: Bus) -> Gateway:
@@ -118,4 +120,12 @@ class Gateway:
     def complete(self, chat: ChatRequest, deadline: float) -> Attempts:
         """The attempts of ``chat`` until ``deadline`` (loop time), as a context manager; its ``open`` calls upstream."""
         prices = self.live.settings.prices
-        return Attempts(chat, self._failover, self.timeouts, self._bus, deadline=deadline, prices=prices)
+        return Attempts(
+            chat,
+            self._failover,
+            self.timeouts,
+            self._bus,
+            deadline=deadline,
+            prices=prices,
+            estimates=self.estimates,
+        )

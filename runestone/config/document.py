@@ -258,6 +258,17 @@ class PriceTable:
     output_per_million_usd: Annotated[Decimal | None, kinds.Money()] = setting(None, "Output.")
     cached_input_per_million_usd: Annotated[Decimal | None, kinds.Money()] = setting(None, "Input read from a cache.")
     cache_write_per_million_usd: Annotated[Decimal | None, kinds.Money()] = setting(None, "Input written to a cache.")
+    cache_write_1h_per_million_usd: Annotated[Decimal | None, kinds.Money()] = setting(
+        None, "Input written to a cache for an hour."
+    )
+    audio_input_per_million_usd: Annotated[Decimal | None, kinds.Money()] = setting(None, "Input that is audio.")
+    audio_output_per_million_usd: Annotated[Decimal | None, kinds.Money()] = setting(None, "Output that is audio.")
+    web_search_per_thousand_usd: Annotated[Decimal | None, kinds.Money()] = setting(
+        None, "A thousand searches of the web by the provider's own tool."
+    )
+    factors: Annotated[Mapping[str, Decimal], kinds.Factors()] = setting(
+        {}, "How many times as dear a token is in a tier or a region."
+    )
 
 
 @frozen(kw_only=True)

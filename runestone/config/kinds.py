@@ -11,13 +11,15 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
+from runestone.domain.chat import Region, Tier
 from runestone.domain.secret import Secret, looks_secret
 
+FACTORS: Final = tuple(w for w in (*get_args(Tier), *get_args(Region)) if w not in ("standard", "any", "other"))
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -364,6 +366,34 @@ class Money:
     def schema(self) -> dict[str, Any]:
         """For editors."""
         return {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}
+
+
+@frozen
+class Factors:
+    """How many times as dear tokens are, by tier and region."""
+
+    allowed: str = (
+        f"numbers that are not negative by {', '.join(FACTORS[:-1])} or {FACTORS[-1]}, such as {{ batch = 0.5 }}"
+    )
+
+    def read(self, value: Any) -> dict[str, Decimal]:
+        """Exactly as they are written."""
+        if not isinstance(value, Mapping):
+            raise Invalid("is not a table of factors", shown(value), self.allowed)
+        factors = {}
+        for name, number in value.items():
+            if name not in FACTORS:
+                raise Invalid("names no tier or region", shown(name), self.allowed, (str(name),))
+            try:
+                factors[name] = Money().read(number)
+            except Invalid:
+                raise Invalid("is not a factor", shown(number), self.allowed, (name,)) from None
+        return factors
+
+    def schema(self) -> dict[str, Any]:
+        """For editors."""
+        number = Money().schema()
+        return {"type": "object", "properties": dict.fromkeys(FACTORS, number), "additionalProperties": False}
 
 
 @frozen

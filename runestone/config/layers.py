@@ -16,7 +16,9 @@ Origins = dict[Path, str]
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::([-?])([^}]*))?\})")
 _VALUE_DEPTH: Final = 3  # providers.NAME.api_key
-_WHOLE: Final = frozenset({"api_key", "key", "headers", "weights"})  # replaced, never mixed with what is below
+_WHOLE: Final = frozenset(
+    {"api_key", "key", "headers", "weights", "factors"}
+)  # replaced, never mixed with what is below
 
 
 @frozen

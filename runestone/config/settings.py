@@ -113,12 +113,20 @@ class ModelAlias:
 
 @frozen(kw_only=True)
 class Price:
-    """What a model costs, in US dollars for a million tokens; ``None``: not known, or as the input."""
+    """What a model costs, in US dollars for a million tokens; ``None``: not known, or as the input.
+
+    ``factors`` are how many times as dear a token is by tier (``priority``, ``fast``, ``flex``, ``scale``, ``batch``) and region (``us``).
+    """
 
     input_per_million_usd: Decimal
     output_per_million_usd: Decimal
     cached_input_per_million_usd: Decimal | None = None
     cache_write_per_million_usd: Decimal | None = None
+    cache_write_1h_per_million_usd: Decimal | None = None
+    audio_input_per_million_usd: Decimal | None = None
+    audio_output_per_million_usd: Decimal | None = None
+    web_search_per_thousand_usd: Decimal | None = None
+    factors: Mapping[str, Decimal] = field(factory=dict)
 
 
 @frozen

@@ -325,7 +325,7 @@ COMMANDS: tuple[Command, ...] = (
         path="cost estimate",
         method="POST",
         route="/v1/costs/estimate",
-        help="what a request would cost at each provider",
+        help="an estimate of what a request would cost at each provider",
         arguments=(Argument(name="--request", help="the file with its JSON, - for standard input", required=True),),
         body=bodies.request,
         render=lambda data: render.facts(data["costs"]),

@@ -1,4 +1,8 @@
-"""How many tokens a request will be, before anybody has counted them. An estimate, and always told as one."""
+"""How many tokens a request will be, before anybody has counted them. An estimate, and always told as one.
+
+It knows no tokenizer: four bytes a token, a few for each message, a fixed number for an image. :mod:`~runestone.costs.correction` makes up
+for what a model's own tokenizer does otherwise.
+"""
 
 from __future__ import annotations
 

@@ -2,50 +2,66 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
 from runestone.config.settings import Price
-from runestone.domain.catalogue import CATALOGUE
-from runestone.domain.chat import Usage
+from runestone.costs.correction import UNCORRECTED, Correction
+from runestone.costs.package import PackagePrices, load
+from runestone.costs.rates import Rates, own_rates, priced
+from runestone.domain.chat import Region, Tier, Usage
 from runestone.domain.routing import Choice
 
-_MILLION: Final = Decimal(1_000_000)
+__all__ = ["cost", "is_quick", "load", "quotation"]
+
+_PACKAGE: Final = PackagePrices()
+_OWN: Final[dict[tuple[str, Tier, Region], tuple[Price, Rates | None]]] = {}
+_MOST_OWN: Final = 1024
 
 
-def cost(usage: Usage, kind: str, model: str, own: Mapping[str, Price]) -> Decimal | None:
-    """US dollars for ``usage`` of ``model`` at a provider of ``kind``, exactly. ``own`` are the operator's prices, by model.
+def cost(
+    usage: Usage, kind: str, model: str, own: Mapping[str, Price], *, at_epoch: float | None = None
+) -> Decimal | None:
+    """US dollars for ``usage`` of ``model`` at a provider of ``kind``, exactly; ``None`` where any part of it has no price.
 
-    The first call loads the package, which takes a fifth of a second: not for the event loop.
+    ``own`` are the operator's prices, by model. ``at_epoch`` is when the call was made, as prices change; ``None``: now. From any
+    thread. The first call for a model in a minute takes a tenth of a millisecond, the first of all loads the package unless somebody has.
     """
     if (price := own.get(model)) is not None:
-        return _own_cost(usage, price)
-    import genai_prices  # noqa: PLC0415 - slow to load, and for who asks alone
-
-    counted = genai_prices.Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cached_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-    )
-    try:
-        return genai_prices.calc_price(counted, model, provider_id=CATALOGUE[kind].prices or kind).total_price
-    except LookupError:
-        return None
+        rates = _own_rates(price, usage, model)
+    else:
+        rates = _PACKAGE.rates(usage, kind, model, time.time() if at_epoch is None else at_epoch)
+    return None if rates is None else priced(usage, rates)
 
 
-def quotation(usage: Usage, choices: Iterable[tuple[Choice, str]], own: Mapping[str, Price]) -> dict[str, float | None]:
-    """What ``usage`` would cost at each choice, by provider: good for ranking, no more. Slow as :func:`cost` is."""
-    costs = {choice.provider: cost(usage, kind, choice.model, own) for choice, kind in choices}
+def is_quick(usage: Usage, choices: Iterable[tuple[Choice, str]], own: Mapping[str, Price]) -> bool:
+    """Whether :func:`quotation` takes microseconds, so that the event loop may do it."""
+    now = time.time()
+    return all(choice.model in own or _PACKAGE.has(usage, kind, choice.model, now) for choice, kind in choices)
+
+
+def quotation(
+    usage: Usage,
+    choices: Iterable[tuple[Choice, str]],
+    own: Mapping[str, Price],
+    correction: Correction = UNCORRECTED,
+) -> dict[str, float | None]:
+    """What the estimate ``usage`` would cost at each choice, by provider: good for ranking, no more. See :func:`is_quick`."""
+    costs = {
+        choice.provider: cost(correction.corrected(usage, choice.model), kind, choice.model, own)
+        for choice, kind in choices
+    }
     return {name: None if dollars is None else float(dollars) for name, dollars in costs.items()}
 
 
-def _own_cost(usage: Usage, price: Price) -> Decimal:
-    """``input_tokens`` holds the cached ones too, each of which has its own price, or the input's."""
-    plain = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
-    cached, write = price.cached_input_per_million_usd, price.cache_write_per_million_usd
-    total = plain * price.input_per_million_usd + usage.output_tokens * price.output_per_million_usd
-    total += usage.cached_tokens * (price.input_per_million_usd if cached is None else cached)
-    total += usage.cache_write_tokens * (price.input_per_million_usd if write is None else write)
-    return total / _MILLION
+def _own_rates(price: Price, usage: Usage, model: str) -> Rates | None:
+    """Those of ``price``, kept as long as it is the model's."""
+    key = model, usage.service_tier, usage.region
+    kept = _OWN.get(key)
+    if kept is None or kept[0] is not price:
+        if len(_OWN) >= _MOST_OWN:
+            _OWN.clear()
+        kept = _OWN[key] = price, own_rates(price, usage)
+    return kept[1]

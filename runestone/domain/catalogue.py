@@ -29,6 +29,7 @@ class Row:
     - ``lacks``: what cannot be translated either
     - ``renames``, ``values``, ``drops``: what becomes of fields of a body, values by field
     - ``usage``: where the usage object stands in an answer, the first place that has one; ``cached``: where it counts cached tokens
+    - ``thinks_apart``: ``completion_tokens`` are without those of thinking; ``total_tokens`` hold them
     - ``prices``: its name in the price table, where that is another one
     """
 
@@ -46,6 +47,7 @@ class Row:
     drops: frozenset[str] = frozenset()
     usage: tuple[Path, ...] = (("usage",),)
     cached: tuple[Path, ...] = (("prompt_tokens_details", "cached_tokens"),)
+    thinks_apart: bool = False
     prices: str | None = None
 
     @property
@@ -105,7 +107,13 @@ _ROWS: Final = (
         renames={"max_completion_tokens": "max_tokens"},
         cached=(("prompt_tokens_details", "cached_tokens"), ("prompt_cache_hit_tokens",)),
     ),
-    Row(kind="xai", base_url="https://api.x.ai/v1", key_variable="XAI_API_KEY", prices="x-ai"),
+    Row(
+        kind="xai",
+        base_url="https://api.x.ai/v1",
+        key_variable="XAI_API_KEY",
+        thinks_apart=True,
+        prices="x-ai",
+    ),
     Row(kind="openrouter", base_url="https://openrouter.ai/api/v1", key_variable="OPENROUTER_API_KEY", passes=_OLDER),
     Row(
         kind="perplexity",
@@ -142,6 +150,7 @@ _ROWS: Final = (
         kind="gemini",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         key_variable="GEMINI_API_KEY",
+        thinks_apart=True,
         prices="google",
     ),
     Row(kind="compatible", needs_key=False, passes=_OLDER),

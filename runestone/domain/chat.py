@@ -9,6 +9,10 @@ from attrs import field, frozen
 
 Wire = Literal["openai", "anthropic"]
 Api = Literal["chat", "messages", "responses", "completions", "embeddings", "count_tokens"]
+#: How a call was served, as far as it decides on its price. ``other``: in a way that nothing is known of.
+Tier = Literal["standard", "priority", "fast", "flex", "scale", "batch", "other"]
+#: Where a model ran, as far as it decides on its price. ``other``: at a place that nothing is known of.
+Region = Literal["any", "us", "other"]
 
 
 @frozen(kw_only=True)
@@ -53,10 +57,19 @@ def tells_of_models(api: Api) -> bool:
 
 @frozen(kw_only=True)
 class Usage:
-    """Tokens as OpenAI counts them: ``input_tokens`` includes cached reads and writes, ``output_tokens`` includes reasoning."""
+    """Tokens as OpenAI counts them: ``input_tokens`` includes cached reads and writes, ``output_tokens`` includes reasoning.
+
+    Audio is part of both. What else an invoice depends on stands here as the answer tells it: the tier, the region, searches of the web.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0  # those of ``cache_write_tokens`` that are kept for an hour
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    web_searches: int = 0
+    service_tier: Tier = "standard"
+    region: Region = "any"

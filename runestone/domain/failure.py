@@ -13,7 +13,8 @@ from attrs import frozen
 from runestone.domain.outcome import Outcome
 
 FailureKind = Literal[
-    "refused",  # connection refused, unreachable or reset before an answer
+    "refused",  # connection refused or unreachable: nothing was sent
+    "disconnected",  # the connection was lost after the request had gone out, before an answer
     "dns",
     "tls",
     "connect_timeout",
@@ -54,6 +55,7 @@ def _failure(code: str, *, retry: bool, status: int = 502) -> Treatment:
 
 TREATMENTS: Final[dict[FailureKind, Treatment]] = {
     "refused": _failure("upstream_unreachable", retry=True),
+    "disconnected": _failure("upstream_unreachable", retry=True),
     "dns": _failure("upstream_unreachable", retry=False),
     "tls": _failure("upstream_tls_error", retry=False),
     "connect_timeout": _failure("upstream_timeout", retry=False, status=504),

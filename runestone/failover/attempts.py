@@ -6,7 +6,7 @@ Up to the commit point (the first content, or a real end) any candidate may stil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,11 +14,13 @@ from attrs import evolve
 
 from runestone.config.settings import Price, TimeoutSettings
 from runestone.costs.estimate import estimated
-from runestone.costs.prices import quotation
+from runestone.costs.estimates import Estimates
+from runestone.costs.prices import is_quick, quotation
 from runestone.domain.catalogue import wire_of
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, NoProviderAvailable, RunestoneError, UpstreamFailed
 from runestone.domain.failure import Failure, UpstreamError
+from runestone.domain.routing import Choice
 from runestone.failover.call import UpstreamCall
 from runestone.providers.codecs import codec_for
 from runestone.providers.messages import (
@@ -51,8 +53,10 @@ class Attempts:
         *,
         deadline: float,
         prices: Mapping[str, Price],
+        estimates: Estimates | None = None,
     ) -> None:
         self._chat = chat
+        self._estimates = Estimates() if estimates is None else estimates
         self._prices = prices
         self._failover = failover
         self._timeouts = timeouts
@@ -85,6 +89,8 @@ class Attempts:
     ) -> None:
         if self._call is not None:
             await self._call.close()
+            if self._call.ended:
+                self._estimates.answered(self._chat, self._call.lease.choice.model, self._call.usage)
 
     async def open(self) -> UpstreamCall:
         """Call candidates until one has passed its commit point.
@@ -101,8 +107,7 @@ class Attempts:
                     self._waited_seconds += seconds
                     self._admit = evolve(self._admit, waited=True)
                 case Quote(choices):
-                    usage = estimated(self._chat.body)
-                    priced = await run_blocking(quotation, usage, choices, self._prices)
+                    priced = await self._quoted(choices)
                     self._admit = evolve(self._admit, prices=priced)
                 case Exhausted() as exhausted if exhausted.restarting and self._patience:
                     self._patience -= 1
@@ -117,6 +122,13 @@ class Attempts:
                         return await self._attempt(lease)
                     except UpstreamError as error:
                         self._failed(lease, error.failure)
+
+    async def _quoted(self, choices: Sequence[tuple[Choice, str]]) -> dict[str, float | None]:
+        """What the request is estimated to cost at each; on a thread, if a price must be looked up."""
+        usage, correction = estimated(self._chat.body), self._estimates.correction
+        if is_quick(usage, choices, self._prices):
+            return quotation(usage, choices, self._prices, correction)
+        return await run_blocking(quotation, usage, choices, self._prices, correction)
 
     async def _ask(self) -> Admission:
         """One admission. An actor that dies with it has taken no decision, so it is asked again: the next incarnation answers.

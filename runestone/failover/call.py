@@ -125,6 +125,7 @@ class UpstreamCall:
             return
         self._closed = True
         self._closed_at = self._loop.time()
+        self._count()
         if self._idle is not None:
             self._idle.stop()
         self.lease.release(self._outcome, self._failure)
@@ -172,7 +173,7 @@ class UpstreamCall:
         if not self.chat.stream:
             self._complete(await self._read_all())
         elif "json" in kind:
-            self._codec.completion(self.chat, await self._read_all(), created=int(time.time()))
+            self.usage = self._codec.completion(self.chat, await self._read_all(), created=int(time.time())).usage
             raise UpstreamError(_NO_STREAM)
         elif "html" in kind:
             raise UpstreamError(_NO_STREAM)
@@ -265,11 +266,14 @@ class UpstreamCall:
 
     def _succeed(self) -> None:
         self.ended, self._outcome = True, "success"
-        if self._decoder is not None:
-            self.usage = self._decoder.usage
+        self._count()
 
     def _note(self, failure: Failure) -> None:
         self._failure, self._outcome = failure, failure.treatment.outcome
+        self._count()
+
+    def _count(self) -> None:
+        """The tokens as far as they are told, however it ends: a provider bills what it has done."""
         if self._decoder is not None:
             self.usage = self._decoder.usage
 

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from runestone.config.settings import ServerSettings
 from runestone.costs.estimate import estimated
+from runestone.costs.estimates import Estimates
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, UpstreamFailed
 from runestone.domain.failure import UpstreamError
@@ -65,7 +66,7 @@ class Inference:
                     except UpstreamFailed as error:
                         if self.route.api != "count_tokens" or error.failure.kind != "unsupported":
                             raise
-                        await _estimate(exchange, chat)
+                        await _estimate(exchange, chat, self.gateway.estimates)
                         return
                     exchange.first_content_seconds = exchange.seconds
                     try:
@@ -88,9 +89,9 @@ async def _whole(exchange: Exchange, answer: bytes, more: errors.Headers) -> Non
     await exchange.send({"type": "http.response.body", "body": answer})
 
 
-async def _estimate(exchange: Exchange, chat: ChatRequest) -> None:
+async def _estimate(exchange: Exchange, chat: ChatRequest, estimates: Estimates) -> None:
     """No provider of this model counts for others: an estimate, marked as one."""
-    tokens = estimated(chat.body).input_tokens
+    tokens = estimates.correction.corrected(estimated(chat.body), chat.model).input_tokens
     await _whole(exchange, orjson.dumps({"input_tokens": tokens}), [(b"x-runestone-estimated", b"true")])
 
 

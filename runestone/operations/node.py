@@ -249,14 +249,14 @@ class Node:
             raise OperationError("invalid_request", "the request names no model")
         alias = self.settings.models.get(model)
         bare = (alias.model if alias is not None else model).rpartition("/")[2]
-        usage, own = estimated(request), self.settings.prices
+        usage, own, correction = estimated(request), self.settings.prices, self.gateway.estimates.correction
         models = {
             n: (m.settings.kind, bare if m.serves(bare) else m.settings.default_model) for n, m in self.memories.items()
         }
 
         def priced() -> dict[str, str | None]:
             costs = {
-                name: None if there is None else cost(usage, kind, there, own)
+                name: None if there is None else cost(correction.corrected(usage, there), kind, there, own)
                 for name, (kind, there) in sorted(models.items())
             }
             return {

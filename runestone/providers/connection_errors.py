@@ -19,7 +19,7 @@ UNSENDABLE: Final = Failure(kind="unsupported", message="the request holds a hea
 
 def failure_of(error: Exception) -> Failure:
     """Why there is no answer. The order matters: aiohttp's errors of certificates and names are connection errors too."""
-    kind: FailureKind = "refused"
+    kind: FailureKind = "disconnected"
     message = "the connection was lost before an answer"
     match error:
         case TimeoutError() if not isinstance(error, aiohttp.ClientError) and error.errno is None:
@@ -31,12 +31,12 @@ def failure_of(error: Exception) -> Failure:
         case HttpProcessingError() | aiohttp.ClientResponseError():
             kind, message = "invalid_answer", "the answer is not HTTP"
         case ValueError():
-            message = "the base URL is no address"
+            kind, message = "refused", "the base URL is no address"
         case aiohttp.ClientConnectorError(os_error=ConnectionResetError(errno=None)):
             # Not the system's error but the loop's own, for a peer that left politely: so it had been connected.
             kind, message = "tls", "the connection was lost in the TLS handshake"
         case aiohttp.ClientConnectorError():
-            message = f"the connection failed: {_reason(error)}"
+            kind, message = "refused", f"the connection failed: {_reason(error)}"
         case _:
             pass
     return Failure(kind=kind, message=message)

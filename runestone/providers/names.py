@@ -12,6 +12,7 @@ ROSTER: Final = "roster"
 STATE: Final = "state"
 SERVERS: Final = "servers"
 TELEMETRY: Final = "telemetry"
+COSTS: Final = "costs"
 CONFIGURATION: Final = "configuration"
 
 

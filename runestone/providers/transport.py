@@ -105,7 +105,8 @@ class Transport(httpx.AsyncBaseTransport):
         """Send ``request`` and wait for the head of the answer.
 
         Raises:
-            UpstreamError: ``refused``, ``dns``, ``tls``, ``connect_timeout``, ``invalid_answer``, ``too_large`` or ``unsupported``.
+            UpstreamError: ``refused``, ``disconnected``, ``dns``, ``tls``, ``connect_timeout``, ``invalid_answer``, ``too_large`` or
+                ``unsupported``.
         """
         self._refuse_if_closing()
         self._pending += 1

@@ -233,7 +233,8 @@ def test_an_invalid_form_is_told_with_its_line(toml: Toml, key: str, form: str, 
 def test_every_key_is_in_the_table_above() -> None:
     """``headers``, ``sha256``, ``key``, ``api_key`` and the other prices have tests of their own."""
     apart = {"headers", "sha256", "key", "api_key", "group"} | {"output_per_million_usd", "cached_input_per_million_usd",
-        "cache_write_per_million_usd"}  # fmt: skip
+        "cache_write_per_million_usd", "cache_write_1h_per_million_usd", "audio_input_per_million_usd",
+        "audio_output_per_million_usd", "web_search_per_thousand_usd", "factors"}  # fmt: skip
     names = {"providers": "mine", "groups": "crew", "models": "quick", "prices": "m", "keys": "mine"}
     every = {f"{t}.{a.name}" for t, cls in TABLES.items() for a in attrs.fields(cls)}
     every |= {f"{t}.{names[t]}.{a.name}" for t, cls in NAMED.items() for a in attrs.fields(cls) if a.name not in apart}
@@ -285,14 +286,33 @@ def test_a_table_and_a_circuit_breaker_of_its_own_are_mixed_key_by_key(toml: Tom
 def test_prices_are_exact(toml: Toml) -> None:
     text = (
         '[prices."gpt-4o-mini"]\ninput_per_million_usd = 0.15\noutput_per_million_usd = "0.60"\n'
-        "cached_input_per_million_usd = 0.075\ncache_write_per_million_usd = 1\n"
+        "cached_input_per_million_usd = 0.075\ncache_write_per_million_usd = 1\ncache_write_1h_per_million_usd = 2\n"
+        "audio_input_per_million_usd = 10\naudio_output_per_million_usd = 20.5\nweb_search_per_thousand_usd = 25\n"
+        'factors = { batch = 0.5, us = "1.10" }\n'
     )
     price = loaded(toml(text)).settings.prices["gpt-4o-mini"]
 
-    assert [*attrs.astuple(price)] == [Decimal("0.15"), Decimal("0.60"), Decimal("0.075"), Decimal(1)]
+    dollars = [Decimal(text) for text in ("0.15", "0.60", "0.075", "1", "2", "10", "20.5", "25")]
+    assert [*attrs.astuple(price)] == [*dollars, {"batch": Decimal("0.5"), "us": Decimal("1.10")}]
     assert problems(toml("[prices.m]\ninput_per_million_usd = 1\n")) == [
         "runestone.toml:1: prices.m: needs output_per_million_usd; got none; allowed: dollars for a million tokens"
     ]
+
+
+@pytest.mark.parametrize(
+    ("factors", "what"),
+    [
+        ("3", "prices.m.factors: is not a table of factors; got 3"),
+        ("{ cheap = 1 }", "prices.m.factors.cheap: names no tier or region; got 'cheap'"),
+        ("{ batch = -1 }", "prices.m.factors.batch: is not a factor; got -1"),
+        ("{ batch = inf }", "prices.m.factors.batch: is not a factor; got inf"),
+    ],
+)
+def test_a_factor_is_a_number_by_a_known_tier_or_region(toml: Toml, factors: str, what: str) -> None:
+    text = f"[prices.m]\ninput_per_million_usd = 1\noutput_per_million_usd = 1\nfactors = {factors}\n"
+
+    allowed = "numbers that are not negative by priority, fast, flex, scale, batch or us, such as { batch = 0.5 }"
+    assert problems(toml(text)) == [f"runestone.toml:4: {what}; allowed: {allowed}"]
 
 
 def test_names_that_would_mean_two_things_are_refused(toml: Toml) -> None:

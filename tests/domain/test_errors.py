@@ -76,6 +76,7 @@ def test_clients_are_told_not_to_repeat_what_was_tried_everywhere() -> None:
         # an error inside a 200, or no answer at all, has no status of its own
         ("error_event", 200, True, 502, "server_error", "upstream_error"),
         ("refused", None, True, 502, "server_error", "upstream_unreachable"),
+        ("disconnected", None, True, 502, "server_error", "upstream_unreachable"),
         ("timeout", None, False, 504, "server_error", "upstream_timeout"),
     ],
 )

@@ -33,7 +33,7 @@ def test_outages_are_failures_and_limits_keys_names_and_the_callers_errors_are_n
 
 
 def test_only_what_may_heal_at_once_is_tried_again_at_the_same_provider() -> None:
-    assert kinds(retry=True) == {"refused", "server_error", "overloaded", "error_event", "rate_limited"}
+    assert kinds(retry=True) == {"refused", "disconnected", "server_error", "overloaded", "error_event", "rate_limited"}
 
 
 def test_only_the_callers_own_error_is_not_tried_elsewhere() -> None:

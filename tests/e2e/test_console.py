@@ -30,6 +30,7 @@ def test_the_tree_is_drawn_as_the_readme_draws_it(node: Gateway) -> None:
         "state",
         "node",
         "telemetry",
+        "costs",
         "operations",
         "fleet",
         "providers",

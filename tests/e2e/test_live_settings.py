@@ -229,6 +229,7 @@ def test_a_provider_registered_at_run_time_serves_and_survives_a_crash_of_every_
         "configuration",
         "providers",
         "telemetry",
+        "costs",
     ):
         node.ctl("crash", actor)
         eventually(lambda: node.post({**WHOLE, "model": "only-custom"}).status_code == 200, f"it serves after {actor}")

@@ -206,7 +206,7 @@ def test_only_the_calls_at_the_last_provider_count_as_its_attempts() -> None:
 
 @pytest.mark.parametrize("kind", get_args(FailureKind))
 def test_what_is_not_healed_by_waiting_is_not_waited_for(kind: FailureKind) -> None:
-    heals = kind in {"refused", "server_error", "overloaded", "error_event", "rate_limited"}
+    heals = kind in {"refused", "disconnected", "server_error", "overloaded", "error_event", "rate_limited"}
 
     assert (wait_for(failed("a", kind)) is not None) is heals
 

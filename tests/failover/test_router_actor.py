@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from attrs import evolve
 
-from runestone.config.settings import TimeoutSettings
+from runestone.config.settings import Price, TimeoutSettings
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, NoProviderAvailable, RunestoneError, UpstreamFailed
 from runestone.domain.routing import DEFAULT_GROUP
@@ -483,14 +485,14 @@ async def test_a_caller_that_leaves_while_its_round_goes_on_leaves_no_lease() ->
         assert not any(memory.leases for memory in node.memories.values())
 
 
-def attempts(node: Fleet, seconds: float = 600.0) -> Attempts:
+def attempts(node: Fleet, seconds: float = 600.0, prices: Mapping[str, Price] | None = None) -> Attempts:
     chat = ChatRequest(request_id="r", wire="openai", model=MODEL, stream=False, body={"messages": []}, raw=b"{}")
-    return Attempts(chat, node.failover, TimeoutSettings(), node.bus, deadline=now() + seconds, prices={})
+    return Attempts(chat, node.failover, TimeoutSettings(), node.bus, deadline=now() + seconds, prices=prices or {})
 
 
-async def outcome(node: Fleet) -> str:
+async def outcome(node: Fleet, started: Attempts | None = None) -> str:
     """The end of a request whose providers all refuse connections."""
-    async with attempts(node) as loop:
+    async with started or attempts(node) as loop:
         try:
             await loop.open()
         except UpstreamFailed as error:
@@ -507,6 +509,19 @@ async def test_the_loop_of_attempts_tries_all_and_the_counts_agree_with_it() -> 
         assert await counted(node) == {"requests": 1, "attempts": 4, "failovers": 2, "retries": 1, "exhausted": 1}
         assert {name: memory.calls for name, memory in node.memories.items()} == {"a": 1, "b": 1, "c": 2}
         assert {name: memory.failures for name, memory in node.memories.items()} == {"a": 1, "b": 1, "c": 2}
+
+
+async def test_prices_that_are_known_are_quoted_without_a_thread() -> None:
+    thrifty = [group("a", "b", strategy="cost_optimized")]
+    async with fleet(provider("a"), provider("b"), groups=thrifty, router=True) as node:
+        node.root.process.system.threads.limit = 0  # who wants one waits for ever
+        price = Price(input_per_million_usd=Decimal(1), output_per_million_usd=Decimal(2))
+        loop = attempts(node, prices={MODEL: price})
+
+        async with asyncio.timeout(60):
+            assert await node.request(lambda: outcome(node, loop)) == "refused"
+
+        assert node.memories["a"].calls > 0
 
 
 @pytest.mark.parametrize("victim", ["failover", "provider:a"])

@@ -205,7 +205,9 @@ async def test_a_first_connection_that_is_lost_before_the_answer_is_refused_and_
             peer.reset()
 
     async with serving(loses) as server:
-        assert await failure(server.url) == Failure(kind="refused", message="the connection was lost before an answer")
+        assert await failure(server.url) == Failure(
+            kind="disconnected", message="the connection was lost before an answer"
+        )
         assert len(server.requests) == server.connections == 1
 
 
@@ -244,7 +246,7 @@ async def test_it_is_not_sent_a_third_time(reset: bool) -> None:
         with pytest.raises(UpstreamError) as caught:
             await ask(transport, server.url, b"second")
 
-        assert caught.value.failure == Failure(kind="refused", message="the connection was lost before an answer")
+        assert caught.value.failure == Failure(kind="disconnected", message="the connection was lost before an answer")
         assert len(server.requests) == 3
 
 
@@ -263,7 +265,7 @@ async def test_when_only_kept_connections_may_be_had_it_is_not_sent_a_third_time
 
     bodies = [request.rpartition(b"\r\n\r\n")[2] for request in server.requests]
     assert max(bodies.count(body) for body in bodies) <= 2
-    assert all(a == b"ok" or (isinstance(a, UpstreamError) and a.failure.kind == "refused") for a in answers)
+    assert all(a == b"ok" or (isinstance(a, UpstreamError) and a.failure.kind == "disconnected") for a in answers)
 
 
 @pytest.mark.parametrize("began", [b"H", b"HTTP/1.1 200 OK\r\nX: y", b"HTTP/1.1 100 Continue\r\n\r\n"])
@@ -285,7 +287,7 @@ async def test_on_a_kept_connection_it_is_not_sent_again_when_the_answer_had_beg
         with pytest.raises(UpstreamError) as caught:
             await ask(transport, server.url)
 
-        assert caught.value.failure.kind == "refused"
+        assert caught.value.failure.kind == "disconnected"
         assert len(server.requests) == 2
 
 
@@ -301,7 +303,7 @@ async def test_on_a_kept_connection_it_is_not_sent_again_when_it_had_time_to_be_
         with pytest.raises(UpstreamError) as caught:
             await ask(transport, server.url)
 
-        assert caught.value.failure.kind == "refused"
+        assert caught.value.failure.kind == "disconnected"
         assert len(server.requests) == 2
 
 

@@ -9,8 +9,8 @@ from runestone.domain.answer import Answer, Finish
 from runestone.domain.chat import Usage
 from runestone.domain.conversation import RedactedThinking, Text, Thinking, ToolCall
 from runestone.domain.failure import Failure, UpstreamError
+from runestone.providers.codecs.counts import count_at, region_of, tier_of
 
-_MOST_TOKENS: Final = 2**53  # what is larger is no count, and sums of it are no JSON
 _FINISH: Final[dict[object, Finish]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -50,16 +50,21 @@ def refusal_of(stop_details: object) -> str | None:
 
 
 def usage_of(usage: object) -> Usage | None:
-    """Read a usage object; counts that are missing or null are 0."""
+    """Read a usage object; counts that are missing or null are 0. Here input does not include what was cached."""
     if not isinstance(usage, Mapping):
         return None
-    cached, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
+    cached, written = count_at(usage, "cache_read_input_tokens"), count_at(usage, "cache_creation_input_tokens")
+    tier = tier_of(usage.get("service_tier"))
     return Usage(
-        input_tokens=_count(usage, "input_tokens") + cached + written,
-        output_tokens=_count(usage, "output_tokens"),
+        input_tokens=count_at(usage, "input_tokens") + cached + written,
+        output_tokens=count_at(usage, "output_tokens"),
         cached_tokens=cached,
         cache_write_tokens=written,
-        reasoning_tokens=_count(usage.get("output_tokens_details"), "thinking_tokens"),
+        reasoning_tokens=count_at(usage, "output_tokens_details", "thinking_tokens"),
+        cache_write_1h_tokens=min(written, count_at(usage, "cache_creation", "ephemeral_1h_input_tokens")),
+        web_searches=count_at(usage, "server_tool_use", "web_search_requests"),
+        service_tier="fast" if tier == "standard" and usage.get("speed") == "fast" else tier,
+        region=region_of(usage.get("inference_geo")),
     )
 
 
@@ -88,8 +93,3 @@ def _block(block: object) -> Text | Thinking | RedactedThinking | ToolCall | Non
             return RedactedThinking(data=words(block.get("data")))
         case _:
             return None
-
-
-def _count(counts: object, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, Mapping) else None
-    return value if isinstance(value, int) and 0 < value <= _MOST_TOKENS else 0

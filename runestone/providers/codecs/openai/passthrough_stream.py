@@ -55,6 +55,7 @@ class OpenAIStream:
         "_over",
         "_row",
         "_seen_choices",
+        "_tier",
         "usage",
     )
 
@@ -62,6 +63,7 @@ class OpenAIStream:
         self._row = row
         self.usage: Usage | None = None
         self._keeps_usage = keeps_usage
+        self._tier: object = None  # as a chunk has told it; that of the usage may not
         self._blocks = Blocks()
         self._choices = choices
         self._finished_choices: set[int] = set()
@@ -153,7 +155,8 @@ class OpenAIStream:
             out.append(b"data: " + data + b"\n\n")
 
     def _note(self, chunk: Mapping[str, Any], piece: Piece) -> None:
-        self.usage = usage_of(chunk, self._row) or self.usage
+        self._tier = chunk.get("service_tier") or self._tier
+        self.usage = usage_of(chunk, self._row, self._tier) or self.usage
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):

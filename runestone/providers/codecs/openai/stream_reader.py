@@ -41,6 +41,7 @@ class ChunkReader(EventsReader):
     def __init__(self, row: Row) -> None:
         super().__init__()
         self._row = row
+        self._tier: object = None  # as a chunk has told it; that of the usage may not
         self._started = False
         self._calls: dict[object, _Call] = {}
         self._last: _Call | None = None
@@ -61,7 +62,8 @@ class ChunkReader(EventsReader):
         if not self._started:
             self._started = True
             self._out.append(Started(_text(chunk.get("id")), _text(chunk.get("model"))))
-        self.usage = usage_of(chunk, self._row) or self.usage
+        self._tier = chunk.get("service_tier") or self._tier
+        self.usage = usage_of(chunk, self._row, self._tier) or self.usage
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             return

@@ -25,7 +25,7 @@ class ResponsesCodec(OpenAICodec):
             raise UpstreamError(failure_of_event(answer.get("error")))
         if not isinstance(answer.get("output"), list):
             raise UpstreamError(Failure(kind="invalid_answer", message="the answer has no output"))
-        return Completion(body=body, usage=usage_of(answer.get("usage")))
+        return Completion(body=body, usage=usage_of(answer))
 
     def stream(self, chat: ChatRequest, *, created: int) -> StreamDecoder:
         """A decoder that passes events on."""

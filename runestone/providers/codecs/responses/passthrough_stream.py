@@ -29,6 +29,7 @@ class ResponsesStream(PassingStream):
     def _failure(self, data: Mapping[str, Any], event: Event) -> Failure | None:
         if data.get("type") == "response.failed":
             answer = data.get("response")
+            self.usage = usage_of(answer)
             return failure_of_event(answer.get("error") if isinstance(answer, Mapping) else None)
         if data.get("type") == "error" and not data.get("error"):
             return failure_of_event({**data, "type": data.get("code")})
@@ -37,7 +38,7 @@ class ResponsesStream(PassingStream):
     def _note(self, data: Mapping[str, Any], piece: Piece) -> None:
         kind, answer, item = str(data.get("type")), data.get("response"), data.get("item")
         if kind in _ENDS:
-            self.usage = usage_of(answer.get("usage") if isinstance(answer, Mapping) else None)
+            self.usage = usage_of(answer)
             self._finished = piece.finished = True
             self._end(piece)
         elif kind == "response.output_item.added":

@@ -1,26 +1,28 @@
-"""The usage object of responses."""
+"""The usage of responses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from runestone.domain.chat import Usage
+from runestone.providers.codecs.counts import count_at, tier_of
 
 
-def usage_of(usage: object) -> Usage | None:
-    """Read a usage object; counts that are missing or null are 0, anything else than an object is ``None``."""
-    if not isinstance(usage, Mapping):
+def usage_of(response: object) -> Usage | None:
+    """Read the usage object of a response; counts that are missing or null are 0, anything else than an object is ``None``.
+
+    The tier stands beside it.
+    """
+    usage = response.get("usage") if isinstance(response, Mapping) else None
+    if not isinstance(usage, Mapping) or not isinstance(response, Mapping):
         return None
-    inputs, outputs = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     return Usage(
-        input_tokens=_count(usage, "input_tokens"),
-        output_tokens=_count(usage, "output_tokens"),
-        cached_tokens=_count(inputs, "cached_tokens"),
-        cache_write_tokens=_count(inputs, "cache_write_tokens"),
-        reasoning_tokens=_count(outputs, "reasoning_tokens"),
+        input_tokens=count_at(usage, "input_tokens"),
+        output_tokens=count_at(usage, "output_tokens"),
+        cached_tokens=count_at(usage, "input_tokens_details", "cached_tokens"),
+        cache_write_tokens=count_at(usage, "input_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=count_at(usage, "output_tokens_details", "reasoning_tokens"),
+        audio_input_tokens=count_at(usage, "input_tokens_details", "audio_tokens"),
+        audio_output_tokens=count_at(usage, "output_tokens_details", "audio_tokens"),
+        service_tier=tier_of(response.get("service_tier")),
     )
-
-
-def _count(counts: object, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, Mapping) else None
-    return value if isinstance(value, int) and value > 0 else 0

@@ -1,0 +1,69 @@
+"""Which calls a provider bills, as one pure function. The table stands in the package's docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final, Literal
+
+from runestone.config.settings import Price
+from runestone.costs.prices import cost
+from runestone.domain.chat import Api, Usage
+from runestone.domain.failure import FailureKind
+
+Billed = Literal["whole", "at_least", "nothing", "unknown"]
+
+#: Ends of calls that no model has worked for, or whose vendors say that they bill nothing for them.
+FREE: Final[frozenset[FailureKind]] = frozenset(
+    {
+        "refused",
+        "dns",
+        "tls",
+        "connect_timeout",
+        "unsupported",
+        "caller_error",
+        "credentials",
+        "forbidden",
+        "not_found",
+        "rate_limited",
+        "quota_exceeded",
+        "overloaded",
+        "server_error",
+    }
+)
+_FREE_ROUTES: Final[frozenset[Api]] = frozenset({"count_tokens"})
+_NOTHING: Final = Decimal(0)
+
+
+def billed(outcome: str, usage: Usage | None, *, content: bool, api: Api = "chat") -> Billed:
+    """What of a call is billed that ended as ``outcome`` (as an attempt's event tells it), with ``content`` or before any.
+
+    ``whole``: all of ``usage``. ``at_least``: ``usage``, and what was made since it was told. ``unknown``: something, or nothing.
+    """
+    if api in _FREE_ROUTES:
+        return "nothing"
+    if usage is not None and (usage.input_tokens or usage.output_tokens):
+        return "whole" if outcome == "ok" else "at_least"
+    return "nothing" if outcome in FREE and not content else "unknown"
+
+
+def call_cost(
+    outcome: str,
+    usage: Usage | None,
+    *,
+    content: bool,
+    api: Api,
+    kind: str,
+    model: str,
+    own: Mapping[str, Price],
+    at_epoch: float | None = None,
+) -> Decimal | None:
+    """US dollars for one call: 0 where nothing is billed, ``None`` where it is not known; else that of its usage."""
+    match billed(outcome, usage, content=content, api=api):
+        case "nothing":
+            return _NOTHING
+        case "unknown":
+            return None
+        case _:
+            assert usage is not None
+            return cost(usage, kind, model, own, at_epoch=at_epoch)
