@@ -10,7 +10,7 @@ import asyncio
 import math
 
 from runestone.domain.failure import Failure, UpstreamError
-from runestone.providers.transport import UpstreamStream
+from runestone.providers.stream import UpstreamStream
 
 
 class IdleWatch:

@@ -10,7 +10,8 @@ from typing import cast
 
 import httpx
 
-from runestone.providers.transport import Transport, UpstreamStream, _Protocol
+from runestone.providers.stream import UpstreamStream
+from runestone.providers.transport import Transport, _Protocol
 
 
 @asynccontextmanager
