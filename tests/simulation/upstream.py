@@ -110,6 +110,8 @@ def drawn(draw: random.Random, profile: Profile, mood: float) -> Behaviour:
     }
     if profile == "calm":
         return Behaviour(pieces=pieces, spoken=pieces, head_seconds=draw.choice((0.0, 0.05)))
+    if profile == "storm":
+        return Behaviour(status=draw.choice((500, 529)), head_seconds=draw.choice((0.0, 0.5)))
     if draw.random() >= mood:
         ending: Ending = draw.choice(("whole", "whole", "whole", "silent after its finish", "cut after its finish"))
         return Behaviour(ending=ending, **options)
@@ -118,8 +120,6 @@ def drawn(draw: random.Random, profile: Profile, mood: float) -> Behaviour:
             return Behaviour(refusal=draw.choice(_REFUSALS), head_seconds=draw.choice((0.0, 0.5)))
         case 3 | 4 | 5:
             status = draw.choice((500, 503, 529, 429, 429, 429, 400, 401, 402, 403, 404, 408, 422))
-            if profile == "storm":
-                status = draw.choice((500, 529))
             hinted = status in (429, 503, 529) and draw.random() < 0.5
             return Behaviour(
                 status=status,
