@@ -49,10 +49,10 @@ class IdleWatch:
             self._handle = None
 
     def _check(self) -> None:
-        waited = 0.0 if self._since is None else self._loop.time() - self._since
-        left = self._seconds - waited
-        if left > 0:
-            self._handle = self._loop.call_later(left, self._check)
+        now = self._loop.time()
+        due = (now if self._since is None else self._since) + self._seconds
+        if now < due:  # asked so, and not by what is left: that may be so little that it does not move the clock
+            self._handle = self._loop.call_at(due, self._check)
             return
         self._handle = None
         message = f"{self._provider} sent nothing for {self._seconds:g} s"

@@ -71,7 +71,9 @@ class Client:
 
     @property
     def heard(self) -> Heard:
-        """What the client makes of the body of a 200."""
+        """What the client makes of the body of a 200. One that is shorter than it was to be is an error to every client."""
+        if not self.question.stream and len(self.body) != int(self.headers["content-length"]):
+            return Heard(error=True)
         return heard(self.question.path, bytes(self.body), stream=self.question.stream)
 
     @property

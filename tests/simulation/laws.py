@@ -69,7 +69,7 @@ class Laws:
         plan = self.plan(question)
         if plan is not None:
             self._providers(client, name, calls, plan)
-            if client.end == "told" and client.status != 200:
+            if client.end == "told" and client.status != 200 and not question.pace:
                 self._given_up(client, name, calls, plan)
 
     def _words(self, client: Client) -> str:
@@ -105,7 +105,7 @@ class Laws:
             wrong(f"{name} ends with neither a real end nor an error")
         if found.end and found.error:
             wrong(f"{name} gets both an error and a real end")
-        if client.ends and not found.whole and last.judged == "ok":
+        if client.ends and not found.whole and last.judged == "ok" and b"deadline" not in client.body:
             wrong(f"{name} is told an error though its call {last.number} was good")
         if client.headers.get("x-runestone-provider") != last.provider:
             wrong(f"{name} is told that another one than {last.provider} answers")
@@ -188,7 +188,7 @@ class Laws:
             self._fair(clients)
 
     def _judged(self, call: UpstreamCallRecord, client: Client) -> None:
-        wrong, took = self.ledger.wrong, (call.ended or math.inf) - call.began
+        wrong, took = self.ledger.wrong, (math.inf if call.ended is None else call.ended) - call.began
         timeouts, settings = self.script.timeouts, self.node.memories[call.provider].settings
         stream = client.question.stream
         limit = min(timeouts.first_token_seconds, settings.timeout_seconds) if stream else settings.timeout_seconds
