@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Final
 
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.providers.stream import UpstreamStream
+
+_EARLY_SECONDS: Final = 1e-6  # loops fire a timer as early as their clock's step, and sums of floats are off by less
 
 
 class IdleWatch:
@@ -51,7 +54,7 @@ class IdleWatch:
     def _check(self) -> None:
         now = self._loop.time()
         due = (now if self._since is None else self._since) + self._seconds
-        if now < due:  # asked so, and not by what is left: that may be so little that it does not move the clock
+        if due - now > _EARLY_SECONDS:
             self._handle = self._loop.call_at(due, self._check)
             return
         self._handle = None

@@ -9,7 +9,7 @@ import pytest
 from runestone.domain.failure import UpstreamError
 from runestone.failover.idle import IdleWatch
 from runestone.providers.stream import UpstreamStream
-from supervisors.testing import VirtualTimeLoop
+from supervisors.testing import VirtualTimeLoop, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -56,4 +56,19 @@ async def test_a_stream_that_nobody_reads_is_not_idle() -> None:
     await asyncio.sleep(10.0)
 
     assert stream.failed == []
+    watch.stop()
+
+
+async def test_a_timer_that_fires_a_step_of_the_clock_early_does_not_spin_until_the_clock_has_moved() -> None:
+    """A busy loop whose clock stands still, as virtual time does while anything is ready."""
+    loop, stream = asyncio.get_running_loop(), Silent()
+    began = loop.time()
+    watch = IdleWatch(loop, stream, 0.5, "a")
+    watch.reading()
+
+    await asyncio.sleep(0.5 - 1e-10)
+    await settle()
+
+    assert [kind for _, kind in stream.failed] == ["idle_timeout"]
+    assert loop.time() - began < 0.5
     watch.stop()

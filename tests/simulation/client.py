@@ -91,12 +91,9 @@ class Client:
         return "left" if self.gone is not None else "nothing"
 
     async def _send(self, message: Message) -> None:
+        """As hypercorn: what is sent is in the buffer at once, a slow client makes the writer wait, and nobody is told of one that left."""
         if self.gone is not None:
-            return  # as hypercorn: nobody is told
-        if self.question.pace:
-            await asyncio.sleep(self.question.pace)
-            if self.gone is not None:
-                return
+            return
         self.late = self.late or self.ends > 0
         if message["type"] == "http.response.start":
             self.starts += 1
@@ -105,6 +102,7 @@ class Client:
         else:
             self.body += message.get("body", b"")
             self.ends += not message.get("more_body", False)
+        await asyncio.sleep(self.question.pace)
 
     def _asked(self) -> bytes:
         question = self.question

@@ -105,7 +105,7 @@ class Laws:
             wrong(f"{name} ends with neither a real end nor an error")
         if found.end and found.error:
             wrong(f"{name} gets both an error and a real end")
-        if client.ends and not found.whole and last.judged == "ok" and b"deadline" not in client.body:
+        if client.ends and not found.whole and last.judged == "ok" and not self.ledger.expired(client.question):
             wrong(f"{name} is told an error though its call {last.number} was good")
         if client.headers.get("x-runestone-provider") != last.provider:
             wrong(f"{name} is told that another one than {last.provider} answers")
@@ -134,29 +134,25 @@ class Laws:
             self.ledger.wrong(f"{name} goes to tier 2 after {unknown[0].provider} has said that it has no such model")
 
     def _given_up(self, client: Client, name: str, calls: list[UpstreamCallRecord], plan: Plan) -> None:
-        """Nobody who would have answered has been passed over."""
+        """Nobody who would have answered has been passed over; those who may have waited in a line were asked too long ago to tell."""
         ledger, now, group = self.ledger, self.ledger.now, self.group(plan)
-        expired = b"deadline" in client.body
-        if expired:
-            self._expired(client, name, calls, plan)
+        limited = any(self.node.memories[c.provider].settings.concurrency.limit for c in (*plan.tier1, *plan.tier2))
+        expired = ledger.expired(client.question)
+        if expired and not limited and self.script.quiet and not any(call.ended == now for call in calls):
+            ledger.wrong(f"{name} slept into its deadline")
         asked = {call.provider for call in calls}
         over = len(calls) >= self.script.max_upstream_calls or len(asked) >= group.max_attempts
         ours = any(TREATMENTS[c.judged].failover is False for c in calls if c.judged in TREATMENTS)  # type: ignore[index]
-        if expired or over or ours or ledger.spent or group.mode == "legacy":
+        if expired or limited or over or ours or ledger.spent or group.mode == "legacy":
             return
-        missing = any(call.judged == "not_found" for call in calls)
+        missing = any(call.judged == "not_found" for call in calls) or any(
+            self.node.memories[c.provider].quarantine.reason(c.model, now) == "not_found" for c in plan.tier1
+        )
         for choice in plan.tier1 if missing else (*plan.tier1, *plan.tier2):
             memory, standing = self.node.memories[choice.provider], ledger.standings[choice.provider]
-            known = any(memory.quarantine.reason(choice.model, now) == "not_found" for choice in plan.tier1)
-            calm = standing.touched < now and not standing.disturbed and memory.settings.concurrency.limit is None
-            if choice.provider not in asked and calm and not known and memory.usable(choice.model, now):
+            calm = standing.touched < now and not standing.disturbed
+            if choice.provider not in asked and calm and memory.usable(choice.model, now):
                 ledger.wrong(f"{name} gives up though {choice.provider} would have served it")
-
-    def _expired(self, client: Client, name: str, calls: list[UpstreamCallRecord], plan: Plan) -> None:
-        limited = any(self.node.memories[c.provider].settings.concurrency.limit for c in (*plan.tier1, *plan.tier2))
-        waiting = limited or not self.script.quiet
-        if not waiting and not any(call.ended == client.ended for call in calls):
-            self.ledger.wrong(f"{name} slept into its deadline")
 
     # -- the whole run -----------------------------------------------------------------------------------------------
 
@@ -199,7 +195,7 @@ class Laws:
         if call.judged in call.behaviour.failures:
             return
         match call.judged:
-            case "cancelled" if client.gone is not None or b"deadline" in client.body:
+            case "cancelled" if client.gone is not None or self.ledger.expired(client.question):
                 return
             case "first_token_timeout" if stream and took >= limit - _SLACK:
                 return
@@ -232,7 +228,7 @@ class Laws:
             seconds = max((call.began for call in ledger.calls), default=0.0)
             if extra > 30 + 3 * min(seconds, self.script.questions[-1].at + ledger.deadline * 2) + 0.2 * len(clients):
                 wrong(f"{extra} retries are more than the budget has")
-        if self.script.quiet and not any(b"deadline" in client.body for client in clients):
+        if self.script.quiet and not any(ledger.expired(client.question) for client in clients):
             granted = {name: memory.calls for name, memory in self.node.memories.items()}
             made = Counter(call.provider for call in ledger.calls)
             if granted != {name: made[name] for name in granted}:

@@ -60,6 +60,7 @@ class Ledger:
     violations: list[str] = field(factory=list)
     questions: dict[asyncio.Task[None], Question] = field(factory=dict)
     finished: dict[str, list[RequestFinished]] = field(factory=dict)
+    late: set[str] = field(factory=set)  # requests that their deadline has ended
     retries: int = 0
     failovers: int = 0
     spent: bool = False  # the budget of retries was empty once
@@ -84,6 +85,10 @@ class Ledger:
     def of(self, question: int) -> list[UpstreamCallRecord]:
         """The upstream calls for one question, in order."""
         return [call for call in self.calls if call.question == question]
+
+    def expired(self, question: Question) -> bool:
+        """Whether its deadline has ended it."""
+        return f"question-{question.number}" in self.late
 
     # -- upstream calls ----------------------------------------------------------------------------------------------
 
@@ -205,7 +210,7 @@ class Ledger:
             case AttemptFinished():
                 self._judged(event)
             case RequestFinished():
-                self.finished.setdefault(event.request_id, []).append(event)
+                self._finished(event)
             case BreakerChanged(provider=provider, before=before, after=after):
                 self.note(f"{provider}: breaker {before} -> {after}")
                 standing = self.standings[provider]
@@ -220,6 +225,13 @@ class Ledger:
                 self.note("the budget of retries is spent")
             case _:
                 pass
+
+    def _finished(self, event: RequestFinished) -> None:
+        self.finished.setdefault(event.request_id, []).append(event)
+        question = self.questions.get(asyncio.current_task())  # type: ignore[arg-type]  # told by a task
+        over = question is not None and self.now >= question.at + self.deadline - 1e-6
+        if over and event.outcome in ("timeout", "deadline_exceeded"):  # the first may be a provider's too
+            self.late.add(event.request_id)
 
     def _judged(self, event: AttemptFinished) -> None:
         question = self.questions.get(asyncio.current_task())  # type: ignore[arg-type]  # told by a task
