@@ -54,7 +54,9 @@ class Laws:
         question, wrong = client.question, self.ledger.wrong
         name = f"question {question.number}"
         calls = self.ledger.of(question.number)
-        self.ledger.note(f"{name} ends: {client.end} {client.status or ''} after {len(calls)} calls {self._words(client)}")
+        self.ledger.note(
+            f"{name} ends: {client.end} {client.status or ''} after {len(calls)} calls {self._words(client)}"
+        )
         if client.starts > 1 or client.ends > 1 or client.late:
             wrong(f"{name} is answered more than once")
         if client.end == "nothing":
@@ -194,6 +196,7 @@ class Laws:
             wrong(f"call {call.number} waited {took:g} s for its first content, the limit is {limit:g} s")
         if call.judged in call.behaviour.failures:
             return
+        silent = call.behaviour.ending == "stall" or call.behaviour.gap_seconds >= timeouts.idle_seconds - _SLACK
         match call.judged:
             case "cancelled" if client.gone is not None or self.ledger.expired(client.question):
                 return
@@ -201,7 +204,7 @@ class Laws:
                 return
             case "timeout" if not stream and took >= limit - _SLACK:
                 return
-            case "idle_timeout" if stream and took >= timeouts.idle_seconds - _SLACK:
+            case "idle_timeout" if stream and took >= timeouts.idle_seconds - _SLACK and silent:
                 return
             case _:
                 wrong(f"call {call.number} was judged {call.judged}: {call.behaviour}")
@@ -241,7 +244,7 @@ class Laws:
             self.ledger.wrong("a request fails though nothing was wrong")
         if any(len(calls) != 1 for calls in asked):
             self.ledger.wrong("a request takes more than one call though nothing was wrong")
-        share = Counter({name: 0 for name in default.providers})
+        share = Counter(dict.fromkeys(default.providers, 0))
         share.update(calls[0].provider for calls in asked if calls)
         if default.strategy == "round_robin" and max(share.values()) - min(share.values()) > 1:
             self.ledger.wrong(f"round robin goes round unfairly: {dict(share)}")

@@ -15,7 +15,15 @@ from attrs import define, field
 from runestone.domain.failure import TREATMENTS
 from runestone.providers.memory import ProviderMemory
 from runestone.resilience.breaker import Closed, Disabled, ForcedOpen, HalfOpen, Open
-from runestone.telemetry.events import AttemptFinished, BreakerChanged, Event, Failover, FailoverExhausted, RequestFinished, Retry
+from runestone.telemetry.events import (
+    AttemptFinished,
+    BreakerChanged,
+    Event,
+    Failover,
+    FailoverExhausted,
+    RequestFinished,
+    Retry,
+)
 from tests.simulation.script import Question
 from tests.simulation.upstream import Behaviour, UpstreamCallRecord
 
@@ -30,6 +38,8 @@ class Standing:
 
     changed: float = -1.0  # when its breaker changed its state last, or was made to
     failures: list[float] = field(factory=list)  # ends of calls begun since then, all bad
+    bad: int = 0  # calls begun since then, or at that moment, that have failed
+    judged: int = 0  # calls that have ended since then
     out: dict[str | None, tuple[float, float, str]] = field(factory=dict)  # model or all: from when, until when, why
     forced: tuple[float, float] | None = None
     drained: float | None = None
@@ -214,8 +224,10 @@ class Ledger:
             case BreakerChanged(provider=provider, before=before, after=after):
                 self.note(f"{provider}: breaker {before} -> {after}")
                 standing = self.standings[provider]
+                self._check_change(provider, standing, before, after)
                 standing.changed = standing.touched = self.now
                 standing.failures.clear()
+                standing.bad = standing.judged = 0
             case Retry():
                 self.retries += 1
             case Failover():
@@ -233,6 +245,19 @@ class Ledger:
         if over and event.outcome in ("timeout", "deadline_exceeded"):  # the first may be a provider's too
             self.late.add(event.request_id)
 
+    def _check_change(self, provider: str, standing: Standing, before: str, after: str) -> None:
+        """Whether what has happened at the provider is a reason for its breaker to open."""
+        memory = self.memories[provider]
+        policy = memory.settings.breaker
+        if after != "open" or standing.disturbed or isinstance(memory.breaker.state, ForcedOpen):
+            return
+        if before == "closed" and standing.bad < policy.failure_threshold and standing.judged < policy.window_calls:
+            self.wrong(f"{provider} opens at {standing.bad} failures, its threshold is {policy.failure_threshold}")
+        if before == "half_open" and policy.slow_first_token_seconds is None:
+            now, here = self.now, [call for call in self.calls if call.provider == provider]
+            if not any(call.probe and call.judged_at == now and call.judged != "ok" for call in here):
+                self.wrong(f"{provider} opens again though no probe has failed")
+
     def _judged(self, event: AttemptFinished) -> None:
         question = self.questions.get(asyncio.current_task())  # type: ignore[arg-type]  # told by a task
         calls = [] if question is None else self.of(question.number)
@@ -241,10 +266,11 @@ class Ledger:
                 self.wrong(f"a call at {event.provider} that nobody made was {event.outcome}")
             return
         call, now = calls[-1], self.now
-        call.judged = event.outcome
+        call.judged, call.judged_at = event.outcome, now
         self.note(f"question {question.number}: call {call.number} was {event.outcome}")
         standing, memory = self.standings[call.provider], self.memories[call.provider]
         standing.touched = now
+        standing.judged += 1
         if event.outcome == "ok":
             standing.failures.clear()
             standing.ends.append((now, True))
@@ -252,6 +278,7 @@ class Ledger:
             outcome = TREATMENTS[event.outcome].outcome  # type: ignore[index]  # it is one of its keys
             if outcome == "failure":
                 standing.ends.append((now, False))
+                standing.bad += call.began >= standing.changed
                 if call.began > standing.changed:
                     standing.failures.append(now)
             self._learn(call, standing, memory, now)

@@ -22,7 +22,7 @@ from runestone.load import Load
 from runestone.providers import names
 from runestone.providers.provider import ResetBreaker, SetDraining, TripBreaker
 from runestone.providers.transport import Transport
-from runestone.resilience.breaker import Closed, ForcedOpen
+from runestone.resilience.breaker import Closed, ForcedOpen, HalfOpen
 from supervisors import ActorError, Call, LoopLag
 from supervisors.testing import VirtualTimeLoop, crash, settle
 from tests.simulation.client import Client
@@ -55,7 +55,7 @@ class Played:
 class SimulationLoop(VirtualTimeLoop):
     """Virtual time on which threads take none either: their work is done before anything else goes on."""
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # as VirtualTimeLoop has it
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]  # as VirtualTimeLoop has it
         assert isinstance(executor, Executor)
         future = executor.submit(func, *args)
         future.exception(timeout=60.0)
@@ -255,8 +255,11 @@ class _Run:
                     self.ledger.wrong(f"{memory.waiting} wait for {name}, whose line is {policy.queue}")
                 if memory.waiting and not memory.concurrency.full(len(memory.leases)):
                     self.ledger.wrong(f"{memory.waiting} wait for {name}, which has places")
-                if isinstance(state, Closed) and memory.breaker.probes_out:
-                    self.ledger.wrong(f"{name} is closed and has probes out")
+                if isinstance(state, HalfOpen) and not set(state.probes) <= set(memory.leases):
+                    self.ledger.wrong(f"{name} waits for probes that are over: {sorted(state.probes)}")
+                ref = self.node.registry.lookup(names.provider(name))
+                if ref is not None and len(ref.process.watching or ()) > len(memory.leases) + memory.waiting:
+                    self.ledger.wrong(f"{name} watches requests that have neither a lease nor stand in line")
 
     # -- no state is absorbing -----------------------------------------------------------------------------------------
 
@@ -279,7 +282,11 @@ class _Run:
                 if isinstance(memory.breaker.state, Closed) and self.clients[-1].end == "whole":
                     break
             now = self.ledger.now
-            if not isinstance(memory.breaker.state, Closed) or self.clients[-1].end != "whole" or memory.score(now) < 0.9:
+            if (
+                not isinstance(memory.breaker.state, Closed)
+                or self.clients[-1].end != "whole"
+                or memory.score(now) < 0.9
+            ):
                 self.ledger.wrong(f"{name} does not come back: {memory.breaker.state}, score {memory.score(now):.2f}")
 
     async def _good_call(self, number: int, model: str) -> None:

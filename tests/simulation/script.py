@@ -18,7 +18,15 @@ from tests.support.fleet import group, provider
 Profile = Literal["calm", "faults", "leaving", "crowd", "storm", "chaos"]
 Departure = Literal["disconnect", "cancel", "cancel twice"]
 What = Literal[
-    "crash provider", "crash failover", "restart", "trip", "trip for a while", "reset", "drain", "undrain", "lose transport"
+    "crash provider",
+    "crash failover",
+    "restart",
+    "trip",
+    "trip for a while",
+    "reset",
+    "drain",
+    "undrain",
+    "lose transport",
 ]
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 _WEIGHTS: Final = (1, 3, 2, 2, 1, 4)
@@ -88,7 +96,7 @@ def written(seed: int) -> Script:
             first_token_seconds=draw.choice((2.0, 6.0)),
             idle_seconds=draw.choice((2.0, 6.0)),
         ),
-        max_upstream_calls=draw.choice((1, 3, 4, 6)),
+        max_upstream_calls=6 if profile == "storm" else draw.choice((1, 3, 4, 6)),
         questions=_questions(draw, profile, providers, groups, seconds),
         disturbances=_disturbances(draw, providers, seconds) if profile == "chaos" else (),
     )
@@ -109,9 +117,11 @@ def _provider(draw: random.Random, profile: Profile, name: str) -> ProviderSetti
         kind=kind,
         default_model=_DEFAULTS[kind],
         timeout_seconds=draw.choice((4.0, 15.0)),
-        circuit_breaker=draw.random() > 0.1,
+        circuit_breaker=profile != "storm" and draw.random() > 0.1,
         retry=RetryPolicy(
-            max_attempts=draw.randint(1, 4), base_delay_seconds=draw.choice((0.1, 1.0)), jitter=draw.random() < 0.5
+            max_attempts=4 if profile == "storm" else draw.randint(1, 4),
+            base_delay_seconds=0.1 if profile == "storm" else draw.choice((0.1, 1.0)),
+            jitter=draw.random() < 0.5,
         ),
         breaker=BreakerPolicy(
             failure_threshold=draw.choice((1, 2, 3, 5)),
@@ -133,7 +143,11 @@ def _groups(draw: random.Random, profile: Profile, names: list[str]) -> tuple[Gr
             "max_attempts": draw.randint(1, 4),
             "mode": "legacy" if profile != "calm" and draw.random() < 0.1 else None,
         }
-        found.append(group(*members, **options) if name == DEFAULT_GROUP else GroupSettings(name=name, providers=tuple(members), **options))
+        found.append(
+            group(*members, **options)
+            if name == DEFAULT_GROUP
+            else GroupSettings(name=name, providers=tuple(members), **options)
+        )
     return tuple(found)
 
 

@@ -42,6 +42,16 @@ _KINDS: Final[dict[int, FailureKind]] = {
     529: "overloaded",
 }
 
+_ENDINGS: Final[dict[Ending, frozenset[str]]] = {
+    "whole": frozenset({"ok"}),
+    "silent after its finish": frozenset({"ok"}),
+    "cut after its finish": frozenset({"ok"}),
+    "cut": frozenset({"truncated", "invalid_answer"}),
+    "closed": frozenset({"truncated", "invalid_answer"}),
+    "error event": frozenset({"error_event", "overloaded"}),
+    "stall": frozenset(),
+}
+
 
 @frozen(kw_only=True)
 class Behaviour:
@@ -72,19 +82,9 @@ class Behaviour:
         """What the call may be judged as, if the gateway stays to the end; slowness aside."""
         if self.refusal is not None:
             return frozenset({self.refusal})
-        if self.stalls:
-            return frozenset()
         if self.status != 200:
             return frozenset({_KINDS[self.status]})
-        match self.ending:
-            case "cut" | "closed":
-                return frozenset({"truncated", "invalid_answer"})
-            case "error event":
-                return frozenset({"error_event", "overloaded"})
-            case "stall":
-                return frozenset()
-            case _:
-                return frozenset({"ok"})
+        return frozenset() if self.stalls else _ENDINGS[self.ending]
 
     def __str__(self) -> str:
         if self.refusal is not None:
@@ -115,6 +115,10 @@ def drawn(draw: random.Random, profile: Profile, mood: float) -> Behaviour:
     if draw.random() >= mood:
         ending: Ending = draw.choice(("whole", "whole", "whole", "silent after its finish", "cut after its finish"))
         return Behaviour(ending=ending, **options)
+    return _bad(draw, options)
+
+
+def _bad(draw: random.Random, options: dict[str, Any]) -> Behaviour:
     match draw.randint(1, 10):
         case 1 | 2:
             return Behaviour(refusal=draw.choice(_REFUSALS), head_seconds=draw.choice((0.0, 0.5)))
@@ -129,7 +133,7 @@ def drawn(draw: random.Random, profile: Profile, mood: float) -> Behaviour:
         case 6:
             return Behaviour(stalls=True)
         case _:
-            options["spoken"] = draw.randint(0, pieces)
+            options["spoken"] = draw.randint(0, options["pieces"])
             return Behaviour(ending=draw.choice(("cut", "closed", "error event", "stall")), **options)
 
 
@@ -150,6 +154,7 @@ class UpstreamCallRecord:
     finish_at: float | None = None
     ended: float | None = None
     judged: str | None = None  # as the gateway told the bus
+    judged_at: float | None = None
     streams: int = 0
     closed: int = 0
 
@@ -170,7 +175,9 @@ class _Said(Text):
 class ScriptedStream(UpstreamStream):
     """The body of an answer, step by step: the time of a step begins when somebody reads."""
 
-    def __init__(self, record: UpstreamCallRecord, steps: list[Step], ended: Callable[[UpstreamCallRecord], None]) -> None:
+    def __init__(
+        self, record: UpstreamCallRecord, steps: list[Step], ended: Callable[[UpstreamCallRecord], None]
+    ) -> None:
         self._record = record
         self._steps = steps
         self._ended = ended
@@ -240,11 +247,12 @@ class ScriptedUpstream:
         record = self.began(self.settings.name, int(found[1]), body["model"], behaviour)
         try:
             await asyncio.sleep(_FOREVER if behaviour.stalls else behaviour.head_seconds)
-            if behaviour.refusal is not None:
-                raise UpstreamError(Failure(kind=behaviour.refusal, message="as the script says"))
-        except BaseException:
+        except asyncio.CancelledError:
             self.ended(record)
             raise
+        if behaviour.refusal is not None:
+            self.ended(record)
+            raise UpstreamError(Failure(kind=behaviour.refusal, message="as the script says"))
         return self._answer(record, body)
 
     def _answer(self, record: UpstreamCallRecord, body: dict[str, Any]) -> httpx.Response:
