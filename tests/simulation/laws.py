@@ -171,8 +171,6 @@ class Laws:
             process = self.node.ref(name).process
             if process.watching:
                 wrong(f"{name} still watches {len(process.watching)} requests")
-            if not standing.disturbed:
-                self._remembered(name)
         for client in clients:
             told = ledger.finished.get(f"question-{client.question.number}", [])
             if len(told) != (client.began_at_all):
@@ -209,8 +207,13 @@ class Laws:
             case _:
                 wrong(f"call {call.number} was judged {call.judged}: {call.behaviour}")
 
+    def at_rest(self) -> None:
+        """Before time wipes everything out: what a score is made of is what happened, and a client that leaves has no part in it."""
+        for name, standing in self.ledger.standings.items():
+            if not standing.disturbed:
+                self._remembered(name)
+
     def _remembered(self, name: str) -> None:
-        """What the score is made of is what happened, and a client that leaves has no part in it."""
         health, ends = self.node.memories[name].health, self.ledger.standings[name].ends
         weights = [(math.exp(-(health.at - at) / _TAU_SECONDS), good) for at, good in ends]
         total, good = sum(w for w, _ in weights), sum(w for w, good in weights if good)

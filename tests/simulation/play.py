@@ -158,6 +158,7 @@ class _Run:
         await settle()
         if self.phase.in_flight or self.load._taken:
             self.ledger.wrong("requests are counted that are over")
+        self.laws.at_rest()
         await self._recover()
         await settle()
         self.laws.at_the_end(self.clients, self.crashes)

@@ -94,7 +94,7 @@ def written(seed: int) -> Script:
         timeouts=TimeoutSettings(
             request_deadline_seconds=draw.choice((8.0, 30.0, 100.0)),
             first_token_seconds=draw.choice((2.0, 6.0)),
-            idle_seconds=draw.choice((2.0, 6.0)),
+            idle_seconds=draw.choice((2.0, 6.0, 20.0)),  # the last one leaves time for a heartbeat
         ),
         max_upstream_calls=6 if profile == "storm" else draw.choice((1, 3, 4, 6)),
         questions=_questions(draw, profile, providers, groups, seconds),
@@ -159,7 +159,7 @@ def _questions(
     seconds: float,
 ) -> tuple[Question, ...]:
     models = ["gpt-4o-mini", "claude-sonnet-4-5", "gpt-4o", DEFAULT_GROUP]
-    models += [f"{p.name}/{p.default_model}" for p in draw.sample(providers, 1)]
+    models += [f"{p.name}/{p.default_model}" for p in draw.sample(providers, 2)]
     count = {"storm": 50, "crowd": 24}.get(profile, draw.randint(6, 20))
     leaving = {"leaving": 0.9, "chaos": 0.25, "crowd": 0.2}.get(profile, 0.0)
     ways: list[Departure] = ["disconnect", "cancel", "cancel twice"]

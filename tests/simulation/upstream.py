@@ -123,11 +123,11 @@ def _bad(draw: random.Random, options: dict[str, Any]) -> Behaviour:
         case 1 | 2:
             return Behaviour(refusal=draw.choice(_REFUSALS), head_seconds=draw.choice((0.0, 0.5)))
         case 3 | 4 | 5:
-            status = draw.choice((500, 503, 529, 429, 429, 429, 400, 401, 402, 403, 404, 408, 422))
-            hinted = status in (429, 503, 529) and draw.random() < 0.5
+            status = draw.choice((500, 503, 503, 529, 429, 429, 429, 400, 401, 402, 403, 404, 408, 422))
+            hinted = status in (429, 503, 529) and draw.random() < 0.6
             return Behaviour(
                 status=status,
-                retry_after=draw.choice((0.2, 2.0, 15.0)) if hinted else None,
+                retry_after=draw.choice((0.2, 2.0, 15.0, 15.0)) if hinted else None,
                 head_seconds=draw.choice((0.0, 0.5)),
             )
         case 6:
