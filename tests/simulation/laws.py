@@ -120,7 +120,7 @@ class Laws:
         if client.ends and not isinstance(json.loads(bytes(client.body)).get("error"), dict):
             self.ledger.wrong(f"{name} gets no words with the status {client.status}")
         outcomes = {event.outcome for event in self.ledger.finished.get(f"question-{client.question.number}", ())}
-        if "internal_error" in outcomes or (self.script.quiet and "restarting" in outcomes):
+        if outcomes & {"internal_error", "restarting"}:
             self.ledger.wrong(f"{name} meets a bug of the gateway: {outcomes}")
 
     def _providers(self, client: Client, name: str, calls: list[UpstreamCallRecord], plan: Plan) -> None:
@@ -192,6 +192,8 @@ class Laws:
             wrong(f"the stream of call {call.number} is closed {call.closed} times")
         if call.content_at is None and took > limit + _SLACK:
             wrong(f"call {call.number} waited {took:g} s for its first content, the limit is {limit:g} s")
+        if stream and call.waited > timeouts.idle_seconds + _SLACK:
+            wrong(f"call {call.number} was silent for {call.waited:g} s, the limit is {timeouts.idle_seconds:g} s")
         if call.judged in call.behaviour.failures:
             return
         silent = call.behaviour.ending == "stall" or call.behaviour.gap_seconds >= timeouts.idle_seconds - _SLACK

@@ -85,6 +85,7 @@ def written(seed: int) -> Script:
     providers = tuple(_provider(draw, profile, name) for name in "abcd"[: draw.randint(2, 4)])
     groups = _groups(draw, profile, [p.name for p in providers])
     seconds = draw.choice((0.0, 1.0, 5.0, 20.0)) if profile != "storm" else 0.5
+    questions = _questions(draw, profile, providers, groups, seconds)
     return Script(
         seed=seed,
         profile=profile,
@@ -97,8 +98,8 @@ def written(seed: int) -> Script:
             idle_seconds=draw.choice((2.0, 6.0, 20.0)),  # the last one leaves time for a heartbeat
         ),
         max_upstream_calls=6 if profile == "storm" else draw.choice((1, 3, 4, 6)),
-        questions=_questions(draw, profile, providers, groups, seconds),
-        disturbances=_disturbances(draw, providers, seconds) if profile == "chaos" else (),
+        questions=questions,
+        disturbances=_disturbances(draw, providers, questions, seconds) if profile == "chaos" else (),
     )
 
 
@@ -182,13 +183,13 @@ def _questions(
 
 
 def _disturbances(
-    draw: random.Random, providers: tuple[ProviderSettings, ...], seconds: float
+    draw: random.Random, providers: tuple[ProviderSettings, ...], questions: tuple[Question, ...], seconds: float
 ) -> tuple[Disturbance, ...]:
     whats: list[What] = list(get_args(What))
     weights = [5, 3, 2, 1, 2, 2, 1, 1, 1]
     found = [
         Disturbance(
-            at=round(draw.uniform(0.0, seconds + 10.0), 3),
+            at=draw.choice(questions).at if draw.random() < 0.5 else round(draw.uniform(0.0, seconds + 10.0), 3),
             what=draw.choices(whats, weights)[0],
             provider=draw.choice(providers).name,
         )

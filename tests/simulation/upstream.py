@@ -155,6 +155,7 @@ class UpstreamCallRecord:
     ended: float | None = None
     judged: str | None = None  # as the gateway told the bus
     judged_at: float | None = None
+    waited: float = 0.0  # the longest that somebody waited for more, once content had come
     streams: int = 0
     closed: int = 0
 
@@ -205,11 +206,13 @@ class ScriptedStream(UpstreamStream):
     async def _pause(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
-        timer = loop.call_later(seconds, _wake, self._waiting)
+        timer, since = loop.call_later(seconds, _wake, self._waiting), loop.time()
         try:
             await self._waiting
         finally:
             timer.cancel()
+            if self._record.content_at is not None:
+                self._record.waited = max(self._record.waited, loop.time() - since)
             self._waiting = None
 
     def fail(self, error: UpstreamError) -> None:
