@@ -42,7 +42,9 @@ async def test_a_read_fails_once_it_has_waited_its_time_whatever_the_clock_reads
         while not stream.failed:
             await asyncio.sleep(0.1)
 
-    assert stream.failed == [(pytest.approx(start + began + 0.5), "idle_timeout")]
+    [(at, kind)] = stream.failed
+    assert at == pytest.approx(start + began + 0.5)
+    assert kind == "idle_timeout"
     watch.stop()
 
 

@@ -5,7 +5,6 @@ list cannot outlive the code.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import importlib
@@ -105,7 +104,7 @@ BUGS: Final = (
         f"{_BREAKER}settle",
         "permit.generation != self.generation",
         "False",
-        profile="chaos",
+        profile="faults",
     ),
     Bug(
         "a probe is not given back",

@@ -144,7 +144,7 @@ class Laws:
             ledger.wrong(f"{name} slept into its deadline")
         asked = {call.provider for call in calls}
         over = len(calls) >= self.script.max_upstream_calls or len(asked) >= group.max_attempts
-        ours = any(TREATMENTS[c.judged].failover is False for c in calls if c.judged in TREATMENTS)  # type: ignore[index]
+        ours = any(TREATMENTS[c.judged].failover is False for c in calls if c.judged in TREATMENTS)
         if expired or limited or over or ours or ledger.spent or group.mode == "legacy":
             return
         missing = any(call.judged == "not_found" for call in calls) or any(
@@ -164,8 +164,7 @@ class Laws:
         by_number = {client.question.number: client for client in clients}
         for call in ledger.calls:
             self._judged(call, by_number[call.question])
-        for name, standing in ledger.standings.items():
-            memory = self.node.memories[name]
+        for name, memory in self.node.memories.items():
             if memory.leases or memory.waiting:
                 wrong(f"{name} is left with {len(memory.leases)} leases and {memory.waiting} in line")
             process = self.node.ref(name).process

@@ -57,7 +57,7 @@ class Standing:
         self.disturbed = True
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ledger:
     """One writer: the run. ``violations`` are laws that were broken, ``history`` everything that happened, in order."""
 
@@ -185,7 +185,7 @@ class Ledger:
         if last.judged not in TREATMENTS:
             self.wrong(f"call {call.number} follows call {last.number}, which was judged {last.judged}")
             return
-        treatment = TREATMENTS[last.judged]  # type: ignore[index]  # it is one of its keys
+        treatment = TREATMENTS[last.judged]
         if not treatment.failover:
             self.wrong(f"call {call.number} is made though call {last.number} was the caller's error")
         if last.provider == call.provider:
@@ -275,7 +275,7 @@ class Ledger:
             standing.failures.clear()
             standing.ends.append((now, True))
         elif event.outcome in TREATMENTS:
-            outcome = TREATMENTS[event.outcome].outcome  # type: ignore[index]  # it is one of its keys
+            outcome = TREATMENTS[event.outcome].outcome
             if outcome == "failure":
                 standing.ends.append((now, False))
                 standing.bad += call.began >= standing.changed

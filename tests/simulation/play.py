@@ -100,7 +100,7 @@ async def _play(script: Script) -> Ledger:
     return ledger
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Run:
     script: Script
     node: Fleet

@@ -123,7 +123,7 @@ def _bad(draw: random.Random, options: dict[str, Any]) -> Behaviour:
         case 1 | 2:
             return Behaviour(refusal=draw.choice(_REFUSALS), head_seconds=draw.choice((0.0, 0.5)))
         case 3 | 4 | 5:
-            status = draw.choice((500, 503, 503, 529, 429, 429, 429, 400, 401, 402, 403, 404, 408, 422))
+            status = draw.choice((500, 503, 503, 529, 429, 429, 429, 400, 401, 402, 403, 404, 404, 408, 422))
             hinted = status in (429, 503, 529) and draw.random() < 0.6
             return Behaviour(
                 status=status,
