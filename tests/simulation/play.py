@@ -214,6 +214,7 @@ class _Run:
                 await self.node.root.terminate_child(name)
                 memory.forget()
                 await self.node.root.restart_child(name)
+                standing.forget(ledger.now)  # what was learnt at this very moment too
             case "trip" | "trip for a while":
                 seconds = None if each.what == "trip" else 5.0
                 standing.changed = ledger.now
