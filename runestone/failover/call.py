@@ -21,7 +21,7 @@ from runestone.providers.codecs import Codec, StreamDecoder
 from runestone.providers.codecs.answer import Piece, Unsupported, UpstreamRequest
 from runestone.providers.codecs.headers import Headers, headroom, passed_on
 from runestone.providers.messages import Lease
-from runestone.providers.transport import UpstreamStream
+from runestone.providers.stream import UpstreamStream
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import AttemptFinished
 

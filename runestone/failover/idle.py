@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Final
 
 from runestone.domain.failure import Failure, UpstreamError
-from runestone.providers.transport import UpstreamStream
+from runestone.providers.stream import UpstreamStream
+
+_EARLY_SECONDS: Final = 1e-6  # loops fire a timer as early as their clock's step, and sums of floats are off by less
 
 
 class IdleWatch:
@@ -49,10 +52,10 @@ class IdleWatch:
             self._handle = None
 
     def _check(self) -> None:
-        waited = 0.0 if self._since is None else self._loop.time() - self._since
-        left = self._seconds - waited
-        if left > 0:
-            self._handle = self._loop.call_later(left, self._check)
+        now = self._loop.time()
+        due = (now if self._since is None else self._since) + self._seconds
+        if due - now > _EARLY_SECONDS:
+            self._handle = self._loop.call_at(due, self._check)
             return
         self._handle = None
         message = f"{self._provider} sent nothing for {self._seconds:g} s"

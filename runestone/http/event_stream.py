@@ -12,6 +12,7 @@ from runestone.failover.call import UpstreamCall
 from runestone.http import errors
 
 HEARTBEAT_SECONDS: Final = 15.0
+_EARLY_SECONDS: Final = 1e-6  # loops fire a timer as early as their clock's step, and sums of floats are off by less
 HEARTBEAT: Final = b": ping\n"  # one line end only: after a blank line SDKs dispatch an empty event
 HEAD: Final[errors.Headers] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -75,15 +76,16 @@ class Heartbeat:
         self._since = None
 
     def _beat(self) -> None:
-        silent = 0.0 if self._since is None else self._loop.time() - self._since
-        if silent >= HEARTBEAT_SECONDS and (self._sending is None or self._sending.done()):
-            self._since = self._loop.time()
-            silent = 0.0
-            message = {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
-            self._sending = asyncio.ensure_future(self._send(message))
-            self._sending.add_done_callback(_ended)
-        left = HEARTBEAT_SECONDS - silent
-        self._handle = self._loop.call_later(left if left > 0 else HEARTBEAT_SECONDS, self._beat)
+        now = self._loop.time()
+        due = (now if self._since is None else self._since) + HEARTBEAT_SECONDS
+        if due - now <= _EARLY_SECONDS:
+            due = now + HEARTBEAT_SECONDS
+            if self._sending is None or self._sending.done():
+                self._since = now
+                message = {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
+                self._sending = asyncio.ensure_future(self._send(message))
+                self._sending.add_done_callback(_ended)
+        self._handle = self._loop.call_at(due, self._beat)
 
 
 def _ended(sending: asyncio.Future[None]) -> None:

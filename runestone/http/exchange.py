@@ -110,9 +110,14 @@ class Exchange:
         await self.send_raw(message)
 
     async def tell(self, error: RunestoneError) -> None:
-        """An error after the head of the answer: in-band in a stream, and no real end follows. Before it, it is raised for the front."""
+        """An error after the head of the answer: in-band in a stream, and no real end follows. Before it, it is raised for the front.
+
+        After the last byte there is nothing more to tell: the answer is whole, however long its client takes to read it.
+        """
         if not self.started:
             raise error
+        if self.complete:
+            return
         await self.send({"type": "http.response.body", "body": self._event(error) if self.stream else b""})
 
     def _event(self, error: RunestoneError) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from functools import lru_cache, partial
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import aiohttp
 import certifi
@@ -24,6 +24,7 @@ from yarl import URL
 
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.providers.connection_errors import BROKEN, COMPRESSED, TOO_LARGE, UNSENDABLE, failure_of
+from runestone.providers.stream import UpstreamStream
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KEEPALIVE_SECONDS: Final = 20.0
@@ -35,8 +36,8 @@ _READ_ANYWAY_BYTES: Final = 64 * 1024  # what is larger may be refused before al
 _CEIL_THRESHOLD_SECONDS: Final = 1e9  # aiohttp rounds timeouts above it to whole seconds
 
 
-class UpstreamStream(httpx.AsyncByteStream):
-    """The body of an answer. Whoever got it must :meth:`aclose` it in every case; that waits for nothing."""
+class ConnectionStream(UpstreamStream):
+    """The body of an answer that comes over a connection of the pool."""
 
     def __init__(
         self, transport: Transport, connection: Connection, content: StreamReader, limit: int | None, *, keep: bool
@@ -47,9 +48,6 @@ class UpstreamStream(httpx.AsyncByteStream):
         self._left = limit
         self._closed = False
         content.on_eof(connection.release if keep else partial(_drop, connection))
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> bytes:
         try:
@@ -97,7 +95,7 @@ class Transport(httpx.AsyncBaseTransport):
             timeout_ceil_threshold=_CEIL_THRESHOLD_SECONDS,
         )
         self._origins: dict[tuple[bytes, bytes], ClientRequest] = {}
-        self._streams: set[UpstreamStream] = set()
+        self._streams: set[ConnectionStream] = set()
         self._pending = 0
         self._closing = False
 
@@ -115,7 +113,7 @@ class Transport(httpx.AsyncBaseTransport):
             try:
                 # What was not read yet would stand before the next request on the same connection.
                 unread = message.code >= 400 and len(request.content) > _READ_ANYWAY_BYTES
-                stream = UpstreamStream(self, connection, content, _limit(message), keep=not unread)
+                stream = ConnectionStream(self, connection, content, _limit(message), keep=not unread)
             except UpstreamError:
                 _drop(connection)
                 raise
@@ -146,7 +144,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._closing = True
         await self._close_unused()
 
-    async def closed(self, stream: UpstreamStream) -> None:
+    async def closed(self, stream: ConnectionStream) -> None:
         """``stream`` has been closed."""
         self._streams.discard(stream)
         await self._close_unused()

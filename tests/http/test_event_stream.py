@@ -217,3 +217,17 @@ async def test_a_cancelled_writer_leaves_no_heartbeat() -> None:
 
     assert task.cancelled()
     assert client.beats == [20.0]
+
+
+async def test_a_beat_comes_though_its_time_less_the_time_that_has_gone_is_no_step_of_the_clock() -> None:
+    """15 s after 8.062 s are, in floats, not quite 15 s later: what is left moves no clock, and a beat that asked for it would spin."""
+    client, start = Client(), now()
+
+    async with Heartbeat(client.send) as heartbeat:
+        await asyncio.sleep(8.062 + start - now())
+        heartbeat.waiting()
+        async with asyncio.timeout(20.0):
+            while not client.beats:
+                await asyncio.sleep(0.5)
+
+    assert client.beats == [pytest.approx(start + 8.062 + 15.0)]

@@ -13,7 +13,8 @@ import trustme
 
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.providers.connection_errors import BROKEN, TOO_LARGE
-from runestone.providers.transport import ANSWER_BYTES, UpstreamStream
+from runestone.providers.stream import UpstreamStream
+from runestone.providers.transport import ANSWER_BYTES
 from tests.support.scripted import Peer, Script, answering, serving
 from tests.support.transporting import acquired, ask, begin, idle, transporting, until
 

@@ -113,6 +113,7 @@ class Fleet:
     root: ActorRef
     events: list[Event]
     seen: Recorder
+    settings: Settings
 
     @property
     def failover(self) -> Via:
@@ -217,7 +218,7 @@ async def fleet(
     ]
     root = await start(partial(Supervisor, children, max_restarts=max_restarts), registry=registry, observers=[seen])
     try:
-        yield Fleet(memories, registry, bus, root, events, seen)
+        yield Fleet(memories, registry, bus, root, events, seen, whole)
     finally:
         await root.stop()
 

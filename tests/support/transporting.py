@@ -10,7 +10,7 @@ from typing import cast
 
 import httpx
 
-from runestone.providers.transport import Transport, UpstreamStream, _Protocol
+from runestone.providers.transport import ConnectionStream, Transport, _Protocol
 
 
 @asynccontextmanager
@@ -25,10 +25,10 @@ async def transporting(
         await transport.aclose()
 
 
-async def begin(transport: Transport, url: str, content: bytes = b"", **headers: str) -> UpstreamStream:
+async def begin(transport: Transport, url: str, content: bytes = b"", **headers: str) -> ConnectionStream:
     """Ask, and wait for the head of the answer only."""
     response = await transport.handle_async_request(httpx.Request("POST", url, content=content, headers=headers))
-    assert isinstance(response.stream, UpstreamStream)
+    assert isinstance(response.stream, ConnectionStream)
     return response.stream
 
 
