@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from attrs import define, evolve, frozen
 from loguru import logger
@@ -40,6 +40,7 @@ from supervisors import (
     Timer,
 )
 
+_LEAST_SECONDS: Final = 1e-3  # of a timer: one that fires a hair early would be set again for no time at all
 _CRASH_WINDOW_SECONDS = 5.0  # of the provider's own supervisor: a second crash within it starts fresh
 _QUARANTINE_SECONDS = 300.0
 _MODEL_QUARANTINE_SECONDS = 60.0
@@ -383,4 +384,4 @@ class Provider(GenServer[FirstContent | Release]):
             self._recovery.cancel()
         refused = memory.breaker.refusal(self.now()) if after == "open" else None
         if refused is not None and refused.retry_after_seconds is not None:
-            self._recovery = self.send_after(refused.retry_after_seconds, _Recovered())
+            self._recovery = self.send_after(max(refused.retry_after_seconds, _LEAST_SECONDS), _Recovered())

@@ -226,8 +226,8 @@ BUGS: Final = (
     Bug(
         "retries are told as failovers",
         f"{_ATTEMPTS}_tell",
-        "last.choice.provider == lease.choice.provider",
-        "last.choice.provider != lease.choice.provider",
+        "if origin == target:",
+        "if origin != target:",
     ),
     Bug("a crash of failover fails requests", f"{_ATTEMPTS}_ask", "if not left:", "if left:", profile="chaos"),
     # -- the call and its stream

@@ -34,6 +34,11 @@ def test_no_seed_breaks_a_law(first: int, count: int) -> None:
     assert not broken, "\n".join(broken)
 
 
+@pytest.mark.parametrize("seed", [1004, 5501])
+def test_a_seed_that_once_broke_a_law_breaks_none(seed: int) -> None:
+    assert not run(seed).violations
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_same_seed_is_the_same_history_to_the_last_turn(seed: int) -> None:
     assert run(seed).history == run(seed).history
