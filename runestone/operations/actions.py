@@ -20,7 +20,7 @@ Body = Mapping[str, Any]
 Answer = dict[str, Any]
 Action = Callable[[str, Body], Awaitable[Answer]]
 _EVENTS: Final = 100  # without a limit
-_MOST_EVENTS: Final = 10_000
+_MOST_EVENTS: Final = 1000
 _DIGITS: Final = 20
 _WORDS: Final = 200  # characters of what a caller says of itself
 

@@ -36,7 +36,10 @@ REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=Non
 
 def masked(text: str) -> str:
     """``text`` without what looks like a key, on one line."""
-    return _CONTROL.sub(lambda m: repr(m[0])[1:-1], _SECRETS.sub(r"\1***", text))
+    folded = text.casefold()  # to look for the words alone takes a tenth of the time
+    if "sk-" in folded or "key" in folded or "bearer" in folded:
+        text = _SECRETS.sub(r"\1***", text)
+    return text if text.isprintable() else _CONTROL.sub(lambda m: repr(m[0])[1:-1], text)
 
 
 class Line(Protocol):
@@ -157,7 +160,7 @@ class Sink:
         self._stream.write("".join([self._rendered(line) + "\n" for line in lines]))
         self._stream.flush()
         if (dropped := self.dropped) > self._told:
-            text = f"{dropped - self._told} log lines were dropped"
+            text = f"dropped log lines: {dropped - self._told}"
             self._told = dropped
             line = Said(at=time.time(), level="WARNING", logger=__name__, message=text)
             self._stream.write(self._rendered(line) + "\n")
@@ -165,9 +168,12 @@ class Sink:
 
 
 def _as_json(line: Line) -> str:
-    told = {"ts": datetime.fromtimestamp(line.at, UTC).isoformat(), "level": line.level, "logger": line.logger}
-    told |= {key: value for key, value in line.fields().items() if key not in told}
-    return orjson.dumps({k: masked(v) if isinstance(v, str) else v for k, v in told.items()}, default=str).decode()
+    at = datetime.fromtimestamp(line.at, UTC).isoformat()
+    told: dict[str, Any] = {"ts": at, "level": line.level, "logger": masked(line.logger)}
+    for key, value in line.fields().items():
+        if key not in told:
+            told[key] = masked(value) if type(value) is str else value
+    return orjson.dumps(told, default=str).decode()
 
 
 def _as_text(line: Line) -> str:

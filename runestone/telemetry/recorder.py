@@ -20,14 +20,13 @@ import orjson
 from attrs import frozen
 from loguru import logger
 
-from runestone.telemetry.events import CATALOGUE, Event
+from runestone.telemetry.events import CATALOGUE, Event, Failover
 from runestone.telemetry.shown import as_data
 from runestone.telemetry.writer import Writer
 from supervisors import ExitReason, GenServer, run_blocking
 
 _QUEUE: Final = 10_000
 _STOP_SECONDS: Final = 2.0  # for what is queued, when the node ends
-_PARTIES: Final = ("provider", "origin", "target")
 
 
 class Recorded(NamedTuple):
@@ -62,7 +61,7 @@ class Wanted:
             return False
         if self.request is not None and getattr(event, "request_id", None) != self.request:
             return False
-        return self.provider is None or any(getattr(event, party, None) == self.provider for party in _PARTIES)
+        return self.provider is None or self.provider in _parties(event)
 
 
 @frozen(kw_only=True)
@@ -77,6 +76,12 @@ class Found:
 def kinds(pattern: str) -> frozenset[type]:
     """The types of event whose name matches ``pattern``, such as ``breaker.*``."""
     return frozenset(kind for name, kind in CATALOGUE.items() if fnmatchcase(name, pattern))
+
+
+def _parties(event: Event) -> tuple[str | None, ...]:
+    if isinstance(event, Failover):
+        return event.origin, event.target
+    return (getattr(event, "provider", None),)
 
 
 class Recorder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import attrs
@@ -12,28 +13,31 @@ from runestone.telemetry.logs import masked
 
 def as_data(event: Event) -> dict[str, Any]:
     """The fields of ``event`` by name; its texts on one line, and without what looks like a key."""
-    return {field.name: _plain(getattr(event, field.name)) for field in attrs.fields(type(event))}
+    return _fields(event)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: _plain(getattr(value, name)) for name in _names(type(value))}
 
 
 def _plain(value: Any) -> Any:
-    match value:
-        case str():
-            return masked(value)
-        case tuple():
-            return [_plain(one) for one in value]
-        case _ if attrs.has(type(value)):
-            return attrs.asdict(value)
-        case _:
-            return value
+    if isinstance(value, str):
+        return masked(value)
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return _fields(value) if attrs.has(type(value)) else str(value)
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind))
 
 
 def catalogue() -> list[dict[str, str]]:
     """Every event: its name, its fields, and what it says, as :mod:`runestone.telemetry.events` has it."""
     return [
-        {
-            "event": name,
-            "fields": ", ".join(field.name for field in attrs.fields(event)),
-            "when": " ".join((event.__doc__ or "").split()),
-        }
+        {"event": name, "fields": ", ".join(_names(event)), "when": " ".join((event.__doc__ or "").split())}
         for name, event in CATALOGUE.items()
     ]

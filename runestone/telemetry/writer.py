@@ -56,7 +56,7 @@ class Writer(Generic[T]):
 
     def _waiting(self) -> list[T]:
         found = list[T]()
-        while len(found) < _BATCH:
+        while len(found) < _BATCH - 1:
             try:
                 item = self._queue.get_nowait()
             except Empty:

@@ -305,7 +305,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_and_counted_and_nobody_wait
     stream.free.set()
     first, told, *rest = [r["event"] for r in one.records()]
     assert (first, rest) == ("in the writer's hand", [str(number) for number in range(10)])
-    assert told == "5 log lines were dropped"
+    assert told == "dropped log lines: 5"
 
 
 def test_the_end_is_not_held_up_by_a_stream_that_takes_nothing(
@@ -340,7 +340,7 @@ def test_a_stream_that_fails_is_counted_and_the_next_record_is_written(log: Call
         logger.info(text)
         eventually(lambda text=text: text in one.stream.getvalue() or one.sink.dropped, "it was taken")  # type: ignore[misc]
 
-    assert [r["event"] for r in one.records()] == ["before", "after", "1 log lines were dropped"]
+    assert [r["event"] for r in one.records()] == ["before", "after", "dropped log lines: 1"]
     assert one.sink.dropped == 1
 
 
