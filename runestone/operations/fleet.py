@@ -114,7 +114,8 @@ class Fleet:
 
     async def set_log_level(self, level: str) -> dict[str, Any]:
         """From which level on there are lines. Refused with ``invalid`` for one that there is not."""
-        return {"level": level.upper(), **_told(await self._change(Edit(path=("log", "level"), value=level)))}
+        told = _told(await self._change(Edit(path=("log", "level"), value=level)))
+        return {"log": {"level": level.upper()}, **told}
 
     # -- all of it -----------------------------------------------------------------------------------------------------
 

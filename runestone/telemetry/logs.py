@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
@@ -100,8 +101,9 @@ class Sink:
     loguru knows it by its methods: it calls ``write``, and ``stop`` when the sink is removed, at the latest at the end of the process.
     """
 
-    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
-        self._stream = stream
+    def __init__(self, write: Callable[[str], object], *, as_json: bool) -> None:
+        """``write`` takes whole lines; what it raises is ``OSError`` or ``ValueError``."""
+        self._put_down = write
         self._rendered = _as_json if as_json else _as_text
         self._number: int | None = None  # loguru's, of the level in force
         self._least = 0
@@ -157,14 +159,12 @@ class Sink:
             self._writer.stop(_STOP_SECONDS)
 
     def _write(self, lines: Sequence[Line]) -> None:
-        self._stream.write("".join([self._rendered(line) + "\n" for line in lines]))
-        self._stream.flush()
+        self._put_down("".join([self._rendered(line) + "\n" for line in lines]))
         if (dropped := self.dropped) > self._told:
             text = f"dropped log lines: {dropped - self._told}"
             self._told = dropped
             line = Said(at=time.time(), level="WARNING", logger=__name__, message=text)
-            self._stream.write(self._rendered(line) + "\n")
-            self._stream.flush()
+            self._put_down(self._rendered(line) + "\n")
 
 
 def _as_json(line: Line) -> str:
@@ -191,12 +191,28 @@ def _trace(error: RecordException) -> str:
 
 def configure(level: str, form: str, stream: TextIO = sys.stderr) -> Sink:
     """Send all logs of the process, the standard library's too, to ``stream``."""
-    sink = Sink(stream, as_json=form == "json" or (form == "auto" and not stream.isatty()))
+    sink = Sink(_unlocked(stream), as_json=form == "json" or (form == "auto" and not stream.isatty()))
     logger.remove()
     sink.set_level(level)
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
     logging.getLogger("hypercorn.error").setLevel(logging.WARNING)
     return sink
+
+
+def _unlocked(stream: TextIO) -> Callable[[str], object]:
+    """Writes to ``stream``, where it has a descriptor past its buffer: a thread that is stuck there holds a lock which ends no process."""
+    try:
+        file = stream.fileno()
+    except OSError:
+        return stream.write
+    stream.flush()
+
+    def write(text: str) -> None:
+        left = memoryview(text.encode("utf-8", "backslashreplace"))
+        while left:
+            left = left[os.write(file, left) :]
+
+    return write
 
 
 class _Intercept(logging.Handler):

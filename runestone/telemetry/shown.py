@@ -17,13 +17,15 @@ def as_data(event: Event) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {name: _plain(getattr(value, name)) for name in _names(type(value))}
+    return {name: _plain(getattr(value, name)) for name in _names(type(value))}  # type: ignore[arg-type] # a type has a hash
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return masked(value)
-    if value is None or isinstance(value, int | float):
+    if isinstance(value, float):
+        return round(value, 6)
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
