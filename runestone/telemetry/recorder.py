@@ -89,31 +89,35 @@ class Recorder:
 
     def __init__(self, keep: int) -> None:
         self._ring: deque[Recorded] = deque(maxlen=keep)
-        self._outputs: tuple[Writer[Recorded], ...] = ()
-        self._dropped = 0  # by those that have gone
+        self._output: Writer[Recorded] | None = None
+        self._given = 0  # the number of the last event that an output got
+        self._dropped = 0  # by outputs that have gone
         self.latest = 0  # the number of the last event
 
     @property
     def dropped(self) -> int:
         """Events that should have been written and were not."""
-        return self._dropped + sum(output.dropped for output in self._outputs)
+        return self._dropped + (0 if self._output is None else self._output.dropped)
 
     def handle(self, event: Event) -> None:
         """Keep one event."""
         self.latest += 1
         recorded = Recorded(self.latest, time.time(), event)
         self._ring.append(recorded)
-        for output in self._outputs:
-            output.put(recorded)
+        if self._output is not None:
+            self._output.put(recorded)
+            self._given = self.latest
 
     def write_to(self, output: Writer[Recorded]) -> Callable[[], None]:
-        """Give ``output`` every event; the result ends that."""
-        self._outputs = (*self._outputs, output)
+        """Give ``output`` every event, those that came since there was one included; the result ends that."""
+        for recorded in self._ring:
+            if recorded.seq > self._given:
+                output.put(recorded)
+        self._output, self._given = output, self.latest
 
         def end() -> None:
-            if output in self._outputs:
-                self._outputs = tuple(o for o in self._outputs if o is not output)
-                self._dropped += output.dropped
+            self._output = None
+            self._dropped += output.dropped
 
         return end
 

@@ -67,7 +67,7 @@ def test_a_streamed_request_that_failed_over_has_one_line_that_tells_all(
     def about() -> list[str]:
         return [r["event"] for r in records(node) if r.get("request_id") == "one-of-mine"]
 
-    eventually(lambda: len(about()) == 4, about)  # at DEBUG, its calls too
+    eventually(lambda: len(about()) == 4, lambda: str(about()))  # at DEBUG, its calls too
     assert about() == ["attempt.finished", "failover", "request", "attempt.finished"]
 
 

@@ -58,7 +58,14 @@ async def ask(front: Front, request_id: str) -> list[Message]:
         sent.append(message)
 
     headers = [(b"host", b"localhost"), (b"x-request-id", request_id.encode())]
-    scope = {"type": "http", "method": "GET", "path": "/buggy", "headers": headers, "client": ("127.0.0.1", 1)}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/buggy",
+        "headers": headers,
+        "raw_path": b"/buggy",
+        "http_version": "1.1",
+    }
     await front(scope, receive, send)
     return sent
 
