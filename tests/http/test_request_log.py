@@ -76,13 +76,14 @@ def test_every_line_of_a_request_s_task_names_it_and_no_other_does(stream: io.St
         gateway = Gateway.over(Registry(), live, Phase(), Load(LoopLag(), lambda: 0.0), bus)
         front = evolve(Front.over(gateway, bus), hot={"/buggy": buggy})
         await asyncio.gather(ask(front, "one"), ask(front, "two"))
+        await ask(front, "three")  # in this very task
         logger.info("afterwards")
 
     asyncio.run(story())
     logger.remove()
 
     records = [orjson.loads(line) for line in stream.getvalue().splitlines()]
-    for request_id in ("one", "two"):
+    for request_id in ("one", "two", "three"):
         said = [r["event"] for r in records if r.get("request_id") == request_id]
         assert said == [
             "from the route",

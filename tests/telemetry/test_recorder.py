@@ -242,7 +242,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_batch_leaves_no_half_line(tmp_p
 
 
 async def beginning(made: Recorder, path: Path) -> tuple[ActorRef, ActorRef]:
-    children = [ChildSpec(id="events", start=partial(EventFile, made, path, 10_000), name="events")]
+    children = [ChildSpec(id="events", start=partial(EventFile, made, path, 10_000_000), name="events")]
     root = await start(partial(Supervisor, children))
     actor = root.process.system.registry.lookup("events")
     assert actor is not None
@@ -274,6 +274,23 @@ def test_the_end_of_the_tree_loses_nothing_and_a_crash_neither_memory_nor_what_w
     assert numbers(made, Wanted(limit=1000)) == list(range(1, 41))
     bus.emit(throttled(41))
     assert len(lines(path)) == 40
+
+
+def test_when_the_tree_has_stopped_everything_is_written(tmp_path: Path) -> None:
+    path, made = tmp_path / "events", Recorder(10)
+
+    def written() -> int:
+        return len(lines(path))
+
+    async def story() -> int:
+        root, _ = await beginning(made, path)
+        for number in range(9000):
+            made.handle(throttled(number))
+        await root.stop()
+        return written()
+
+    assert asyncio.run(story()) == 9000
+    assert made.dropped == 0
 
 
 def test_a_disk_that_takes_nothing_drops_and_holds_nobody_up(tmp_path: Path) -> None:
