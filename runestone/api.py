@@ -93,6 +93,17 @@ What the guide's troubleshooting begins with, and its like:
 >>> health_data["overall_health"], health_data["alerts"]
 ('healthy', [])
 
+What happens can be listened to, and looked up afterwards:
+
+>>> heard = []
+>>> detach = TelemetryHandler(node).attach(heard.append)
+>>> events = do(chat(pinned))
+>>> detach()
+>>> [event.name for event in heard]
+['attempt.started', 'attempt.content', 'attempt.finished']
+>>> [event["provider"] for event in do(TelemetryHandler(node).get_events("attempt.*", limit=3))["events"]]
+['openai-default', 'openai-default', 'openai-default']
+
 The pool runs a chat by itself:
 
 >>> async def pooled():
@@ -155,6 +166,7 @@ from runestone.config.load import Sources, read
 from runestone.config.run_directory import admin_socket
 from runestone.operations.actions import Dispatch
 from runestone.operations.errors import OperationError
+from runestone.telemetry.events import Event
 
 __all__ = [
     "CircuitBreakerManager",
@@ -200,6 +212,14 @@ class Dashboard(TypedDict):
     overall_health: Literal["healthy", "degraded", "unhealthy", "draining"]
     provider_health: dict[str, dict[str, Any]]
     alerts: list[Alert]
+
+
+class EventPage(TypedDict):
+    """Events, the ``since`` of those that come after, and how many that would have been looked at are gone from the memory."""
+
+    events: list[dict[str, Any]]
+    next: int
+    missed: int
 
 
 @frozen
@@ -318,6 +338,10 @@ class Node:
         """The events of one chat."""
         return self._started().actions.chat(body)
 
+    def subscribe(self, handler: Callable[[Event], None]) -> Callable[[], None]:
+        """See :meth:`TelemetryHandler.attach`."""
+        return self._started().actions.node.bus.subscribe(handler)
+
     def _read(self) -> Sources:
         return read(self._environ, self._config)
 
@@ -352,7 +376,7 @@ class RemoteNode:
         """One operation."""
         content = None if method == "GET" else json.dumps(body or {})
         try:
-            answer = await self._client.request(method, path, content=content)
+            answer = await self._client.request(method, path, content=content, params=body if method == "GET" else None)
             data: dict[str, Any] = answer.json()
         except (httpx.HTTPError, json.JSONDecodeError) as error:
             raise self._unreachable(error) from None
@@ -486,6 +510,34 @@ class TelemetryHandler:
     async def get_health_dashboard(self) -> Dashboard:
         """Overall health, each provider's, and alerts."""
         return cast("Dashboard", (await self.node.ask("GET", "/v1/dashboard"))["dashboard"])
+
+    async def get_events(
+        self,
+        name: str | None = None,
+        *,
+        provider: str | None = None,
+        request: str | None = None,
+        since: int | None = None,
+        limit: int = 100,
+    ) -> EventPage:
+        """What has happened, from the flight recorder: the last ``limit`` events, or the first behind the number ``since``.
+
+        ``name`` may be a pattern, such as ``breaker.*``. Reason: ``not_found`` for one that no event has.
+        """
+        wanted = {"name": name, "provider": provider, "request": request, "since": since, "limit": limit}
+        query = {key: value for key, value in wanted.items() if value is not None}
+        return cast("EventPage", await self.node.ask("GET", "/v1/events", query))
+
+    def attach(self, handler: Callable[[Event], None]) -> Callable[[], None]:
+        """Have ``handler`` called with every event of a node in this process; the result ends that.
+
+        It is called in the task that emits, a client's request for one, so it must be quick: count, or queue. One that raises is counted
+        and told in the log, and harms nobody. Events are the frozen classes of :mod:`runestone.telemetry.events`. Reason: ``refused``
+        for a node in another process, whose events :meth:`get_events` gives.
+        """
+        if not isinstance(self.node, Node):
+            raise OperationError("refused", "a handler needs a node in this process; ask get_events of one elsewhere")
+        return self.node.subscribe(handler)
 
 
 @frozen

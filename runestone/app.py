@@ -36,9 +36,12 @@ from runestone.providers.roster import Roster
 from runestone.resilience.breaker import Breaker
 from runestone.simulated.actor import Simulation
 from runestone.state import Sockets, State
+from runestone.telemetry.access import AccessLog
 from runestone.telemetry.actor import Standing, Telemetry
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.logs import Sink
 from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.recorder import EventFile, Recorder
 from runestone.telemetry.tree import tell_of_tree
 from supervisors import (
     Backoff,
@@ -118,7 +121,7 @@ class Composition:
     metrics: Metrics
     memories: dict[str, ProviderMemory]
     chance: Callable[[], float]
-    set_log_level: Callable[[str], None]
+    sink: Sink | None
     gateway: Gateway
     lag: LoopLag
     watch: bool
@@ -157,6 +160,7 @@ class Composition:
                 name=names.TELEMETRY,
             ),
             ChildSpec(id="costs", start=partial(Estimator, self.gateway.estimates), name=names.COSTS),
+            *self._events(),
             ChildSpec(
                 id="servers",
                 start=DynamicSupervisor,
@@ -179,7 +183,7 @@ class Composition:
             ChildSpec(
                 id="configuration",
                 start=partial(
-                    Configuration, self.configuration, self.memories, self.registry, self.set_log_level, self.bus
+                    Configuration, self.configuration, self.memories, self.registry, self._set_log_level, self.bus
                 ),
                 name=names.CONFIGURATION,
             ),
@@ -193,6 +197,17 @@ class Composition:
             ),
             self._listener("public", self.sockets.public, self._front, self._admission()),
         )
+
+    def _set_log_level(self, level: str) -> None:
+        if self.sink is not None:
+            self.sink.set_level(level)
+
+    def _events(self) -> tuple[ChildSpec, ...]:
+        events = self.live.settings.events
+        if events.file is None:
+            return ()
+        start = partial(EventFile, self.node.recorder, events.file, events.file_bytes)
+        return (ChildSpec(id="events", start=start, name=names.EVENTS),)
 
     def _watcher(self) -> tuple[ChildSpec, ...]:
         file = self.configuration.sources.file
@@ -284,7 +299,7 @@ def compose(
     *,
     allow_faults: bool = False,
     watch: bool = False,
-    set_log_level: Callable[[str], None] = lambda _: None,
+    sink: Sink | None = None,
 ) -> Composition:
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
@@ -293,12 +308,18 @@ def compose(
     metrics = Metrics(lambda: phase.in_flight, lambda: lag.worst, lambda: load.refused)
     load = Load(lag, random.random)
     gateway = Gateway.over(registry, live, phase, load, bus)
+    recorder = Recorder(live.settings.events.keep)
+    bus.subscribe(recorder.handle)
+    if sink is not None:
+        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle)
     node = Node(
         live=live,
         registry=registry,
         memories=memories,
         bus=bus,
         metrics=metrics,
+        recorder=recorder,
+        lines_dropped=lambda: 0 if sink is None else sink.dropped,
         gateway=gateway,
         lag=lag,
         listeners=sockets.addresses(),
@@ -314,7 +335,7 @@ def compose(
         metrics=metrics,
         memories=memories,
         chance=random.random,
-        set_log_level=set_log_level,
+        sink=sink,
         gateway=gateway,
         lag=lag,
         watch=watch,
@@ -329,10 +350,10 @@ async def launch(
     demo: bool = False,
     allow_faults: bool = False,
     watch: bool = False,
-    set_log_level: Callable[[str], None] = lambda _: None,
+    sink: Sink | None = None,
 ) -> Running:
     """Start a node with the settings of ``sources``; ``read`` gives them again for a reload. ``demo``: with simulated providers;
-    ``watch``: a change of the file is a reload.
+    ``watch``: a change of the file is a reload; ``sink``: the log of the process, if it is this node's.
 
     Raises :class:`~runestone.config.settings.ConfigurationError`, :class:`~runestone.http.sockets.BindError` and
     :class:`~supervisors.StartError`; then nothing of it is left.
@@ -352,7 +373,7 @@ async def launch(
             simulation,
             allow_faults=allow_faults or demo,
             watch=watch,
-            set_log_level=set_log_level,
+            sink=sink,
         )
         return await composition.start()
     except StartError:

@@ -51,6 +51,9 @@ _AT_A_START: Final = {
     ("server", "health_port"): "health.port",
     ("server", "admin_socket"): "admin.socket",
     ("logs", "format"): "log.format",
+    ("events", "keep"): "events.keep",
+    ("events", "file"): "events.file",
+    ("events", "file_bytes"): "events.file_bytes",
 }
 
 
@@ -430,5 +433,6 @@ def _other_changes(before: Settings, after: Settings) -> list[str]:
         "inbound keys": before.auth != after.auth,
         "prices": before.prices != after.prices,
         "log level": before.logs.level != after.logs.level,
+        "access log": before.logs.access != after.logs.access,
     }
     return [f"{what}: changed" for what, changed in changes.items() if changed]

@@ -54,9 +54,7 @@ def run(
         print(error, file=sys.stderr)
         return EX_CONFIG
     sink = logs.configure(settings.logs.level, settings.logs.format)
-    launch = partial(
-        app.launch, sources, read_again, demo=demo, allow_faults=allow_faults, watch=watch, set_log_level=sink.set_level
-    )
+    launch = partial(app.launch, sources, read_again, demo=demo, allow_faults=allow_faults, watch=watch, sink=sink)
     try:
         import uvloop  # noqa: PLC0415 - where it installs
     except ImportError:

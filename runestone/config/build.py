@@ -29,6 +29,7 @@ from runestone.config.run_directory import admin_socket
 from runestone.config.settings import (
     AuthSettings,
     ConfigurationError,
+    EventSettings,
     GroupSettings,
     InboundKey,
     LogSettings,
@@ -202,7 +203,14 @@ class _Builder:
             models=self._aliases({g.name for g in groups}),
             prices=self._prices(),
             auth=AuthSettings(keys=keys),
-            logs=LogSettings(level=document.log.level, format=document.log.format),  # type: ignore[arg-type] # a choice
+            logs=LogSettings(
+                level=document.log.level,
+                format=document.log.format,  # type: ignore[arg-type] # a choice
+                access=document.log.access,
+            ),
+            events=EventSettings(
+                keep=document.events.keep, file=document.events.file, file_bytes=document.events.file_bytes
+            ),
             max_upstream_calls=max(
                 server.max_upstream_calls,
                 *(p.retry.max_attempts for p in providers),

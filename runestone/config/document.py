@@ -131,6 +131,20 @@ class LogTable:
     format: Annotated[str, kinds.Choice(get_args(LogFormat))] = setting(
         "auto", "json, pretty, or auto: pretty on a terminal.", variable="RUNESTONE_LOG_FORMAT"
     )
+    access: Yes = setting(True, "Whether there is a line for each request.", variable="RUNESTONE_LOG_ACCESS")
+
+
+@frozen(kw_only=True)
+class EventsTable:
+    """The flight recorder: the last events, in memory and in a file."""
+
+    keep: Annotated[int, Whole(1, 100_000)] = setting(10_000, "How many are kept in memory.")
+    file: Annotated[Path | None, kinds.Location()] = setting(
+        None, "A file for all of them, one JSON object a line; its predecessor is kept under its name and .1."
+    )
+    file_bytes: Annotated[int, Whole(10_000, 1024 * 1024 * MEGABYTE)] = setting(
+        64 * MEGABYTE, "How large it grows before the next one begins.", unit="bytes"
+    )
 
 
 @frozen(kw_only=True)
@@ -290,6 +304,7 @@ class Document:
     health: HealthTable = field(factory=HealthTable)
     admin: AdminTable = field(factory=AdminTable)
     log: LogTable = field(factory=LogTable)
+    events: EventsTable = field(factory=EventsTable)
     retry: RetryTable = field(factory=RetryTable)
     circuit_breaker: CircuitBreakerTable = field(factory=CircuitBreakerTable)
     failover: FailoverTable = field(factory=FailoverTable)
@@ -305,6 +320,7 @@ TABLES: Final[dict[str, type]] = {
     "health": HealthTable,
     "admin": AdminTable,
     "log": LogTable,
+    "events": EventsTable,
     "retry": RetryTable,
     "circuit_breaker": CircuitBreakerTable,
     "failover": FailoverTable,

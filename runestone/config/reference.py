@@ -54,6 +54,7 @@ _VALUES: Final = {
     ("keys", "sha256"): '"' + 64 * "0" + '"',
     ("keys", "groups"): '["critical-service"]',
     ("admin", "socket"): '"/run/runestone/admin.sock"',
+    ("events", "file"): '"/var/log/runestone/events.jsonl"',
 }
 
 

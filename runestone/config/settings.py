@@ -147,10 +147,20 @@ class AuthSettings:
 
 @frozen(kw_only=True)
 class LogSettings:
-    """How much is logged, and in which form."""
+    """How much is logged, in which form, and whether each request gets a line."""
 
     level: str = "INFO"
     format: LogFormat = "auto"
+    access: bool = True
+
+
+@frozen(kw_only=True)
+class EventSettings:
+    """How many events are kept in memory; the file that gets all of them, and how large it grows."""
+
+    keep: int = field(default=10_000, validator=validators.ge(1))
+    file: Path | None = None
+    file_bytes: int = field(default=64 * 1024 * 1024, validator=validators.ge(1))
 
 
 @frozen
@@ -174,6 +184,7 @@ class Settings:
     prices: Mapping[str, Price] = field(factory=dict)
     auth: AuthSettings = AuthSettings()
     logs: LogSettings = LogSettings()
+    events: EventSettings = EventSettings()
     max_upstream_calls: int = field(default=4, validator=validators.ge(1))  # for one client request
     warnings: tuple[str, ...] = ()
     refusals: tuple[ProviderRefusal, ...] = ()

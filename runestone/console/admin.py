@@ -30,7 +30,7 @@ def app(actions: Actions) -> Starlette:
 
     async def operation(request: Request) -> Response:
         try:
-            body = _parsed(await request.body())
+            body = _parsed(await request.body()) if request.method == "POST" else dict(request.query_params)
             path = request.scope["raw_path"].decode("ascii")
             data, code = await dispatch(request.method, path, body, _who(request)), 200
         except OperationError as error:

@@ -78,6 +78,11 @@ def request(values: Values) -> dict[str, Any]:
         raise Unusable(f"{path}: {error}") from None
 
 
+def events(values: Values) -> dict[str, Any]:
+    """Which events are wanted."""
+    return {("limit" if key == "last" else key): value for key, value in values.items() if key != "follow"}
+
+
 def _listed(text: str) -> list[str]:
     return [one.strip() for one in text.split(",") if one.strip()]
 

@@ -9,6 +9,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 
 class Unreachable(Exception):
@@ -64,6 +65,8 @@ class AdminClient:
         connection = _UnixConnection(self.path, self._timeout_seconds)
         try:
             actor = f"{_user()}@{socket.gethostname()}:{os.getpid()}"
+            if method == "GET" and body:
+                route = f"{route}?{urlencode(body)}"
             headers = {"content-type": "application/json", "x-runestone-actor": actor}
             connection.request(method, route, json.dumps(body or {}) if method == "POST" else None, headers)
             answer = json.loads(connection.getresponse().read())

@@ -50,6 +50,7 @@ class Command:
     arguments: tuple[Argument, ...] = field(default=())
     body: Callable[[Values], dict[str, Any]] = bodies.as_given
     verdict: Callable[[Mapping[str, Any]], int] = lambda _: 0  # the exit code that an answer means
+    entries: str | None = None  # the answer's list, whose entries `--follow` prints as they come
 
 
 STRATEGIES = ("round_robin", "priority", "load_balanced", "fastest_first", "health_aware", "cost_optimized")
@@ -320,6 +321,31 @@ COMMANDS: tuple[Command, ...] = (
         help="calls, failures, mean times and tokens",
         arguments=(Argument(name="name", help="a provider, or all"),),
         render=lambda data: render.facts(data["metrics"]),
+    ),
+    Command(
+        path="events",
+        method="GET",
+        route="/v1/events",
+        help="what has happened, from the flight recorder",
+        arguments=(
+            Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
+            Argument(name="--provider", help="about this provider", metavar="NAME"),
+            Argument(name="--request", help="about this request", metavar="ID"),
+            Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
+            Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
+            Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
+        ),
+        body=bodies.events,
+        render=lambda data: "\n".join(map(render.event, data["events"])),
+        entries="events",
+    ),
+    Command(
+        path="log level",
+        method="POST",
+        route="/v1/log/level",
+        help="from which level on there are lines, at once",
+        arguments=(Argument(name="level", help="such as debug"),),
+        render=_changed("log"),
     ),
     Command(
         path="cost estimate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -24,6 +25,8 @@ EXIT_CODES: Final = {
     "denied": 77,
     "invalid": 78,
 }
+EX_INTERRUPTED: Final = 130
+_FOLLOW_SECONDS: Final = 0.5
 
 
 def add_parser(subparsers: Any) -> None:
@@ -54,8 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
         body = command.body(given)
     except Unusable as error:
         return _fail("usage", str(error), as_json=arguments.json)
+    client, route = AdminClient(path, arguments.patience), command.route.format(**in_route)
     try:
-        data = AdminClient(path, arguments.patience).request(command.method, command.route.format(**in_route), body)
+        if command.entries is not None and arguments.follow:
+            return _follow(command, client, route, body, as_json=arguments.json)
+        data = client.request(command.method, route, body)
     except Unreachable as error:
         return _fail("denied" if error.denied else "unreachable", str(error), as_json=arguments.json)
     except TimeoutError:
@@ -64,6 +70,24 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(error.code, str(error), as_json=arguments.json)
     print(json.dumps(data) if arguments.json else command.render(data))
     return command.verdict(data)
+
+
+def _follow(command: Command, client: AdminClient, route: str, body: dict[str, Any], *, as_json: bool) -> int:
+    """Print what there is, then what comes: with ``as_json`` one object a line. It ends by Ctrl-C, or with the node."""
+    assert command.entries is not None
+    try:
+        while True:
+            data = client.request(command.method, route, body)
+            if data["missed"]:
+                print(f"runestone: {data['missed']} are gone from the memory", file=sys.stderr)
+            for entry in data[command.entries]:
+                print(json.dumps(entry) if as_json else command.render({command.entries: [entry]}))
+            sys.stdout.flush()
+            body = {**{k: v for k, v in body.items() if k != "limit"}, "since": data["next"]}
+            if not data[command.entries]:
+                time.sleep(_FOLLOW_SECONDS)
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
 
 
 def _fail(code: str, message: str, *, as_json: bool) -> int:

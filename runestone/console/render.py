@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -40,6 +41,13 @@ def explanation(data: Mapping[str, Any]) -> str:
     return (
         told + "\n\n" + table(data["candidates"], tuple(data["candidates"][0]) if data["candidates"] else ("provider",))
     )
+
+
+def event(data: Mapping[str, Any]) -> str:
+    """One recorded event, on a line."""
+    at = datetime.fromtimestamp(data["at"], UTC).astimezone()
+    rest = (f"{k}={_cell(v)}" for k, v in data.items() if k not in ("seq", "at", "event") and v not in (None, "", []))
+    return " ".join((str(data["seq"]), f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", data["event"], *rest))
 
 
 def _node(node: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import RequestFinished, RequestStarted
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_LONGEST_TRACE = 256  # a header may hold anything, and events are kept
 _ids = random.Random()  # seeded by the system; ids must differ, not be secret
 
 
@@ -91,7 +92,7 @@ class Exchange:
                 model=model,
                 stream=stream,
                 key=self.key.name if self.key else "",
-                traceparent=None if traceparent is None else traceparent.decode("latin-1"),
+                traceparent=None if traceparent is None else traceparent[:_LONGEST_TRACE].decode("latin-1"),
             )
         )
 

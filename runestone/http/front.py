@@ -19,6 +19,7 @@ from runestone.http.body import ClientGone
 from runestone.http.exchange import Exchange
 from runestone.http.inference import Inference
 from runestone.http.models import Models
+from runestone.telemetry import logs
 from runestone.telemetry.bus import Bus
 from supervisors import ActorError
 
@@ -64,6 +65,7 @@ class Front:
             return
         exchange = Exchange(scope, receive, send, self.bus)
         scope["runestone.exchange"] = exchange
+        about = logs.REQUEST_ID.set(exchange.request_id)
         try:
             self._check(exchange)
             route = self.hot.get(scope["path"], self.router)
@@ -87,6 +89,7 @@ class Front:
             )
         finally:
             exchange.finished()
+            logs.REQUEST_ID.reset(about)
 
     def _check(self, exchange: Exchange) -> None:
         if (objection := guard.objection(exchange.scope)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from attrs import frozen
@@ -22,6 +22,8 @@ from runestone.http.apis import Route
 from runestone.http.disconnect import UntilDisconnect
 from runestone.http.exchange import Exchange
 from runestone.http.parsing import parsed
+
+_LONGEST_MODEL: Final = 512  # its name goes into events, which are kept
 
 
 @frozen
@@ -137,6 +139,13 @@ def _question(data: dict[str, Any], raw: bytes, route: Route, exchange: Exchange
     model, stream, asked = data.get("model"), data.get("stream"), data.get(route.needs)
     if not isinstance(model, str) or not model:
         raise InvalidRequest("The request names no model. Set model to a string.", code="missing_model", param="model")
+    if len(model) > _LONGEST_MODEL:
+        raise InvalidRequest(
+            f"No model has a name of {len(model)} characters; {_LONGEST_MODEL} are the most.",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
     if asked is None or (route.needs == "messages" and not (isinstance(asked, list) and asked)):
         kind = "a list with at least one message" if route.needs == "messages" else "what the model is asked"
         raise InvalidRequest(

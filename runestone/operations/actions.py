@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 from attrs import field, frozen
@@ -19,11 +19,15 @@ from runestone.telemetry.events import AdminActed
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
 Action = Callable[[str, Body], Awaitable[Answer]]
+_EVENTS: Final = 100  # without a limit
+_MOST_EVENTS: Final = 1000
+_DIGITS: Final = 20
+_WORDS: Final = 200  # characters of what a caller says of itself
 
 
 @frozen
 class Actions:
-    """What can be asked of one node. Each action gets the name in its path, and the body."""
+    """What can be asked of one node. Each action gets the name in its path, and the body; one that reads, the query in its place."""
 
     node: Node
     fleet: Fleet
@@ -35,6 +39,7 @@ class Actions:
             ("GET", "/v1/dashboard", self._dashboard),
             ("GET", "/v1/tree", self._tree),
             ("GET", "/v1/metrics/{name}", self._metrics),
+            ("GET", "/v1/events", self._events),
             ("POST", "/v1/health/{name}", self._probe),
             ("GET", "/v1/providers", self._providers),
             ("POST", "/v1/providers", self._register),
@@ -60,6 +65,7 @@ class Actions:
             ("GET", "/v1/config/diff", self._config_diff),
             ("GET", "/v1/config/export", self._config_export),
             ("POST", "/v1/config/reload", self._reload),
+            ("POST", "/v1/log/level", self._log_level),
             ("POST", "/v1/crash", self._crash),
         ]
 
@@ -83,6 +89,15 @@ class Actions:
 
     async def _metrics(self, name: str, _: Body) -> Answer:
         return {"metrics": self.node.provider_metrics(name)}
+
+    async def _events(self, _: str, query: Body) -> Answer:
+        return self.node.events(
+            name=_filter(query, "name"),
+            since=_count(query, "since", 0),
+            limit=_count(query, "limit", 1, _MOST_EVENTS) or _EVENTS,
+            provider=_filter(query, "provider"),
+            request=_filter(query, "request"),
+        )
 
     async def _probe(self, name: str, _: Body) -> Answer:
         return {"health": await self.node.probe(name)}
@@ -165,6 +180,9 @@ class Actions:
     async def _reload(self, _: str, __: Body) -> Answer:
         return await self.fleet.reload()
 
+    async def _log_level(self, _: str, body: Body) -> Answer:
+        return await self.fleet.set_log_level(_text(body, "level"))
+
     async def _crash(self, _: str, body: Body) -> Answer:
         return self.node.crash(_text(body, "name"))
 
@@ -201,13 +219,26 @@ class Dispatch:
 
     def _tell(self, who: str, action: str, outcome: str) -> None:
         logger.info("admin: {} by {} (claimed): {}", action, who, outcome)
-        self.actions.node.bus.emit(AdminActed(who=who, action=action, outcome=outcome))
+        self.actions.node.bus.emit(AdminActed(who=who[:_WORDS], action=action[:_WORDS], outcome=outcome))
 
 
 def _text(body: Body, key: str) -> str:
     value = body.get(key)
     if not isinstance(value, str) or not value:
         raise OperationError("refused", f"{key} must be a string that is not empty")
+    return value
+
+
+def _filter(query: Body, key: str) -> str | None:
+    return _text(query, key) if key in query else None
+
+
+def _count(query: Body, key: str, least: int, most: int | None = None) -> int | None:
+    value = query.get(key)
+    if isinstance(value, str) and value.isdecimal() and len(value) < _DIGITS:
+        value = int(value)
+    if value is not None and (type(value) is not int or value < least or (most is not None and value > most)):
+        raise OperationError("refused", f"{key} must be a whole number from {least}" + (f" to {most}" if most else ""))
     return value
 
 

@@ -112,6 +112,11 @@ class Fleet:
         edit = Edit(path=path, value=mode, when="any" if group is None else "there")
         return {"mode": mode, "group": group, **_told(await self._change(edit))}
 
+    async def set_log_level(self, level: str) -> dict[str, Any]:
+        """From which level on there are lines. Refused with ``invalid`` for one that there is not."""
+        told = _told(await self._change(Edit(path=("log", "level"), value=level)))
+        return {"log": {"level": level.upper()}, **told}
+
     # -- all of it -----------------------------------------------------------------------------------------------------
 
     async def reload(self) -> dict[str, Any]:

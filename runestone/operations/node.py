@@ -31,8 +31,10 @@ from runestone.providers.probe import Probe, probe
 from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import CATALOGUE
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
+from runestone.telemetry.recorder import Recorder, Wanted, kinds
 from supervisors import ActorError, ActorRef, Call, CallTimeout, LoopLag, Registry, StartFailed, TreeNode, tree
 
 R = TypeVar("R")
@@ -51,9 +53,11 @@ class Node:
     memories: Mapping[str, ProviderMemory]
     bus: Bus
     metrics: Metrics
+    recorder: Recorder
     gateway: Gateway
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
+    lines_dropped: Callable[[], int]  # of the log
     allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
     started_at: float = field(factory=time.time)  # epoch seconds
@@ -96,10 +100,27 @@ class Node:
             "listeners": dict(self.listeners),
             "uptime_seconds": round(time.time() - self.started_at, 3),
             "in_flight": self.in_flight(),
+            "dropped": self.dropped(),
             "providers": {name: self._usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
         }
+
+    def dropped(self) -> dict[str, int]:
+        """What was to be told and was not: log lines, events of the file, events that a handler failed to take."""
+        return {
+            "log_lines": self.lines_dropped(),
+            "file_events": self.recorder.dropped,
+            "handler_failures": self.bus.failures,
+        }
+
+    def events(self, *, name: str | None, since: int | None, limit: int, **about: str | None) -> dict[str, Any]:
+        """Recorded events; ``about`` a ``provider`` or a ``request``. ``next`` is the ``since`` of those that come after."""
+        types = None if name is None else kinds(name)
+        if types is not None and not types:
+            raise OperationError("not_found", f"no event is called {name!r}; there are {', '.join(CATALOGUE)}")
+        found = self.recorder.find(Wanted(since=since, kinds=types, limit=limit, **about))
+        return {"events": [e.as_data() for e in found.events], "next": found.next, "missed": found.missed}
 
     def in_flight(self) -> int:
         """Client requests that are being served."""

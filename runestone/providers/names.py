@@ -14,6 +14,7 @@ SERVERS: Final = "servers"
 TELEMETRY: Final = "telemetry"
 COSTS: Final = "costs"
 CONFIGURATION: Final = "configuration"
+EVENTS: Final = "events"
 
 
 def provider(name: str) -> str:

@@ -361,7 +361,7 @@ class Provider(GenServer[FirstContent | Release]):
             case "credentials" | "quota_exceeded":
                 memory.quarantine = memory.quarantine.add(now, None, failure.kind, _QUARANTINE_SECONDS)
                 self._tell_quarantine(None, failure.kind, _QUARANTINE_SECONDS)
-                logger.error(
+                logger.bind(provider=memory.name).error(
                     "alert: {} is quarantined for {:g} s: {}", memory.name, _QUARANTINE_SECONDS, failure.message
                 )
             case "forbidden" | "not_found" if memory.serves(release.model) and tells_of_models(release.api):

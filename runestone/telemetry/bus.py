@@ -4,36 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import define
 from loguru import logger
 
 from runestone.telemetry.events import Event
 
 Handler = Callable[[Event], None]
-_FAILURES_TOLD = 10
+
+
+@define(slots=True, eq=False)
+class _Subscription:
+    handler: Handler
+    failures: int = 0
 
 
 class Bus:
     """Hands each event to its handlers, at once and in the emitter's task: a handler only counts, or queues for somebody else."""
 
     def __init__(self) -> None:
-        self._handlers: tuple[Handler, ...] = ()
+        self._subscriptions: tuple[_Subscription, ...] = ()
         self.failures = 0
 
     def subscribe(self, handler: Handler) -> Callable[[], None]:
         """Call ``handler`` with every event; the result ends that."""
-        self._handlers = (*self._handlers, handler)
+        subscription = _Subscription(handler)
+        self._subscriptions = (*self._subscriptions, subscription)
 
         def unsubscribe() -> None:
-            self._handlers = tuple(h for h in self._handlers if h is not handler)
+            self._subscriptions = tuple(s for s in self._subscriptions if s is not subscription)
 
         return unsubscribe
 
     def emit(self, event: Event) -> None:
         """Tell everybody. A handler that fails is counted, and does no harm to the others or the emitter."""
-        for handler in self._handlers:
+        for subscription in self._subscriptions:
             try:
-                handler(event)
+                subscription.handler(event)
             except Exception as error:  # noqa: BLE001 - a listener's bug must not become the request's
                 self.failures += 1
-                if self.failures <= _FAILURES_TOLD:
-                    logger.error("an event handler failed: {}", type(error).__name__)
+                subscription.failures += 1
+                _tell(subscription, error)
+
+
+def _tell(subscription: _Subscription, error: Exception) -> None:
+    """Log the first failure of a handler, the tenth, the hundredth, and so on: it may fail with every event."""
+    count, handler = subscription.failures, subscription.handler
+    if count == 10 ** (len(str(count)) - 1):
+        name = getattr(handler, "__qualname__", type(handler).__name__)
+        logger.error("the event handler {} failed, {} times by now: {}", name, count, type(error).__name__)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
-import queue
+import os
 import re
 import sys
-import threading
+import time
 import traceback
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import orjson
+from attrs import field, frozen
 from loguru import logger
+
+from runestone.telemetry.writer import Writer
 
 if TYPE_CHECKING:
     from loguru import Message, Record, RecordException
@@ -26,34 +31,117 @@ _CONTROL: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 )  # and halves of characters, which no file takes
 
+#: The client request that the present task is about; it goes into every line that is logged meanwhile.
+REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+
 
 def masked(text: str) -> str:
     """``text`` without what looks like a key, on one line."""
-    return _CONTROL.sub(lambda m: repr(m[0])[1:-1], _SECRETS.sub(r"\1***", text))
+    folded = text.casefold()  # to look for the words alone takes a tenth of the time
+    if "sk-" in folded or "key" in folded or "bearer" in folded:
+        text = _SECRETS.sub(r"\1***", text)
+    return text if text.isprintable() else _CONTROL.sub(lambda m: repr(m[0])[1:-1], text)
+
+
+class Line(Protocol):
+    """What becomes a line of the log; the writer's thread asks."""
+
+    @property
+    def at(self) -> float:
+        """When, in epoch seconds."""
+        ...
+
+    @property
+    def level(self) -> str:
+        """How grave, by loguru's names."""
+        ...
+
+    @property
+    def logger(self) -> str:
+        """Who says it."""
+        ...
+
+    def fields(self) -> Mapping[str, Any]:
+        """What the line says, flat: ``event`` first."""
+        ...
+
+    def text(self) -> str:
+        """The same for people."""
+        ...
+
+
+@frozen(kw_only=True)
+class Said:
+    """A line by loguru."""
+
+    at: float
+    level: str
+    logger: str
+    message: str
+    more: Mapping[str, Any] = field(factory=dict)
+    error: str = ""
+    trace: str = ""
+
+    def fields(self) -> Mapping[str, Any]:
+        """The message, what it is about, and an exception with its traceback."""
+        error = {"error": self.error, "trace": self.trace} if self.error else {}
+        return {"event": self.message, **self.more, **error}
+
+    def text(self) -> str:
+        """The message. An exception is indented, so that no line of its own text can pass for a record."""
+        text, request_id = masked(self.message), self.more.get("request_id")
+        if request_id is not None and request_id not in text:
+            text = f"{text} ({masked(request_id)})"
+        return "\n  ".join((text, *map(masked, self.trace.splitlines())))
 
 
 class Sink:
-    """Writes records in a thread of its own. Beyond the bound they are dropped and counted.
+    """Writes lines in a thread of its own. Beyond the bound they are dropped and counted; how many, a line tells as soon as it can.
 
     loguru knows it by its methods: it calls ``write``, and ``stop`` when the sink is removed, at the latest at the end of the process.
     """
 
-    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
-        self._stream = stream
-        self._as_json = as_json
-        self._queue: queue.Queue[str | None] = queue.Queue(_QUEUE)
-        self.dropped = 0
+    def __init__(self, write: Callable[[str], object], *, as_json: bool) -> None:
+        """``write`` takes whole lines; what it raises is ``OSError`` or ``ValueError``."""
+        self._put_down = write
+        self._rendered = _as_json if as_json else _as_text
         self._number: int | None = None  # loguru's, of the level in force
+        self._least = 0
         self._staying = False
-        self._thread = threading.Thread(target=self._write, name="log writer", daemon=True)
-        self._thread.start()
+        self._told = 0
+        self._writer = Writer("log writer", self._write, _QUEUE)
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written."""
+        return self._writer.dropped
 
     def write(self, message: Message) -> None:
-        """Queue one record."""
-        try:
-            self._queue.put_nowait(self._line(message))
-        except queue.Full:
-            self.dropped += 1
+        """Queue one of loguru's records. Its traceback is made here: a queue must not keep alive what frames hold."""
+        record = message.record
+        more = {key: _plain(value) for key, value in record["extra"].items()}
+        if (request_id := REQUEST_ID.get()) is not None:
+            more.setdefault("request_id", request_id)
+        error = record["exception"]
+        self._writer.put(
+            Said(
+                at=record["time"].timestamp(),
+                level=record["level"].name,
+                logger=record["name"] or "",
+                message=record["message"],
+                more=more,
+                error="" if error is None else f"{error.type.__name__ if error.type else None}: {error.value}",
+                trace="" if error is None else _trace(error),
+            )
+        )
+
+    def put(self, line: Line) -> None:
+        """Queue a line that did not come by loguru, which takes its time. Ask :meth:`takes` before."""
+        self._writer.put(line)
+
+    def takes(self, level: int) -> bool:
+        """Whether lines of this level are written."""
+        return level >= self._least
 
     def set_level(self, level: str) -> None:
         """Take what is of ``level`` or above, at once."""
@@ -63,40 +151,38 @@ class Sink:
             logger.remove(self._number)
             self._staying = False
         self._number = number
+        self._least = logger.level(level).no
 
     def stop(self) -> None:
         """Write what is queued, and end. A stream that takes nothing does not hold this up for long."""
-        if self._staying:
-            return
-        with suppress(queue.Full):
-            self._queue.put(None, timeout=_STOP_SECONDS)
-            self._thread.join(timeout=_STOP_SECONDS)
+        if not self._staying:
+            self._writer.stop(_STOP_SECONDS)
 
-    def _line(self, message: Message) -> str:
-        record = message.record
-        text, error = masked(record["message"]), record["exception"]
-        if self._as_json:
-            data = {
-                "ts": record["time"].isoformat(),
-                "level": record["level"].name,
-                "logger": record["name"],
-                "event": text,
-            }
-            if error is not None:
-                data["error"] = masked(f"{error.type.__name__ if error.type else None}: {error.value}")
-                data["trace"] = masked(_trace(error))
-            return orjson.dumps(data, default=str).decode()
-        line = f"{record['time']:%H:%M:%S}.{record['time'].microsecond // 1000:03} {record['level'].name:<7} {text}"
-        # Indented, so that no line of an exception's own text can pass for a record.
-        return line if error is None else "\n  ".join((line, *map(masked, _trace(error).splitlines())))
+    def _write(self, lines: Sequence[Line]) -> None:
+        self._put_down("".join([self._rendered(line) + "\n" for line in lines]))
+        if (dropped := self.dropped) > self._told:
+            text = f"dropped log lines: {dropped - self._told}"
+            self._told = dropped
+            line = Said(at=time.time(), level="WARNING", logger=__name__, message=text)
+            self._put_down(self._rendered(line) + "\n")
 
-    def _write(self) -> None:
-        while (line := self._queue.get()) is not None:
-            try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                self.dropped += 1
+
+def _as_json(line: Line) -> str:
+    at = datetime.fromtimestamp(line.at, UTC).isoformat()
+    told: dict[str, Any] = {"ts": at, "level": line.level, "logger": masked(line.logger)}
+    for key, value in line.fields().items():
+        if key not in told:
+            told[key] = masked(value) if type(value) is str else value
+    return orjson.dumps(told, default=str).decode()
+
+
+def _as_text(line: Line) -> str:
+    at = datetime.fromtimestamp(line.at, UTC).astimezone()
+    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03} {line.level:<7} {line.text()}"
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def _trace(error: RecordException) -> str:
@@ -105,12 +191,28 @@ def _trace(error: RecordException) -> str:
 
 def configure(level: str, form: str, stream: TextIO = sys.stderr) -> Sink:
     """Send all logs of the process, the standard library's too, to ``stream``."""
-    sink = Sink(stream, as_json=form == "json" or (form == "auto" and not stream.isatty()))
+    sink = Sink(_unlocked(stream), as_json=form == "json" or (form == "auto" and not stream.isatty()))
     logger.remove()
     sink.set_level(level)
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
     logging.getLogger("hypercorn.error").setLevel(logging.WARNING)
     return sink
+
+
+def _unlocked(stream: TextIO) -> Callable[[str], object]:
+    """Writes to ``stream``, where it has a descriptor past its buffer: a thread that is stuck there holds a lock which ends no process."""
+    try:
+        file = stream.fileno()
+    except OSError:
+        return stream.write
+    stream.flush()
+
+    def write(text: str) -> None:
+        left = memoryview(text.encode("utf-8", "backslashreplace"))
+        while left:
+            left = left[os.write(file, left) :]
+
+    return write
 
 
 class _Intercept(logging.Handler):

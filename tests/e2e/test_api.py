@@ -27,6 +27,7 @@ from runestone.api import (
     ToolCallDelta,
 )
 from runestone.config.settings import ConfigurationError
+from runestone.telemetry.events import Event
 from tests.e2e.node import Gateway, Upstream
 
 pytestmark = pytest.mark.anyio
@@ -258,6 +259,48 @@ async def test_health_check_asks_for_real(node: Node | RemoteNode, primary: Upst
         "nowhere": False,
     }
     assert primary.requests() == []
+
+
+async def test_events_are_found_by_name_provider_and_number(node: Node | RemoteNode) -> None:
+    telemetry = TelemetryHandler(node)
+    async for _ in ProviderAdapter(node).stream_chat(HELLO):
+        pass
+
+    page = await telemetry.get_events("attempt.*", provider="openai-default", limit=2)
+    rest = await telemetry.get_events(since=page["events"][0]["seq"])
+
+    assert [e["event"] for e in page["events"]] == ["attempt.content", "attempt.finished"]
+    assert rest["events"][0] == page["events"][1]
+    assert (rest["next"], rest["missed"]) == (page["next"], 0)
+    assert await refusal(telemetry.get_events("breker.*")) == "not_found"
+    assert await refusal(telemetry.get_events(limit=0)) == "refused"
+
+
+async def test_a_handler_hears_every_event_until_it_is_detached_and_one_that_fails_harms_nobody(
+    node: Node | RemoteNode,
+) -> None:
+    heard, calls = list[Event](), list[Event]()
+
+    def broken(event: Event) -> None:
+        calls.append(event)
+        raise ZeroDivisionError
+
+    telemetry = TelemetryHandler(node)
+    if isinstance(node, RemoteNode):
+        with pytest.raises(OperationError, match="in this process"):
+            telemetry.attach(heard.append)
+        return
+    telemetry.attach(broken)
+    detach = telemetry.attach(heard.append)
+    async for _ in ProviderAdapter(node).stream_chat(HELLO):
+        pass
+    detach()
+    async for _ in ProviderAdapter(node).stream_chat(HELLO):
+        pass
+
+    assert [event.name for event in heard] == ["attempt.started", "attempt.content", "attempt.finished"]
+    assert len(calls) == 6
+    assert (await node.ask("GET", "/v1/status"))["dropped"]["handler_failures"] == 6
 
 
 async def test_a_node_in_this_process_serves_sdks_too(primary: Upstream, tmp_path: Path) -> None:

@@ -31,11 +31,14 @@ api_key = {{ file = "{folder}/key" }}
 
 [keys.mine]
 key = "{canary}-inbound"
+
+[events]
+file = "{folder}/events.jsonl"
 """
 READS = (
     ("status",), ("tree",), ("providers",), ("provider", "show", "literal"), ("breaker", "list"), ("group", "list"),
     ("failover", "show", "default-chat-service"), ("failover", "explain", "default-chat-service", "--model", "gpt-4o"),
-    ("health", "check", "all"), ("metrics", "all"), ("config", "show"), ("config", "diff"), ("config", "export"),
+    ("health", "check", "all"), ("metrics", "all"), ("events", "--last", "1000"), ("config", "show"), ("config", "diff"), ("config", "export"),
 )  # fmt: skip
 
 
@@ -65,6 +68,8 @@ def test_no_secret_appears_anywhere(serve: Callable[..., Gateway], primary: Upst
     for model in ("literal/x", "named/x", "filed/x", "late/x", "nobody"):
         answer = node.post({**HELLO, "model": model, "stream": False}, mine)
         seen += [answer.text, repr(answer.headers)]
+    pasted = {"x-request-id": f"sk-{CANARY}-id", "traceparent": f"Bearer {CANARY}-trace", **mine}
+    node.post({**HELLO, "model": f"sk-{CANARY}-model"}, pasted)  # into the wrong places, by a client
     primary.fault("status=401")
     for model in ("literal/x", "named/x", "filed/x", "late/x"):
         seen.append(node.post({**HELLO, "model": model}, mine).text)
@@ -89,7 +94,12 @@ def test_no_secret_appears_anywhere(serve: Callable[..., Gateway], primary: Upst
     )  # fmt: skip
     seen += [offline.stdout, offline.stderr]
     node.stop()
-    seen.append(node.log.read_text())
+    written = node.log.read_text(), (tmp_path / "events.jsonl").read_text()
+    for text in written:
+        assert '"asked":"sk-***"' in text
+        assert '"request_id":"sk-***"' in text
+    assert '"traceparent":"Bearer ***"' in written[1]
+    seen += written
 
     assert [text for text in seen if CANARY in text] == []
     arrived = {request["headers"].get("x-secret") for request in primary.requests()}

@@ -1,0 +1,123 @@
+"""The access line: one for each client request, and lines for what happens on its way. Made of events, written by the log's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from runestone.telemetry.events import (
+    AttemptFinished,
+    BreakerChanged,
+    Event,
+    Failover,
+    HealthChanged,
+    ProviderThrottled,
+    RequestFinished,
+    Retry,
+)
+from runestone.telemetry.logs import Sink, masked
+from runestone.telemetry.shown import as_data
+
+_DEBUG, _INFO, _WARNING = 10, 20, 30
+_NAMES: Final = {_DEBUG: "DEBUG", _INFO: "INFO", _WARNING: "WARNING"}
+_LEVELS: Final[Mapping[type, int]] = {
+    RequestFinished: _INFO,
+    Retry: _DEBUG,
+    Failover: _DEBUG,
+    AttemptFinished: _DEBUG,
+    ProviderThrottled: _INFO,
+    HealthChanged: _INFO,
+    BreakerChanged: _WARNING,
+}
+
+
+@frozen
+class Access:
+    """The access line of one request."""
+
+    at: float
+    done: RequestFinished
+    level: str = "INFO"
+    logger: str = "runestone.access"
+
+    def fields(self) -> Mapping[str, Any]:
+        """All that there is to know of it. Times are milliseconds; what is not known is ``None``."""
+        done, usage = self.done, self.done.usage
+        return {
+            "event": "request",
+            "request_id": done.request_id,
+            "route": done.route,
+            "key": done.key or None,
+            "asked": done.asked,
+            "group": done.group,
+            "provider": done.provider,
+            "model": done.model,
+            "status": done.status or None,
+            "outcome": done.outcome,
+            "attempts": done.attempts,
+            "stream": done.stream,
+            "ttft_ms": _ms(done.first_content_seconds),
+            "duration_ms": _ms(done.duration_seconds),
+            "overhead_ms": _ms(max(0.0, done.duration_seconds - done.upstream_seconds)),
+            "tokens_in": usage.input_tokens if usage else None,
+            "tokens_out": usage.output_tokens if usage else None,
+            "tokens_cached": usage.cached_tokens if usage else None,
+        }
+
+    def text(self) -> str:
+        """The short of it."""
+        done, usage = self.done, self.done.usage
+        parts = [str(done.status or "-"), done.route, masked(done.asked or "-")]
+        if done.provider is not None:
+            parts.append(f"-> {done.provider}/{masked(done.model or '-')}")
+        if done.outcome != "ok":
+            parts.append(done.outcome)
+        if done.attempts > 1:
+            parts.append(f"{done.attempts} attempts")
+        parts.append(f"{_ms(done.duration_seconds):g} ms")
+        if usage is not None:
+            parts.append(f"{usage.input_tokens}+{usage.output_tokens} tokens")
+        return " ".join((*parts, done.request_id))
+
+
+@frozen
+class Happened:
+    """A line for another event."""
+
+    at: float
+    event: Event
+    level: str
+    logger: str = "runestone.events"
+
+    def fields(self) -> Mapping[str, Any]:
+        """Its name and its fields."""
+        return {"event": self.event.name, **as_data(self.event)}
+
+    def text(self) -> str:
+        """The same in a row."""
+        return " ".join((self.event.name, *(f"{k}={v}" for k, v in as_data(self.event).items() if v not in (None, ""))))
+
+
+class AccessLog:
+    """A handler of the bus. In the emitter's task it only queues; ``wanted`` says whether there shall be a line for each request."""
+
+    def __init__(self, sink: Sink, wanted: Callable[[], bool]) -> None:
+        self._sink = sink
+        self._wanted = wanted
+
+    def handle(self, event: Event) -> None:
+        """Have a line written, if the event is worth one at the log's level."""
+        level = _LEVELS.get(type(event))
+        if level is None or not self._sink.takes(level):
+            return
+        if not isinstance(event, RequestFinished):
+            self._sink.put(Happened(time.time(), event, _NAMES[level]))
+        elif self._wanted():
+            self._sink.put(Access(time.time(), event))
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
