@@ -16,7 +16,7 @@ from runestone import configuration
 from runestone.config.build import build
 from runestone.config.live import Live
 from runestone.config.load import Sources, with_simulated
-from runestone.config.settings import Settings
+from runestone.config.settings import ConfigurationError, Problem, Settings
 from runestone.configuration import Configuration
 from runestone.console import admin
 from runestone.failover.router import FailoverRouter
@@ -38,6 +38,7 @@ from runestone.state import Sockets, State
 from runestone.telemetry.actor import Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.traces import Exporting, Traces
 from runestone.telemetry.tree import tell_of_tree
 from supervisors import (
     Backoff,
@@ -55,6 +56,7 @@ from supervisors import (
 _CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clients
 _REQUEST_STOP_SECONDS = 2.0
 _SERVER_STOP_SECONDS = 3.0
+_TRACES_BACKOFF = Backoff(min_seconds=1.0, max_seconds=60.0)  # without them everything else goes on
 _LISTENER_BACKOFF = Backoff(min_seconds=0.1, max_seconds=1.0)  # `servers` may have to come back first
 
 
@@ -120,6 +122,7 @@ class Composition:
     set_log_level: Callable[[str], None]
     gateway: Gateway
     lag: LoopLag
+    exporting: Callable[[], Exporting] | None
     watch: bool
     node: Node
 
@@ -155,6 +158,7 @@ class Composition:
                 start=self._telemetry,
                 name=names.TELEMETRY,
             ),
+            *self._traces(),
             ChildSpec(
                 id="servers",
                 start=DynamicSupervisor,
@@ -202,6 +206,23 @@ class Composition:
 
     def _telemetry(self) -> Telemetry:
         return Telemetry(self.bus, self.metrics, self._models, self._groups, self._standings)
+
+    def _traces(self) -> tuple[ChildSpec, ...]:
+        if self.exporting is None:
+            return ()
+        actor = partial(
+            Traces,
+            self.bus,
+            self.exporting,
+            self._base_url,
+            lambda reason, count: self.metrics.traces_dropped.at(reason=reason).inc(count),
+            propagate=self.live.settings.traces.propagate,
+        )
+        return (ChildSpec(id="traces", start=actor, backoff=_TRACES_BACKOFF),)
+
+    def _base_url(self, provider: str) -> str | None:
+        memory = self.memories.get(provider)
+        return None if memory is None else memory.settings.base_url
 
     def _models(self) -> dict[str, tuple[str, ...]]:
         """What is counted by name: the models that the settings name, by provider."""
@@ -283,6 +304,7 @@ def compose(
     allow_faults: bool = False,
     watch: bool = False,
     set_log_level: Callable[[str], None] = lambda _: None,
+    exporting: Callable[[], Exporting] | None = None,
 ) -> Composition:
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
@@ -315,6 +337,7 @@ def compose(
         set_log_level=set_log_level,
         gateway=gateway,
         lag=lag,
+        exporting=exporting,
         watch=watch,
         node=node,
     )
@@ -342,6 +365,7 @@ async def launch(
         sources, read = simulated(sources), lambda read=read: simulated(read())  # type: ignore[misc]
     loaded = build(sources, {})
     memory = configuration.Memory(read=read, sources=sources, live=Live(loaded.settings), loaded=loaded)
+    exporting = _exporting(loaded.settings)
     sockets = bind(loaded.settings)
     try:
         composition = compose(
@@ -351,8 +375,24 @@ async def launch(
             allow_faults=allow_faults or demo,
             watch=watch,
             set_log_level=set_log_level,
+            exporting=exporting,
         )
         return await composition.start()
     except StartError:
         sockets.close()
         raise
+
+
+def _exporting(settings: Settings) -> Callable[[], Exporting] | None:
+    """What sends traces, if any; made once for a try. Raises :class:`ConfigurationError` for variables that cannot be used."""
+    if not settings.traces.enabled:
+        return None
+    from runestone.telemetry.spans import Pipeline  # noqa: PLC0415 - an extra
+
+    try:
+        Pipeline.otlp().close()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        got = f"{type(error).__name__}: {error}"[:200]
+        problem = Problem(where="env:OTEL_*", what="cannot be used", got=got, allowed="what OpenTelemetry documents")
+        raise ConfigurationError((problem,)) from error
+    return Pipeline.otlp

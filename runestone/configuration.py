@@ -51,6 +51,8 @@ _AT_A_START: Final = {
     ("server", "health_port"): "health.port",
     ("server", "admin_socket"): "admin.socket",
     ("logs", "format"): "log.format",
+    ("traces", "enabled"): "traces.enabled",
+    ("traces", "propagate"): "traces.propagate",
 }
 
 

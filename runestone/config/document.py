@@ -127,6 +127,16 @@ class LogTable:
 
 
 @frozen(kw_only=True)
+class TracesTable:
+    """OpenTelemetry traces, with the extra otel; where they are sent is told by its own variables (OTEL_EXPORTER_OTLP_ENDPOINT ...)."""
+
+    enabled: Yes = setting(False, "Whether requests are traced.", variable="RUNESTONE_TRACES_ENABLED")
+    propagate: Yes = setting(
+        False, "Whether providers are told of the trace (traceparent).", variable="RUNESTONE_TRACES_PROPAGATE"
+    )
+
+
+@frozen(kw_only=True)
 class RetryTable:
     """Attempts at one provider, and the back-off between them."""
 
@@ -269,6 +279,7 @@ class Document:
     health: HealthTable = field(factory=HealthTable)
     admin: AdminTable = field(factory=AdminTable)
     log: LogTable = field(factory=LogTable)
+    traces: TracesTable = field(factory=TracesTable)
     retry: RetryTable = field(factory=RetryTable)
     circuit_breaker: CircuitBreakerTable = field(factory=CircuitBreakerTable)
     failover: FailoverTable = field(factory=FailoverTable)
@@ -284,6 +295,7 @@ TABLES: Final[dict[str, type]] = {
     "health": HealthTable,
     "admin": AdminTable,
     "log": LogTable,
+    "traces": TracesTable,
     "retry": RetryTable,
     "circuit_breaker": CircuitBreakerTable,
     "failover": FailoverTable,

@@ -144,6 +144,14 @@ class LogSettings:
     format: LogFormat = "auto"
 
 
+@frozen(kw_only=True)
+class TraceSettings:
+    """Whether requests are traced, and whether providers are told of the trace."""
+
+    enabled: bool = False
+    propagate: bool = False
+
+
 @frozen
 class ProviderRefusal:
     """A provider that is not started, and why."""
@@ -165,6 +173,7 @@ class Settings:
     prices: Mapping[str, Price] = field(factory=dict)
     auth: AuthSettings = AuthSettings()
     logs: LogSettings = LogSettings()
+    traces: TraceSettings = TraceSettings()
     max_upstream_calls: int = field(default=4, validator=validators.ge(1))  # for one client request
     warnings: tuple[str, ...] = ()
     refusals: tuple[ProviderRefusal, ...] = ()
