@@ -387,9 +387,9 @@ def _exporting(settings: Settings) -> Callable[[], Exporting] | None:
     """What sends traces, if any; made once for a try. Raises :class:`ConfigurationError` for variables that cannot be used."""
     if not settings.traces.enabled:
         return None
-    from runestone.telemetry.spans import Pipeline  # noqa: PLC0415 - an extra
-
     try:
+        from runestone.telemetry.spans import Pipeline  # noqa: PLC0415 - an extra; some variables are read when it is imported
+
         Pipeline.otlp().close()
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         got = f"{type(error).__name__}: {error}"[:200]
