@@ -166,8 +166,8 @@ class UpstreamCall:
 
     def _extra_headers(self) -> Mapping[str, str]:
         """Those of the settings; and where it is told of traces, the one that it is in."""
-        settings, trace = self.lease.settings, current.get()
-        if trace is None or not settings.telemetry or (traceparent := trace.outgoing()) is None:
+        settings = self.lease.settings
+        if (trace := current.get()) is None or not settings.telemetry or (traceparent := trace.outgoing()) is None:
             return settings.headers
         return {**settings.headers, "traceparent": traceparent}
 

@@ -51,10 +51,10 @@ def collector() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            collector.paths.append(self.path)
-            collector.headers.append({name.lower(): value for name, value in self.headers.items()})
-            collector.raw.append(body)
-            collector.requests.append(ExportTraceServiceRequest.FromString(body))
+            found.paths.append(self.path)
+            found.headers.append({name.lower(): value for name, value in self.headers.items()})
+            found.raw.append(body)
+            found.requests.append(ExportTraceServiceRequest.FromString(body))
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -64,10 +64,10 @@ def collector() -> Iterator[Collector]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    collector = Collector(f"http://127.0.0.1:{server.server_address[1]}")
+    found = Collector(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield collector
+    yield found
     server.shutdown()
     server.server_close()
     thread.join()

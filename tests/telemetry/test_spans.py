@@ -133,6 +133,12 @@ def test_the_sampler_of_the_variable_decides(monkeypatch: pytest.MonkeyPatch) ->
     assert len(spans_of(started("r", traceparent=VALID), finished("r"))) == 2
 
 
+def test_an_sdk_that_is_switched_off_makes_no_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+
+    assert spans_of(started("r"), called("r"), ended("r", outcome="timeout"), finished("r", outcome="timeout")) == {}
+
+
 @given(trace_id=st.integers(1, 2**128 - 1))
 def test_what_providers_are_told_of_sampling_is_what_is_done(trace_id: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
