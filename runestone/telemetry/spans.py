@@ -90,10 +90,13 @@ class Pipeline:
                 self._attempt(trace, attempt, context)
             return
         began = trace.ended - int(finished.duration_seconds * 1e9)
+        asked_at = began
+        if trace.started is not None:  # its duration was taken a moment before its end was noted
+            asked_at, began = trace.started_at, min(began, trace.started_at)
         server = self._server(trace, finished, began, context)
         if finished.asked is not None:
             inside = set_span_in_context(server, context)
-            operation = self._operation(trace, finished, max(began, trace.started_at), inside)
+            operation = self._operation(trace, finished, asked_at, inside)
             within = set_span_in_context(operation, context)
             for attempt in trace.attempts:
                 self._attempt(trace, attempt, within, latest=trace.ended)

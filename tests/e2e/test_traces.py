@@ -24,6 +24,7 @@ from tests.e2e.streams import HELLO
 
 CANARY = "canary0123456789"
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+_OUTER = (Span.SPAN_KIND_SERVER, Span.SPAN_KIND_INTERNAL, Span.SPAN_KIND_CLIENT)  # from the outside
 LOST = re.compile(r'^runestone_traces_dropped_total\{reason="export"\} ([0-9.]+)$', re.MULTILINE)
 
 
@@ -41,7 +42,7 @@ class Collector:
     def spans(self) -> list[Span]:
         """All spans, in the order of their start."""
         found = [s for r in self.requests for per in r.resource_spans for scope in per.scope_spans for s in scope.spans]
-        return sorted(found, key=lambda span: (span.start_time_unix_nano, span.kind))
+        return sorted(found, key=lambda span: (span.start_time_unix_nano, _OUTER.index(span.kind)))
 
 
 @pytest.fixture

@@ -109,6 +109,13 @@ def test_a_call_that_is_put_away_after_the_last_byte_ended_with_it() -> None:
     assert spans["CLIENT"].end_time == spans["INTERNAL"].end_time == spans["SERVER"].end_time
 
 
+def test_a_span_holds_what_is_in_it_however_late_its_end_is_noted() -> None:
+    spans = spans_of(started("r"), called("r"), ended("r"), finished("r", duration_seconds=0.0))
+
+    starts = [spans[kind].start_time or 0 for kind in ("SERVER", "INTERNAL", "CLIENT")]
+    assert starts == sorted(starts)
+
+
 def test_who_we_are_is_the_variables_word_and_ours_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     events = (started("r"), finished("r"))
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)

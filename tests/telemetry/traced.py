@@ -20,6 +20,7 @@ from runestone.telemetry.spans import Pipeline
 from runestone.telemetry.traces import Traces
 from supervisors import ActorRef, start
 
+_OUTER = (SpanKind.SERVER, SpanKind.INTERNAL, SpanKind.CLIENT)  # from the outside
 FILE = """
 [failover]
 strategy = "priority"
@@ -62,13 +63,14 @@ class Traced:
         """All spans, in the order of their start. It ends the gateway: until then a request may have something to tell."""
         await self.node.stop()
         await self.traces.stop()
-        return sorted(self.exporter.get_finished_spans(), key=lambda span: (span.start_time or 0, span.kind.value))
+        return sorted(
+            self.exporter.get_finished_spans(), key=lambda span: (span.start_time or 0, _OUTER.index(span.kind))
+        )
 
     async def by_kind(self) -> tuple[list[ReadableSpan], list[ReadableSpan], list[ReadableSpan]]:
         """The spans of HTTP requests, of what was asked, of calls."""
         spans = await self.spans()
-        kinds = (SpanKind.SERVER, SpanKind.INTERNAL, SpanKind.CLIENT)
-        server, internal, client = ([span for span in spans if span.kind is kind] for kind in kinds)
+        server, internal, client = ([span for span in spans if span.kind is kind] for kind in _OUTER)
         return server, internal, client
 
 
