@@ -166,10 +166,10 @@ class UpstreamCall:
 
     def _extra_headers(self) -> Mapping[str, str]:
         """Those of the settings; and where it is told of traces, the one that it is in."""
-        settings = self.lease.settings
-        if (trace := current.get()) is None or not settings.telemetry or (traceparent := trace.outgoing()) is None:
-            return settings.headers
-        return {**settings.headers, "traceparent": traceparent}
+        headers = self.lease.settings.headers
+        if (trace := current.get()) is None or (traceparent := trace.outgoing()) is None:
+            return headers
+        return {**headers, "traceparent": traceparent}
 
     async def _commit(self, response: httpx.Response) -> None:
         kind = response.headers.get("content-type", "")

@@ -106,7 +106,10 @@ class Trace:
         return parsed(self.started.traceparent) if self.started is not None else None
 
     def outgoing(self) -> str | None:
-        """The ``traceparent`` for the call that is about to be made, with the id of its span; ``None``: providers are told nothing."""
+        """The ``traceparent`` for the call that is about to be made, with the id of its span.
+
+        ``None``: providers are told nothing, or this call has no span, for nothing is told of its provider.
+        """
         if self._sampled is None or not self.open:
             return None
         if self.trace_id is None:

@@ -394,10 +394,17 @@ GUARDS: Final = [
     ),
     Guard(
         "a provider without telemetry is told of no trace",
-        _CALL,
-        "is None or not settings.telemetry or (traceparent",
-        "is None or (traceparent",
+        "runestone/telemetry/trace_context.py",
+        "if self._sampled is None or not self.open:",
+        "if self._sampled is None or not self.attempts:",
         f"{_OF_TRACES}test_a_provider_without_telemetry_has_no_span_and_is_told_nothing",
+    ),
+    Guard(
+        "the surrounding program's trace is not ours",
+        _SPANS,
+        "    if parent is None:\n        return Context()",
+        "    if parent is None:\n        return None  # type: ignore",
+        f"{_OF_SPANS}test_what_the_surrounding_program_traces_has_no_part_in_it",
     ),
     Guard(
         "a model's name spoils no batch",

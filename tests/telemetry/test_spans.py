@@ -10,6 +10,7 @@ from hypothesis import given
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 import runestone
 from runestone.domain.chat import Usage
@@ -114,6 +115,15 @@ def test_a_span_holds_what_is_in_it_however_late_its_end_is_noted() -> None:
 
     starts = [spans[kind].start_time or 0 for kind in ("SERVER", "INTERNAL", "CLIENT")]
     assert starts == sorted(starts)
+
+
+def test_what_the_surrounding_program_traces_has_no_part_in_it() -> None:
+    around = NonRecordingSpan(SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1)))
+    with use_span(around):
+        spans = spans_of(started("r"), called("r"), ended("r"), finished("r"))
+
+    assert spans["SERVER"].parent is None
+    assert 1 not in {span.context.trace_id for span in spans.values() if span.context}
 
 
 def test_who_we_are_is_the_variables_word_and_ours_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
