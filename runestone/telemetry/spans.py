@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -71,6 +71,7 @@ class Pipeline:
     def export(self, traces: Sequence[Trace]) -> int:
         """Make the spans of ``traces`` and send them; the result is the number of those that nobody took."""
         for trace in traces:
+            time.sleep(0)  # lets the loop run: it would wait for up to 5 ms each time
             self._make(trace)
         spans = self._made.take()
         if not spans or self._exporter.export(spans) is SpanExportResult.SUCCESS:
@@ -287,15 +288,24 @@ class _Made(SpanProcessor):
     """Keeps the spans that are to be sent until they are taken."""
 
     def __init__(self) -> None:
-        self._spans: list[ReadableSpan] = []
+        self._spans = _Batch()
 
     def on_end(self, span: ReadableSpan) -> None:
         if span.context is not None and span.context.trace_flags.sampled:
             self._spans.append(span)
 
     def take(self) -> list[ReadableSpan]:
-        spans, self._spans = self._spans, []
+        spans, self._spans = self._spans, _Batch()
         return spans
+
+
+class _Batch(list[ReadableSpan]):
+    """Spans; who goes through them, to encode them, lets the loop run between two."""
+
+    def __iter__(self) -> Iterator[ReadableSpan]:
+        for span in super().__iter__():
+            time.sleep(0)
+            yield span
 
 
 # -- what the exporter logs ------------------------------------------------------------------------------------------

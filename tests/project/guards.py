@@ -400,6 +400,20 @@ GUARDS: Final = [
         f"{_OF_TRACES}test_a_provider_without_telemetry_has_no_span_and_is_told_nothing",
     ),
     Guard(
+        "the loop has its turns while spans are made",
+        _SPANS,
+        "            time.sleep(0)  # lets",
+        "            # lets",
+        f"{_OF_SPANS}test_the_loop_has_its_turns_while_spans_are_made_and_while_they_are_encoded",
+    ),
+    Guard(
+        "the loop has its turns while spans are encoded",
+        _SPANS,
+        "            time.sleep(0)\n            yield span",
+        "            yield span",
+        f"{_OF_SPANS}test_the_loop_has_its_turns_while_spans_are_made_and_while_they_are_encoded",
+    ),
+    Guard(
         "the surrounding program's trace is not ours",
         _SPANS,
         "    if parent is None:\n        return Context()",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hypothesis.strategies as st
@@ -9,6 +13,7 @@ import pytest
 from hypothesis import given
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
@@ -22,6 +27,16 @@ from tests.telemetry.happenings import called, ended, finished, happen, started
 
 VALID = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 hexadecimal = st.text("0123456789abcdef", min_size=1)
+
+
+class Keeping(SpanExporter):
+    """Keeps what it is given as it is."""
+
+    spans: Sequence[ReadableSpan] = ()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.spans = spans
+        return SpanExportResult.SUCCESS
 
 
 def spans_of(*events: Any, base_url: str | None = None) -> dict[str, ReadableSpan]:
@@ -154,6 +169,35 @@ def test_an_sdk_that_is_switched_off_makes_no_span(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
 
     assert spans_of(started("r"), called("r"), ended("r", outcome="timeout"), finished("r", outcome="timeout")) == {}
+
+
+def turns_beside(work: Callable[[], object]) -> int:
+    """How often this thread gets its turn while another does ``work``, where it gets one only if that gives it."""
+    interval, turns = sys.getswitchinterval(), 0
+    sys.setswitchinterval(1000.0)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            turns += 1
+            time.sleep(0)
+    finally:
+        sys.setswitchinterval(interval)
+    thread.join()
+    return turns
+
+
+def test_the_loop_has_its_turns_while_spans_are_made_and_while_they_are_encoded() -> None:
+    bus, exporter = Bus(), Keeping()
+    recorder = Recorder(lambda _: None, lambda *_: None, None)
+    bus.subscribe(recorder.handle)
+    for number in range(100):
+        happen(bus, started(str(number)), called(str(number)), ended(str(number)), finished(str(number)))
+    pipeline, batch = Pipeline(exporter), recorder.take()
+
+    assert turns_beside(lambda: pipeline.export(batch)) > 20
+    assert len(exporter.spans) == 300
+    assert turns_beside(lambda: encode_spans(exporter.spans)) > 20
 
 
 @given(trace_id=st.integers(1, 2**128 - 1))
