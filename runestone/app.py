@@ -16,7 +16,7 @@ from runestone import configuration
 from runestone.config.build import build
 from runestone.config.live import Live
 from runestone.config.load import Sources, with_simulated
-from runestone.config.settings import Settings
+from runestone.config.settings import ConfigurationError, Problem, Settings
 from runestone.configuration import Configuration
 from runestone.console import admin
 from runestone.costs.estimates import Estimator
@@ -42,6 +42,7 @@ from runestone.telemetry.bus import Bus
 from runestone.telemetry.logs import Sink
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.recorder import EventFile, Recorder
+from runestone.telemetry.traces import Exporting, Traces
 from runestone.telemetry.tree import tell_of_tree
 from supervisors import (
     Backoff,
@@ -59,6 +60,7 @@ from supervisors import (
 _CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clients
 _REQUEST_STOP_SECONDS = 2.0
 _SERVER_STOP_SECONDS = 3.0
+_TRACES_BACKOFF = Backoff(min_seconds=1.0, max_seconds=60.0)  # without them everything else goes on
 _LISTENER_BACKOFF = Backoff(min_seconds=0.1, max_seconds=1.0)  # `servers` may have to come back first
 
 
@@ -124,6 +126,7 @@ class Composition:
     sink: Sink | None
     gateway: Gateway
     lag: LoopLag
+    exporting: Callable[[], Exporting] | None
     watch: bool
     node: Node
 
@@ -161,6 +164,7 @@ class Composition:
             ),
             ChildSpec(id="costs", start=partial(Estimator, self.gateway.estimates), name=names.COSTS),
             *self._events(),
+            *self._traces(),
             ChildSpec(
                 id="servers",
                 start=DynamicSupervisor,
@@ -219,6 +223,23 @@ class Composition:
 
     def _telemetry(self) -> Telemetry:
         return Telemetry(self.bus, self.metrics, self._models, self._groups, self._standings)
+
+    def _traces(self) -> tuple[ChildSpec, ...]:
+        if self.exporting is None:
+            return ()
+        actor = partial(
+            Traces,
+            self.bus,
+            self.exporting,
+            self._base_url,
+            lambda reason, count: self.metrics.traces_dropped.at(reason=reason).inc(count),
+            propagate=self.live.settings.traces.propagate,
+        )
+        return (ChildSpec(id="traces", start=actor, backoff=_TRACES_BACKOFF),)
+
+    def _base_url(self, provider: str) -> str | None:
+        memory = self.memories.get(provider)
+        return None if memory is None else memory.settings.base_url
 
     def _models(self) -> dict[str, tuple[str, ...]]:
         """What is counted by name: the models that the settings name, by provider."""
@@ -300,6 +321,7 @@ def compose(
     allow_faults: bool = False,
     watch: bool = False,
     sink: Sink | None = None,
+    exporting: Callable[[], Exporting] | None = None,
 ) -> Composition:
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
@@ -338,6 +360,7 @@ def compose(
         sink=sink,
         gateway=gateway,
         lag=lag,
+        exporting=exporting,
         watch=watch,
         node=node,
     )
@@ -365,6 +388,7 @@ async def launch(
         sources, read = simulated(sources), lambda read=read: simulated(read())  # type: ignore[misc]
     loaded = build(sources, {})
     memory = configuration.Memory(read=read, sources=sources, live=Live(loaded.settings), loaded=loaded)
+    exporting = _exporting(loaded.settings)
     sockets = bind(loaded.settings)
     try:
         composition = compose(
@@ -374,8 +398,24 @@ async def launch(
             allow_faults=allow_faults or demo,
             watch=watch,
             sink=sink,
+            exporting=exporting,
         )
         return await composition.start()
     except StartError:
         sockets.close()
         raise
+
+
+def _exporting(settings: Settings) -> Callable[[], Exporting] | None:
+    """What sends traces, if any; made once for a try. Raises :class:`ConfigurationError` for variables that cannot be used."""
+    if not settings.traces.enabled:
+        return None
+    try:
+        from runestone.telemetry.spans import Pipeline  # noqa: PLC0415 - an extra; some variables are read when it is imported
+
+        Pipeline.otlp().close()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        got = f"{type(error).__name__}: {error}"[:200]
+        problem = Problem(where="env:OTEL_*", what="cannot be used", got=got, allowed="what OpenTelemetry documents")
+        raise ConfigurationError((problem,)) from error
+    return Pipeline.otlp

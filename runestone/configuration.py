@@ -54,6 +54,8 @@ _AT_A_START: Final = {
     ("events", "keep"): "events.keep",
     ("events", "file"): "events.file",
     ("events", "file_bytes"): "events.file_bytes",
+    ("traces", "enabled"): "traces.enabled",
+    ("traces", "propagate"): "traces.propagate",
 }
 
 

@@ -76,6 +76,9 @@ async def _serve(launch: Callable[[], Awaitable[app.Running]]) -> int:
         loop.add_signal_handler(number, told_to_stop)
     try:
         running = await launch()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return EX_CONFIG
     except BindError as error:
         print(f"runestone: cannot listen: {error}", file=sys.stderr)
         return EX_UNAVAILABLE

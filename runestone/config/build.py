@@ -6,6 +6,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, Final
 
 import attrs
@@ -41,6 +42,7 @@ from runestone.config.settings import (
     ServerSettings,
     Settings,
     TimeoutSettings,
+    TraceSettings,
 )
 from runestone.config.structure import kind_of, structure
 from runestone.domain.catalogue import BUILT_IN, CATALOGUE, KINDS
@@ -56,6 +58,7 @@ COST_GROUP: Final = "cost-optimized-service"
 _EVERYBODY: Final = "all"  # a word of commands for every provider
 _PROBE_GRACE_SECONDS: Final = 5.0  # a call's own timeout ends it before its breaker stops waiting for the probe
 _SECRETS: Final = (("providers", "api_key"), ("keys", "key"))
+_OTEL: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
 _MASKED: Final = frozenset({"api_key", "key", "sha256", "headers"})
 
 
@@ -211,6 +214,7 @@ class _Builder:
             events=EventSettings(
                 keep=document.events.keep, file=document.events.file, file_bytes=document.events.file_bytes
             ),
+            traces=self._traces(),
             max_upstream_calls=max(
                 server.max_upstream_calls,
                 *(p.retry.max_attempts for p in providers),
@@ -248,6 +252,16 @@ class _Builder:
             max_loop_lag_seconds=server.max_loop_lag_ms,
             mode=server.mode,  # type: ignore[arg-type] # a choice
         )
+
+    def _traces(self) -> TraceSettings:
+        table = self.document.traces
+        if table.enabled and not has_otel():
+            self.problem(
+                ("traces", "enabled"), "needs the extra otel", "true", "pip install 'runestone[otel]', or false"
+            )
+        if table.propagate and not table.enabled:
+            self.warn(("traces", "propagate"), "does nothing while traces.enabled is false")
+        return TraceSettings(enabled=table.enabled, propagate=table.propagate)
 
     def _provider(self, name: str, table: ProviderTable) -> ProviderSettings | ProviderRefusal | None:
         path = ("providers", name)
@@ -509,6 +523,14 @@ def _plain(value: Any) -> Any:
             return "***"
         case _:
             return str(value)
+
+
+def has_otel() -> bool:
+    """Whether the extra ``otel`` is installed."""
+    try:
+        return all(find_spec(name) is not None for name in _OTEL)
+    except ModuleNotFoundError:  # not even what these are parts of
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -148,6 +148,16 @@ class EventsTable:
 
 
 @frozen(kw_only=True)
+class TracesTable:
+    """OpenTelemetry traces, with the extra otel; where they are sent is told by its own variables (OTEL_EXPORTER_OTLP_ENDPOINT ...)."""
+
+    enabled: Yes = setting(False, "Whether requests are traced.", variable="RUNESTONE_TRACES_ENABLED")
+    propagate: Yes = setting(
+        False, "Whether providers are told of the trace (traceparent).", variable="RUNESTONE_TRACES_PROPAGATE"
+    )
+
+
+@frozen(kw_only=True)
 class RetryTable:
     """Attempts at one provider, and the back-off between them."""
 
@@ -305,6 +315,7 @@ class Document:
     admin: AdminTable = field(factory=AdminTable)
     log: LogTable = field(factory=LogTable)
     events: EventsTable = field(factory=EventsTable)
+    traces: TracesTable = field(factory=TracesTable)
     retry: RetryTable = field(factory=RetryTable)
     circuit_breaker: CircuitBreakerTable = field(factory=CircuitBreakerTable)
     failover: FailoverTable = field(factory=FailoverTable)
@@ -321,6 +332,7 @@ TABLES: Final[dict[str, type]] = {
     "admin": AdminTable,
     "log": LogTable,
     "events": EventsTable,
+    "traces": TracesTable,
     "retry": RetryTable,
     "circuit_breaker": CircuitBreakerTable,
     "failover": FailoverTable,

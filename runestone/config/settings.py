@@ -163,6 +163,14 @@ class EventSettings:
     file_bytes: int = field(default=64 * 1024 * 1024, validator=validators.ge(1))
 
 
+@frozen(kw_only=True)
+class TraceSettings:
+    """Whether requests are traced, and whether providers are told of the trace."""
+
+    enabled: bool = False
+    propagate: bool = False
+
+
 @frozen
 class ProviderRefusal:
     """A provider that is not started, and why."""
@@ -185,6 +193,7 @@ class Settings:
     auth: AuthSettings = AuthSettings()
     logs: LogSettings = LogSettings()
     events: EventSettings = EventSettings()
+    traces: TraceSettings = TraceSettings()
     max_upstream_calls: int = field(default=4, validator=validators.ge(1))  # for one client request
     warnings: tuple[str, ...] = ()
     refusals: tuple[ProviderRefusal, ...] = ()

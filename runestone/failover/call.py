@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NoReturn
@@ -24,6 +25,7 @@ from runestone.providers.messages import Lease
 from runestone.providers.stream import UpstreamStream
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import AttemptFinished
+from runestone.telemetry.trace_context import current
 
 _AFTER_END_SECONDS: Final = 0.5  # what a stream gets for usage and its terminal event once its finish reason has come
 _ERROR_BODY_BYTES: Final = 64 * 1024
@@ -156,12 +158,19 @@ class UpstreamCall:
     def _request(self) -> httpx.Request:
         settings = self.lease.settings
         sent = self._codec.request(
-            self.chat, model=self.lease.choice.model, api_key=settings.api_key, extra_headers=settings.headers
+            self.chat, model=self.lease.choice.model, api_key=settings.api_key, extra_headers=self._extra_headers()
         )
         if isinstance(sent, Unsupported):
             self._fail(Failure(kind="unsupported", message=sent.message, param=sent.field))
         self.dropped = sent.dropped
         return _ready(_url(settings.base_url, sent.path), sent)
+
+    def _extra_headers(self) -> Mapping[str, str]:
+        """Those of the settings; and where it is told of traces, the one that it is in."""
+        headers = self.lease.settings.headers
+        if (trace := current.get()) is None or (traceparent := trace.outgoing()) is None:
+            return headers
+        return {**headers, "traceparent": traceparent}
 
     async def _commit(self, response: httpx.Response) -> None:
         kind = response.headers.get("content-type", "")

@@ -147,6 +147,7 @@ class Exchange:
                 first_content_seconds=self.first_content_seconds,
                 upstream_seconds=tried.upstream_seconds if tried else 0.0,
                 usage=call.usage if call else None,
+                method=self.scope["method"],
             )
         )
 

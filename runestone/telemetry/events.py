@@ -46,6 +46,7 @@ class RequestFinished:
     first_content_seconds: float | None = None  # since the request came, until the answer had its first content
     upstream_seconds: float = 0.0  # how long upstream calls were out for it
     usage: Usage | None = None  # of the call that answered
+    method: str = "POST"
 
 
 @frozen(kw_only=True)

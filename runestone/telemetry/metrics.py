@@ -79,6 +79,9 @@ class Metrics:
         self.failovers = counter(registry, "runestone_failovers_total", "Calls of another provider.")
         self.exhausted = counter(registry, "runestone_failover_exhausted_total", "Requests that nobody would take.")
         self.restarts = counter(registry, "runestone_actor_restarts_total", "Restarts of processes of the tree.")
+        self.traces_dropped = counter(
+            registry, "runestone_traces_dropped_total", "Requests whose spans were lost, by where: queue or export."
+        )
         self.loop_lag = gauge(
             registry, "runestone_event_loop_lag_seconds", "How late the event loop was, at most within the last minute."
         )

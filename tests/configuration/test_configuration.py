@@ -155,6 +155,15 @@ async def test_a_new_connect_timeout_gives_every_provider_new_connections() -> N
         assert all(one.memories[name].transport is not transport for name, transport in transports.items())
 
 
+async def test_traces_need_a_restart() -> None:
+    async with node() as one:
+        done = await one.reload(RUNESTONE_TRACES_ENABLED="true", RUNESTONE_TRACES_PROPAGATE="true")
+
+        assert isinstance(done, Changed)
+        assert (done.done, done.needs_restart) == ((), ("traces.enabled", "traces.propagate"))
+        assert not one.memory.live.settings.traces.propagate
+
+
 async def test_the_log_level_changes_at_once_and_ports_need_a_restart() -> None:
     async with node() as one:
         done = await one.reload(RUNESTONE_LOG_LEVEL="debug", RUNESTONE_PORT="5001", RUNESTONE_LOG_FORMAT="json")

@@ -12,6 +12,8 @@ _QUARANTINE: Final = "runestone/resilience/quarantine.py"
 _PLAN: Final = "runestone/failover/plan.py"
 _CALL: Final = "runestone/failover/call.py"
 _TRANSPORT: Final = "runestone/providers/transport.py"
+_TRACES: Final = "runestone/telemetry/traces.py"
+_SPANS: Final = "runestone/telemetry/spans.py"
 _BODY: Final = "runestone/http/body.py"
 _PROBING: Final = "runestone/resilience/probing.py"
 _PROBE: Final = "runestone/providers/probe.py"
@@ -23,6 +25,9 @@ _OF_TRANSPORT: Final = "tests/providers/test_transport.py::"
 _OF_WIRE: Final = "tests/e2e/test_wire_safety.py::"
 _OF_PROBING: Final = "tests/resilience/test_probing.py::"
 _OF_PROBER: Final = "tests/providers/test_prober.py::"
+_OF_TRACES: Final = "tests/telemetry/test_traces.py::"
+_OF_SENDING: Final = "tests/telemetry/test_traces_actor.py::"
+_OF_SPANS: Final = "tests/telemetry/test_spans.py::"
 _ROW: Final = "tests/e2e/test_faults.py::test_a_fault_is_told_counted_and_remembered_as_the_contract_says"
 
 
@@ -454,5 +459,125 @@ GUARDS: Final = [
         'took("error", wrong)\n\n\n',
         'took("unreachable", wrong)\n\n\n',
         "tests/providers/test_probe.py::test_who_connects_and_says_nothing_is_not_unreachable",
+    ),
+    # -- traces
+    Guard(
+        "the queue of traces is bounded",
+        _TRACES,
+        "if len(self.queue) < QUEUE:",
+        "if len(self.queue) >= 0:",
+        f"{_OF_SENDING}test_while_a_collector_takes_nothing_requests_go_on_and_what_is_too_much_is_counted",
+    ),
+    Guard(
+        "a collector that takes nothing does not hold up the end",
+        _TRACES,
+        "async with asyncio.timeout(FLUSH_SECONDS):",
+        "async with asyncio.timeout(None):",
+        f"{_OF_SENDING}test_a_collector_that_takes_nothing_holds_the_end_up_for_two_seconds_and_its_loss_is_counted",
+    ),
+    Guard(
+        "one batch of traces is sent at a time",
+        _TRACES,
+        "if self._idle.is_set() and (batch",
+        "if (batch",
+        f"{_OF_SENDING}test_one_batch_is_sent_at_a_time",
+    ),
+    Guard(
+        "a provider without telemetry is told of no trace",
+        "runestone/telemetry/trace_context.py",
+        "if self._sampled is None or not self.open:",
+        "if self._sampled is None or not self.attempts:",
+        f"{_OF_TRACES}test_a_provider_without_telemetry_has_no_span_and_is_told_nothing",
+    ),
+    Guard(
+        "the loop has its turns while spans are made",
+        _SPANS,
+        "            time.sleep(0)  # lets",
+        "            # lets",
+        f"{_OF_SPANS}test_the_loop_has_its_turns_while_spans_are_made_and_while_they_are_encoded",
+    ),
+    Guard(
+        "the loop has its turns while spans are encoded",
+        _SPANS,
+        "            time.sleep(0)\n            yield span",
+        "            yield span",
+        f"{_OF_SPANS}test_the_loop_has_its_turns_while_spans_are_made_and_while_they_are_encoded",
+    ),
+    Guard(
+        "the surrounding program's trace is not ours",
+        _SPANS,
+        "    if parent is None:\n        return Context()",
+        "    if parent is None:\n        return None  # type: ignore",
+        f"{_OF_SPANS}test_what_the_surrounding_program_traces_has_no_part_in_it",
+    ),
+    Guard(
+        "a model's name spoils no batch",
+        _SPANS,
+        'model[:_LONGEST].encode("utf-8", "replace").decode()',
+        "model",
+        f"{_OF_SPANS}test_no_name_of_a_model_spoils_the_batch_it_is_in",
+    ),
+    Guard(
+        "a path of a client is not told",
+        _SPANS,
+        'finished.route if finished.route.startswith("/") else None',
+        "finished.route",
+        f"{_OF_TRACES}test_a_client_that_asks_nonsense_is_no_error_of_the_server",
+    ),
+    Guard(
+        "a client's mistake is no error of the server",
+        _SPANS,
+        " and not 400 <= finished.status < 500",
+        "",
+        f"{_OF_TRACES}test_a_client_that_asks_nonsense_is_no_error_of_the_server",
+    ),
+    Guard(
+        "a client that leaves is no error",
+        _SPANS,
+        'frozenset({"ok", "client_gone", "cancelled"})',
+        'frozenset({"ok"})',
+        f"{_OF_TRACES}test_a_client_that_leaves_makes_no_error",
+    ),
+    Guard(
+        "what could not be sent was no call",
+        _SPANS,
+        "if call is None or call.outcome == _NO_CALL:",
+        "if call is None:",
+        f"{_OF_TRACES}test_a_field_that_a_provider_cannot_serve_makes_no_span_of_a_call",
+    ),
+    Guard(
+        "a call ends with its request",
+        _SPANS,
+        "if latest is None else min(attempt.ended, latest)",
+        "if latest is None else attempt.ended",
+        f"{_OF_SPANS}test_a_call_that_is_put_away_after_the_last_byte_ended_with_it",
+    ),
+    Guard(
+        "who answered is not who failed before",
+        _SPANS,
+        "if not calls or finished.provider not in (None, calls[-1].provider):",
+        "if not calls:",
+        f"{_OF_TRACES}test_a_provider_without_telemetry_has_no_span_and_is_told_nothing",
+    ),
+    Guard(
+        "the collector's headers are not logged",
+        _SPANS,
+        'logging.getLogger("opentelemetry.util.re").addFilter(_Calm(headers))',
+        "del headers",
+        "tests/e2e/test_traces.py::test_a_collector_that_is_away_costs_spans_which_are_counted_and_a_line_in_the_log",
+    ),
+    Guard(
+        "a collector that is away does not fill the log",
+        _SPANS,
+        "if now < self._told.get(line, 0.0):",
+        "if now < 0.0:",
+        "tests/e2e/test_traces.py::test_a_collector_that_is_away_costs_spans_which_are_counted_and_a_line_in_the_log",
+    ),
+    Guard(
+        "an invalid trace context is none",
+        "runestone/telemetry/trace_context.py",
+        'version == "ff" or (version == "00" and match[5] is not None) or not trace_id or not span_id',
+        "not trace_id",
+        f"{_OF_SPANS}test_an_invalid_trace_context_is_none",
     ),
 ]
