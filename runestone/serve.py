@@ -55,7 +55,14 @@ def run(
         return EX_CONFIG
     sink = logs.configure(settings.logs.level, settings.logs.format)
     launch = partial(
-        app.launch, sources, read_again, demo=demo, allow_faults=allow_faults, watch=watch, set_log_level=sink.set_level
+        app.launch,
+        sources,
+        read_again,
+        demo=demo,
+        allow_faults=allow_faults,
+        watch=watch,
+        set_log_level=sink.set_level,
+        log_dropped=lambda: sink.dropped,
     )
     try:
         import uvloop  # noqa: PLC0415 - where it installs

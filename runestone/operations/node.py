@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from attrs import define, evolve, field
@@ -18,11 +18,13 @@ from attrs import define, evolve, field
 import runestone
 from runestone.config.live import Live
 from runestone.config.settings import Settings
+from runestone.configuration import LastReload
 from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
 from runestone.domain.chat import Usage
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Gateway, Phase
+from runestone.operations.alerts import conditions
 from runestone.operations.errors import OperationError
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
@@ -30,6 +32,8 @@ from runestone.providers.messages import Quote, Unroutable
 from runestone.providers.probe import Probe, probe
 from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
+from runestone.telemetry import figures
+from runestone.telemetry.alerts import Alerts, Condition
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
@@ -39,6 +43,7 @@ R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
 SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
 _REACH_SECONDS = 5.0
+_AT_A_GLANCE = ("requests_per_second", "error_share", "latency_ms", "first_content_ms", "cost_usd", "restarts_5m")
 _NOMINAL = Usage(input_tokens=1000, output_tokens=1000)  # of a request that nobody has made
 
 
@@ -56,7 +61,10 @@ class Node:
     listeners: Mapping[str, str]  # where it listens, by name
     allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
+    last_reload: Callable[[], LastReload] = LastReload
+    watched: tuple[Callable[[], Iterable[Condition]], ...] = ()  # others that know of something that is wrong
     started_at: float = field(factory=time.time)  # epoch seconds
+    seen: Alerts = field(factory=Alerts)  # as of the last look
     root: ActorRef | None = None
 
     @property
@@ -79,7 +87,7 @@ class Node:
         """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
         if self.phase.draining:
             return "draining"
-        usable = [self._usable(memory) for memory in self.memories.values()]
+        usable = [self.usable(memory) for memory in self.memories.values()]
         if not any(usable):
             return "unhealthy"
         return "healthy" if all(usable) and not self.settings.refusals else "degraded"
@@ -96,9 +104,11 @@ class Node:
             "listeners": dict(self.listeners),
             "uptime_seconds": round(time.time() - self.started_at, 3),
             "in_flight": self.in_flight(),
-            "providers": {name: self._usable(memory) for name, memory in sorted(self.memories.items())},
+            "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
+            **{key: self.figures()[key] for key in _AT_A_GLANCE},
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
+            "alerts": self.alerts(),
         }
 
     def in_flight(self) -> int:
@@ -117,10 +127,13 @@ class Node:
             "name": name,
             "kind": settings.kind,
             "base_url": settings.base_url,
-            "status": self._status(memory),
-            "usable": self._usable(memory),
+            "status": self.status_of(memory),
+            "usable": self.usable(memory),
             "breaker": self.breaker(name),
             "health_score": round(memory.score(now), 4),
+            "score": {
+                part: round(value, 4) for part, value in memory.health.parts(now, memory.breaker.name(now)).items()
+            },
             "throttled_seconds": _rounded(memory.throttle.retry_after(now)),
             "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
             "draining": memory.draining,
@@ -134,6 +147,8 @@ class Node:
             "default_model": settings.default_model,
             "last_success": _ending(memory.last_success),
             "last_error": _ending(memory.last_failure),
+            **figures.latencies(self.metrics, name),
+            "wrong": [alert for alert in self.alerts() if alert["about"] == name],
         }
 
     def breaker(self, name: str) -> dict[str, Any]:
@@ -201,27 +216,41 @@ class Node:
         }
 
     def alerts(self) -> list[dict[str, str]]:
-        """What is wrong, one sentence each, the worst first."""
-        alerts = [
-            {"level": "error", "about": r.name, "message": f"{r.code}: {r.message}"} for r in self.settings.refusals
-        ]
-        for name, memory in sorted(self.memories.items()):
-            status, last = self._status(memory), memory.last_failure
-            if status != "up":
-                why = f"; its last failure: {last.what}" if last is not None else ""
-                level = "warning" if status in ("recovering", "draining", "throttled") else "error"
-                alerts.append({"level": level, "about": name, "message": f"{name} is {status}{why}"})
-        if self.settings.server.mode == "legacy":
-            alerts.append({"level": "warning", "about": "mode", "message": "legacy mode: there is no failover"})
-        return sorted(alerts, key=lambda alert: alert["level"])
+        """What is wrong, since when, and the command that helps; the worst first."""
+        self.watch()
+        return [alert.as_data() for alert in self.seen.alerts]
+
+    def watch(self) -> None:
+        """Look what is wrong: an alert knows since when it lasts because somebody looks once a second."""
+        self.seen = self.seen.observe(conditions(self, self._now()), time.time())
 
     def provider_metrics(self, name: str = "all") -> dict[str, Any]:
-        """Calls, failures, latencies and tokens: of one provider, or of all and the node's own (``all``)."""
+        """What one provider has done, or all and the node (``all``), and how they stand: counts, percentiles, tokens, dollars."""
+        done = figures.of_providers(self.metrics)
         if name != "all":
-            self._memory(name)
-            return self.metrics.of_provider(name)
-        providers = {n: self.metrics.of_provider(n) for n in sorted(self.memories)}
-        return {**self.metrics.of_node(), "providers": providers}
+            return self._figures(self._memory(name), done)
+        providers = {n: self._figures(m, done) for n, m in sorted(self.memories.items()) if m.settings.telemetry}
+        return {"providers": providers, "node": self.figures()}
+
+    def figures(self) -> dict[str, Any]:
+        """What the node has done."""
+        return {
+            **figures.of_node(self.metrics),
+            "in_flight": self.in_flight(),
+            "uptime_seconds": round(time.time() - self.started_at, 3),
+            "memory_bytes": resident_bytes(),
+            "loop_lag_ms": {"last": round(self.lag.last * 1000, 1), "worst": round(self.lag.worst * 1000, 1)},
+        }
+
+    def _figures(self, memory: ProviderMemory, done: Mapping[str, Any]) -> dict[str, Any]:
+        now = self._now()
+        standing = {
+            "status": self.status_of(memory),
+            "breaker": memory.breaker.name(now),
+            "health_score": round(memory.score(now), 4),
+            "in_flight": len(memory.leases),
+        }
+        return {**standing, **done.get(memory.name, {"telemetry": False})}
 
     async def probe(self, name: str = "all") -> dict[str, Any]:
         """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""
@@ -356,10 +385,12 @@ class Node:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _usable(self, memory: ProviderMemory) -> bool:
-        return self._status(memory) in ("up", "recovering", "saturated")
+    def usable(self, memory: ProviderMemory) -> bool:
+        """Whether it would be asked now, or could be in a moment."""
+        return self.status_of(memory) in ("up", "recovering", "saturated")
 
-    def _status(self, memory: ProviderMemory) -> str:
+    def status_of(self, memory: ProviderMemory) -> str:
+        """One word: ``up``, or what is against it."""
         now = self._now()
         if self.registry.lookup(names.provider(memory.name)) is None:
             return "down"
@@ -371,7 +402,12 @@ class Node:
 
     def _standing(self, name: str) -> dict[str, Any]:
         memory = self.memories[name]
-        return {"name": name, "status": self._status(memory), "health_score": round(memory.score(self._now()), 4)}
+        return {
+            "name": name,
+            "status": self.status_of(memory),
+            "health_score": round(memory.score(self._now()), 4),
+            **figures.latencies(self.metrics, name),
+        }
 
 
 def tree_as_data(node: TreeNode) -> dict[str, Any]:

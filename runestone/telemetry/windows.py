@@ -7,7 +7,7 @@ who observes says when.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -31,22 +31,18 @@ class Window:
     """Durations of the last five minutes. ``now`` is seconds of a clock that never goes back."""
 
     _slots: deque[tuple[int, dict[int, int]]] = field(factory=lambda: deque(maxlen=_SLOTS))
-    _newest: int = -1
-    _counts: dict[int, int] = field(factory=dict)  # of the newest slot
+    _counts: dict[int, int] = field(factory=lambda: defaultdict(int))  # of the newest slot
+    _until: float = -math.inf  # when that is full
 
     def observe(self, now: float, seconds: float) -> None:
         """Something has taken ``seconds``."""
-        number = int(now // SLOT_SECONDS)
-        if number != self._newest:
-            self._newest, self._counts = number, {}
+        if now >= self._until:
+            number = int(now // SLOT_SECONDS)
+            self._until, self._counts = (number + 1) * SLOT_SECONDS, defaultdict(int)
             self._slots.append((number, self._counts))
-        if seconds < SMALLEST_SECONDS:
-            seconds = SMALLEST_SECONDS
-        elif seconds > LARGEST_SECONDS:
-            seconds = LARGEST_SECONDS
-        bucket = int(_log(seconds / SMALLEST_SECONDS) * _PER_LOG)
-        counts = self._counts
-        counts[bucket] = counts.get(bucket, 0) + 1
+        if not SMALLEST_SECONDS <= seconds <= LARGEST_SECONDS:
+            seconds = SMALLEST_SECONDS if seconds < SMALLEST_SECONDS else LARGEST_SECONDS
+        self._counts[int(_log(seconds / SMALLEST_SECONDS) * _PER_LOG)] += 1
 
     def count(self, now: float, over: float = MINUTE_SECONDS) -> int:
         """How many there were in the last ``over`` seconds, to the slot."""
@@ -55,7 +51,7 @@ class Window:
     def quantiles(
         self, now: float, over: float = MINUTE_SECONDS, wanted: Sequence[float] = tuple(QUANTILES.values())
     ) -> list[float | None]:
-        """The ``wanted`` quantiles of the last ``over`` seconds, each within :data:`ERROR` of the nearest rank; ``None``: there was nothing."""
+        """The ``wanted`` quantiles of the last ``over`` seconds, within :data:`ERROR` of the nearest rank; ``None``: there was nothing."""
         merged: Counter[int] = Counter()
         for counts in self._within(now, over):
             merged.update(counts)

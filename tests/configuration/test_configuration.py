@@ -37,7 +37,7 @@ from runestone.providers.messages import Lease
 from runestone.providers.provider import TripBreaker
 from runestone.providers.roster import Roster
 from runestone.resilience.breaker import Breaker
-from runestone.telemetry.actor import Telemetry
+from runestone.telemetry.actor import Looks, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
 from supervisors import ActorError, ActorRef, ChildSpec, Process, Registry, Supervisor, start
@@ -100,7 +100,7 @@ async def node(**more: str) -> AsyncIterator[Node]:
         return {name: (str(m.settings.default_model),) for name, m in memories.items()}
 
     children = [
-        ChildSpec(id="telemetry", start=partial(Telemetry, bus, metrics, models, list, lambda _: []), name=names.TELEMETRY),
+        ChildSpec(id="telemetry", start=partial(Telemetry, bus, metrics, Looks(providers=models)), name=names.TELEMETRY),
         ChildSpec(id="providers", start=partial(Supervisor, ()), type="supervisor", name=names.PROVIDERS),
         ChildSpec(id="roster", start=partial(Roster, memories, registry, bus, chance, live), name=names.ROSTER),
         ChildSpec(id="failover", start=lambda: FailoverRouter(live.settings, memories, registry, bus, chance), name=names.FAILOVER),

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from runestone.telemetry.actor import Standing, Telemetry
+from runestone.telemetry.actor import Looks, Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import BreakerChanged, ProviderThrottled
 from runestone.telemetry.metrics import Metrics
@@ -24,7 +24,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 async def test_it_counts_while_it_lives_and_a_crash_loses_no_counts() -> None:
     bus, metrics = Bus(), Metrics()
-    actor = partial(Telemetry, bus, metrics, lambda: {"a": ["m"]}, lambda: ["g"], lambda _: [])
+    actor = partial(Telemetry, bus, metrics, Looks(providers=lambda: {"a": ["m"]}, groups=lambda: {"g": ["a"]}))
     children = [ChildSpec(id="telemetry", start=actor, name="telemetry")]
     async with leak_check():
         root = await start(partial(Supervisor, children), observers=[Recorder()])
@@ -47,7 +47,7 @@ async def test_it_counts_while_it_lives_and_a_crash_loses_no_counts() -> None:
 async def test_a_new_supervisor_above_it_resets_no_gauge() -> None:
     bus, metrics = Bus(), Metrics()
     for after in ("open", "half_open"):
-        root = await start(partial(Telemetry, bus, metrics, lambda: {"a": ["m"]}, list, lambda _: []))
+        root = await start(partial(Telemetry, bus, metrics, Looks(providers=lambda: {"a": ["m"]})))
         bus.emit(BreakerChanged(provider="a", before="", after=after))
         await root.stop()
 
@@ -63,7 +63,7 @@ async def test_scores_are_looked_at_once_a_second() -> None:
         limit = 4 if len(looks) < 3 else None
         return [Standing(provider="a", score=1.0 / len(looks), up=len(looks) != 3, in_flight=3, waiting=2, limit=limit)]
 
-    root = await start(partial(Telemetry, Bus(), metrics, lambda: {"a": ["m"]}, list, standings))
+    root = await start(partial(Telemetry, Bus(), metrics, Looks(providers=lambda: {"a": ["m"]}, standings=standings)))
     await asyncio.sleep(1.5)
     assert metrics.concurrency.values() == {"a": 4.0}
     await asyncio.sleep(1.0)

@@ -65,7 +65,9 @@ def test_quantiles_rise_with_what_is_asked_for(observed: list[float], now: float
     assert p50 <= p95 <= p99
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.0, SMALLEST_SECONDS), (-1.0, SMALLEST_SECONDS), (1e9, LARGEST_SECONDS)])
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.0, SMALLEST_SECONDS), (-1.0, SMALLEST_SECONDS), (1e9, LARGEST_SECONDS)]
+)
 def test_what_is_beyond_the_buckets_counts_in_the_last_of_them(seconds: float, told: float) -> None:
     window = Window()
     window.observe(0.0, seconds)
