@@ -94,6 +94,7 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The node on one screen."""
+        done = self.figures()
         return {
             "version": runestone.__version__,
             "status": self.health(),
@@ -106,7 +107,7 @@ class Node:
             "in_flight": self.in_flight(),
             "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
-            **{key: self.figures()[key] for key in _AT_A_GLANCE},
+            **{key: done[key] for key in _AT_A_GLANCE},
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
             "alerts": self.alerts(),
         }
