@@ -21,6 +21,7 @@ from runestone.telemetry.outcomes import (
 
 STATES: Final = ("closed", "open", "half_open")
 TOKENS: Final = ("input", "output", "cached_input", "cache_write", "reasoning")
+_PROVIDERS: Final = "providers"  # the supervisor of all of them
 _PLAIN_ROUTES: Final = ("/v1/models", "/openapi.json", OTHER)
 
 
@@ -128,12 +129,25 @@ class Expected(Families):
             return OTHER, OTHER
         return provider, model if model in models else OTHER
 
+    def _place(self, path: str) -> str:
+        """A place in the tree, without the names of providers that are not counted by name."""
+        parts = path.split("/")
+        if (provider := _provider_at(parts)) is None or provider in self._models:
+            return path
+        return "/".join((*parts[: parts.index(_PROVIDERS) + 1], OTHER))
+
     def _group(self, name: str) -> str:
         return name if name in self._groups else OTHER
 
 
 def _is_of(labels: Mapping[str, str], provider: str) -> bool:
-    """Whether a series is about ``provider``: by its name, on either side of a failover, or by the path of one of its processes."""
+    """Whether a series is about ``provider``: by its name, on either side of a failover, or by the place of one of its processes."""
     if provider in (labels.get("provider"), labels.get("from"), labels.get("to")):
         return True
-    return any(provider in labels.get(label, "").split("/")[3:] for label in ("actor", "supervisor"))
+    return any(_provider_at(labels.get(label, "").split("/")) == provider for label in ("actor", "supervisor"))
+
+
+def _provider_at(path: Sequence[str]) -> str | None:
+    """Whose process it is that has this path: below ``providers`` each has a supervisor of its own."""
+    at = path.index(_PROVIDERS) + 1 if _PROVIDERS in path else len(path)
+    return path[at] if at < len(path) else None

@@ -116,6 +116,7 @@ class Metrics(Expected):
         if self.changes(providers, groups):
             self._of_attempts.clear()  # they hold on to series that may be gone
             self._of_booked.clear()
+            self._drops = {path: drops for path, drops in self._drops.items() if self._place(path) == path}
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -128,11 +129,11 @@ class Metrics(Expected):
         """Count what happens in the tree. It is told here at first hand: the telemetry actor may be what is restarted."""
         match event:
             case Restarting():
-                path = f"{event.supervisor.path}/{event.id}"
+                path = self._place(f"{event.supervisor.path}/{event.id}")
                 self.restarts.at(actor=path, reason=type(event.reason).__name__.lower()).inc()
                 self.restart_window.observe(self.clock(), event.delay_seconds)
             case GaveUp():
-                self.intensity.at(supervisor=event.supervisor.path).inc()
+                self.intensity.at(supervisor=self._place(event.supervisor.path)).inc()
                 self.gave_up_window.observe(self.clock(), 0.0)
             case _:
                 pass  # starts and ends are the tree's business
@@ -222,6 +223,8 @@ class Metrics(Expected):
 
     def mailbox(self, path: str, incarnation: int, depth: int, drops: int) -> None:
         """How the mailbox of the process at ``path`` is. Its drops are those of one incarnation: here they go on being counted."""
+        if self._place(path) != path:
+            return
         if path not in self._drops:
             self.restarts.expect(actor=path, reason="crashed")
             self.intensity.expect(supervisor=path.rpartition("/")[0])

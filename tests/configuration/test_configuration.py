@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -181,6 +182,22 @@ async def test_a_change_that_is_wrong_is_refused_whole_and_remembered() -> None:
         reloaded = await one.reload(RETRY_MAX_ATTEMPTS="nonsense")
         assert isinstance(reloaded, Rejected)
         assert one.memory.live.settings is before
+
+
+async def test_what_became_of_the_last_reload_is_known_until_the_next_one() -> None:
+    async with node() as one:
+        started = one.memory.last_reload
+        assert (started.refused, abs(started.taken_at - time.time()) < 60) == (None, True)
+
+        refused = await one.reload(RETRY_MAX_ATTEMPTS="nonsense")
+        assert one.memory.last_reload.refused is refused
+        assert one.memory.last_reload.taken_at == started.taken_at
+        await one.alter(Edit(path=("retry", "max_attempts"), value=0))
+        assert one.memory.last_reload.refused is refused  # what was altered was never in the file
+
+        await one.reload(RETRY_MAX_ATTEMPTS="3")
+        assert one.memory.last_reload.refused is None
+        assert one.memory.last_reload.taken_at > started.taken_at
 
 
 async def test_providers_and_groups_must_be_there_or_must_not() -> None:

@@ -314,6 +314,29 @@ async def test_restarts_are_counted_by_the_place_in_the_tree(metrics: Metrics, t
 
 
 @pytest.mark.anyio
+async def test_restarts_of_a_provider_that_is_not_counted_by_name_are_counted_together(
+    metrics: Metrics, trace: Trace
+) -> None:
+    providers = ChildSpec(
+        id="providers",
+        start=partial(Supervisor, [trace.child(n, name=n) for n in ("a", "root", "x")]),
+        type="supervisor",
+    )
+    root = await start(partial(Supervisor, [providers]), observers=[metrics.observe])
+    for name in ("a", "root", "x"):
+        ref = root.process.system.registry.lookup(name)
+        assert ref is not None
+        crash(ref, Boom())
+        await settle()
+    await root.stop()
+
+    assert labelled(read(metrics), "runestone_actor_restarts_total") == {
+        ("root/providers/a", "crashed"): 1.0,
+        ("root/providers/other", "crashed"): 2.0,
+    }
+
+
+@pytest.mark.anyio
 async def test_a_supervisor_that_gives_up_is_counted_by_its_place(metrics: Metrics, trace: Trace) -> None:
     inner = partial(Supervisor, [trace.child("a", name="a")], max_restarts=0)
     node = ChildSpec(id="node", start=inner, type="supervisor", restart="temporary")
@@ -549,6 +572,18 @@ def test_a_mailbox_is_counted_across_the_lives_of_its_actor(metrics: Metrics) ->
     assert labelled(series, "runestone_actor_mailbox_dropped_total") == {(at,): 4.0}
     assert series["runestone_actor_restarts_total", frozenset({("actor", at), ("reason", "crashed")})] == 0.0
     assert series["runestone_supervisor_intensity_exceeded_total", frozenset({("supervisor", "runestone/node")})] == 0.0
+
+
+def test_processes_of_a_provider_that_is_not_counted_by_name_have_no_series(metrics: Metrics) -> None:
+    metrics.mailbox("runestone/node/fleet/providers/quiet/provider", 1, 1, 1)
+    metrics.mailbox("runestone/node/fleet/providers/a/provider", 1, 1, 1)
+    metrics.mailbox("runestone/node/fleet/providers", 1, 1, 1)
+
+    assert about(metrics, "quiet") == set()
+    assert set(metrics.mailbox_depth.values()) == {
+        "runestone/node/fleet/providers/a/provider",
+        "runestone/node/fleet/providers",
+    }
 
 
 def test_a_hundred_thousand_names_of_clients_make_no_series(metrics: Metrics) -> None:
