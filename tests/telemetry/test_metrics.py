@@ -319,11 +319,11 @@ async def test_restarts_of_a_provider_that_is_not_counted_by_name_are_counted_to
 ) -> None:
     providers = ChildSpec(
         id="providers",
-        start=partial(Supervisor, [trace.child(n, name=n) for n in ("a", "root", "x")]),
+        start=partial(Supervisor, [trace.child(n, name=n) for n in ("a", "z", "x")]),
         type="supervisor",
     )
     root = await start(partial(Supervisor, [providers]), observers=[metrics.observe])
-    for name in ("a", "root", "x"):
+    for name in ("a", "z", "x"):
         ref = root.process.system.registry.lookup(name)
         assert ref is not None
         crash(ref, Boom())
