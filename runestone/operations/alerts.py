@@ -18,6 +18,7 @@ _STORM: Final = 5  # restarts within a minute
 _LATE_SECONDS: Final = 0.2  # one look in twenty, if the settings name no other time
 _HELD_UP_SECONDS: Final = 1.0  # once
 _LATE_SHARE: Final = 0.95
+_LOOKS: Final = 100  # before that is said: a third of a minute's
 _CHARACTERS: Final = 200  # of what an upstream or a client has said
 #: By the word for how a provider stands: severity, what is said of it, what helps, and the kind of the alert.
 _STANDING: Final[dict[str, tuple[Severity, str, str, str]]] = {
@@ -97,7 +98,7 @@ def _of_quarantine(memory: ProviderMemory, now: float) -> Iterator[Condition]:
             message = f"is quarantined: {_QUARANTINED.get(reason, reason)}"
             yield _about(memory, "quarantined", "error", message, verb)
         else:
-            message = f"will not serve the model {_said(model)!r} ({reason}), and is not asked for it for a while"
+            message = f"will not serve the model '{_said(model)}' ({reason}), and is not asked for it for a while"
             yield _about(memory, "model_quarantined", "warning", message, "provider restart {}", last=False)
 
 
@@ -166,7 +167,8 @@ def _of_process(node: Node) -> Iterator[Condition]:
     elif (restarts := metrics.restart_window.count(now)) >= _STORM:
         yield _of_tree("restart_storm", "warning", f"{restarts} processes were restarted within a minute")
     late, (usual,) = node.lag.worst, metrics.lag_window.quantiles(now, wanted=[_LATE_SHARE])
-    if usual is not None and usual > (node.settings.server.max_loop_lag_seconds or _LATE_SECONDS):
+    steady = metrics.lag_window.count(now) >= _LOOKS
+    if steady and usual is not None and usual > (node.settings.server.max_loop_lag_seconds or _LATE_SECONDS):
         yield _of_loop(f"the event loop is late: by {usual:.2f} s or more at one look in twenty")
     elif late > _HELD_UP_SECONDS:
         yield _of_loop(f"the event loop was held up for {late:.1f} s within the last minute")

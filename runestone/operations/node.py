@@ -24,6 +24,7 @@ from runestone.costs.prices import cost, quotation
 from runestone.domain.chat import Usage
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Gateway, Phase
+from runestone.operations import measured
 from runestone.operations.alerts import conditions
 from runestone.operations.errors import OperationError
 from runestone.providers import names
@@ -43,7 +44,6 @@ R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
 SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
 _REACH_SECONDS = 5.0
-_AT_A_GLANCE = ("requests_per_second", "error_share", "latency_ms", "first_content_ms", "cost_usd", "restarts_5m")
 _NOMINAL = Usage(input_tokens=1000, output_tokens=1000)  # of a request that nobody has made
 
 
@@ -94,7 +94,7 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The node on one screen."""
-        done = self.figures()
+        done = measured.of_node(self)
         return {
             "version": runestone.__version__,
             "status": self.health(),
@@ -107,7 +107,7 @@ class Node:
             "in_flight": self.in_flight(),
             "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
-            **{key: done[key] for key in _AT_A_GLANCE},
+            **{key: done[key] for key in measured.AT_A_GLANCE},
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
             "alerts": self.alerts(),
         }
@@ -227,31 +227,7 @@ class Node:
 
     def provider_metrics(self, name: str = "all") -> dict[str, Any]:
         """What one provider has done, or all and the node (``all``), and how they stand: counts, percentiles, tokens, dollars."""
-        done = figures.of_providers(self.metrics)
-        if name != "all":
-            return self._figures(self._memory(name), done)
-        providers = {n: self._figures(m, done) for n, m in sorted(self.memories.items()) if m.settings.telemetry}
-        return {"providers": providers, "node": self.figures()}
-
-    def figures(self) -> dict[str, Any]:
-        """What the node has done."""
-        return {
-            **figures.of_node(self.metrics),
-            "in_flight": self.in_flight(),
-            "uptime_seconds": round(time.time() - self.started_at, 3),
-            "memory_bytes": resident_bytes(),
-            "loop_lag_ms": {"last": round(self.lag.last * 1000, 1), "worst": round(self.lag.worst * 1000, 1)},
-        }
-
-    def _figures(self, memory: ProviderMemory, done: Mapping[str, Any]) -> dict[str, Any]:
-        now = self._now()
-        standing = {
-            "status": self.status_of(memory),
-            "breaker": memory.breaker.name(now),
-            "health_score": round(memory.score(now), 4),
-            "in_flight": len(memory.leases),
-        }
-        return {**standing, **done.get(memory.name, {"telemetry": False})}
+        return measured.of_node_and_providers(self) if name == "all" else measured.of_provider(self, self._memory(name))
 
     async def probe(self, name: str = "all") -> dict[str, Any]:
         """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""
