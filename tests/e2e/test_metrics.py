@@ -202,6 +202,17 @@ def test_a_providers_and_a_groups_series_come_and_go_with_them(node: Gateway) ->
     eventually(lambda: not named("late"), "the provider's series are gone")
 
 
+def test_a_provider_without_telemetry_is_in_no_metric_and_in_no_figures(node: Gateway) -> None:
+    node.ctl("provider", "set", "openai-default", "--telemetry", "false")
+    node.post(WHOLE)
+    node.post(WHOLE)
+
+    eventually(lambda: "openai-default" not in node.health("/metrics").text, "its series are gone")
+    assert node.health("/metrics?format=json").json()["providers"].keys() == {"anthropic-default"}
+    assert node.ctl("metrics", "openai-default")["metrics"]["telemetry"] is False
+    assert by(scrape(node)[0], "runestone_requests_total", "outcome") == {("ok",): 2}
+
+
 def test_a_wrong_key_a_limit_and_a_group_that_is_out_are_told_with_what_helps(
     serve: Callable[..., Gateway], primary: Upstream, secondary: Upstream
 ) -> None:
