@@ -118,12 +118,17 @@ class Node:
 
     def providers(self) -> list[dict[str, Any]]:
         """All providers by name."""
-        return [self.provider(name) for name in sorted(self.memories)]
+        self.watch()
+        return [self._provider(self.memories[name]) for name in sorted(self.memories)]
 
     def provider(self, name: str) -> dict[str, Any]:
-        """One provider: breaker, score, leases, last endings. Raises :class:`OperationError` ``not_found``."""
-        memory, now = self._memory(name), self._now()
-        settings = memory.settings
+        """One provider: breaker, score, leases, last endings, what is wrong. Raises :class:`OperationError` ``not_found``."""
+        memory = self._memory(name)
+        self.watch()
+        return self._provider(memory)
+
+    def _provider(self, memory: ProviderMemory) -> dict[str, Any]:
+        name, settings, now = memory.name, memory.settings, self._now()
         return {
             "name": name,
             "kind": settings.kind,
@@ -149,7 +154,7 @@ class Node:
             "last_success": _ending(memory.last_success),
             "last_error": _ending(memory.last_failure),
             **figures.latencies(self.metrics, name),
-            "wrong": [alert for alert in self.alerts() if alert["about"] == name],
+            "wrong": [alert.as_data() for alert in self.seen.alerts if alert.condition.about == name],
         }
 
     def breaker(self, name: str) -> dict[str, Any]:
