@@ -87,10 +87,11 @@ What the guide's troubleshooting begins with, and its like:
 >>> metrics = do(ProviderFactory(node).get_metrics("all"))
 >>> sorted(metrics["providers"])[:2]
 ['anthropic-cost-optimized', 'anthropic-default']
->>> do(ProviderFactory(node).get_metrics("openai-default"))["outcomes"]
-{'ok': 1}
+>>> one = do(ProviderFactory(node).get_metrics("openai-default"))
+>>> one["outcomes"], one["success_rate"], sorted(one["latency_ms"])
+({'ok': 1}, 1.0, ['p50', 'p95', 'p99'])
 >>> health_data = do(TelemetryHandler(node).get_health_dashboard())
->>> health_data["overall_health"], health_data["alerts"]
+>>> health_data["overall_health"], [alert for alert in health_data["alerts"] if alert["severity"] == "error"]
 ('healthy', [])
 
 What happens can be listened to, and looked up afterwards:
@@ -199,11 +200,16 @@ class ProbeResult(TypedDict):
 
 
 class Alert(TypedDict):
-    """One thing that needs somebody: ``error`` or ``warning``, what it is about, a sentence."""
+    """One thing that needs somebody: a word for programs, ``error`` or ``warning``, what it is about, a sentence, since when (RFC 3339),
+    and the command that helps.
+    """
 
-    level: Literal["error", "warning"]
+    kind: str
+    severity: Literal["error", "warning"]
     about: str
     message: str
+    since: str
+    command: str
 
 
 class Dashboard(TypedDict):
@@ -444,7 +450,10 @@ class ProviderFactory:
         await self.node.ask("POST", _at("/v1/groups", name, "delete"))
 
     async def get_metrics(self, name: str = "all") -> dict[str, Any]:
-        """Counts and mean times, of one provider or of ``"all"`` and the node. Reason: ``not_found``."""
+        """What one provider has done, or ``"all"`` of them (``providers``) and the node (``node``). Reason: ``not_found``.
+
+        Counts, tokens and dollars since the start; ``latency_ms`` and ``first_content_ms`` as p50, p95 and p99 of the last minute.
+        """
         return dict((await self.node.ask("GET", _at("/v1/metrics", name)))["metrics"])
 
     async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Decimal | None]:

@@ -15,7 +15,9 @@ from starlette.types import ASGIApp
 from runestone import configuration
 from runestone.config.build import build
 from runestone.config.live import Live
-from runestone.config.load import Sources, with_simulated
+from runestone.config.load import Sources as ConfigSources
+from runestone.config.load import with_simulated
+from runestone.config.models import named_models
 from runestone.config.settings import ConfigurationError, Problem, Settings
 from runestone.configuration import Configuration
 from runestone.console import admin
@@ -23,6 +25,7 @@ from runestone.costs.estimates import Estimator
 from runestone.failover.router import FailoverRouter
 from runestone.gateway import Gateway, Phase
 from runestone.http import health
+from runestone.http.apis import ROUTES
 from runestone.http.front import Front
 from runestone.http.server import ANY, Admission, Listener
 from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
@@ -37,10 +40,11 @@ from runestone.resilience.breaker import Breaker
 from runestone.simulated.actor import Simulation
 from runestone.state import Sockets, State
 from runestone.telemetry.access import AccessLog
-from runestone.telemetry.actor import Standing, Telemetry
+from runestone.telemetry.actor import Looks, Mailbox, Standing, Telemetry
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.lag import CountedLag
 from runestone.telemetry.logs import Sink
-from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.metrics import Metrics, Sources
 from runestone.telemetry.recorder import EventFile, Recorder
 from runestone.telemetry.traces import Exporting, Traces
 from runestone.telemetry.tree import tell_of_tree
@@ -49,7 +53,6 @@ from supervisors import (
     ChildSpec,
     DynamicSupervisor,
     LogObserver,
-    LoopLag,
     LoopMonitor,
     Registry,
     StartError,
@@ -125,7 +128,7 @@ class Composition:
     chance: Callable[[], float]
     sink: Sink | None
     gateway: Gateway
-    lag: LoopLag
+    lag: CountedLag
     exporting: Callable[[], Exporting] | None
     watch: bool
     node: Node
@@ -140,8 +143,10 @@ class Composition:
         root = partial(Supervisor, self._root(), strategy="rest_for_one")
         observers = (LogObserver(), self.metrics.observe, partial(tell_of_tree, self.bus))
         spec = ChildSpec(id=names.ROOT, start=root, type="supervisor")
+        actions = self.actions()
+        self.metrics.expect_actions(f"{method} {path}" for method, path, _ in actions.table() if method == "POST")
         self.node.root = await start(spec, registry=self.registry, fail_circular_calls=True, observers=observers)
-        return Running(self.node, self.actions(), self.sockets)
+        return Running(self.node, actions, self.sockets)
 
     # -- the tree, from the top ----------------------------------------------------------------------------------------
 
@@ -222,7 +227,14 @@ class Composition:
         return (ChildSpec(id="watcher", start=partial(Watcher, file, self.registry)),)
 
     def _telemetry(self) -> Telemetry:
-        return Telemetry(self.bus, self.metrics, self._models, self._groups, self._standings)
+        looks = Looks(
+            providers=self._models,
+            groups=self._groups,
+            standings=self._standings,
+            mailboxes=self._mailboxes,
+            watch=self.node.watch,
+        )
+        return Telemetry(self.bus, self.metrics, looks)
 
     def _traces(self) -> tuple[ChildSpec, ...]:
         if self.exporting is None:
@@ -241,22 +253,28 @@ class Composition:
         memory = self.memories.get(provider)
         return None if memory is None else memory.settings.base_url
 
-    def _models(self) -> dict[str, tuple[str, ...]]:
+    def _models(self) -> dict[str, frozenset[str]]:
         """What is counted by name: the models that the settings name, by provider."""
         return {
-            n: tuple(filter(None, (m.settings.default_model, *m.settings.models)))
-            for n, m in self.memories.items()
-            if m.settings.telemetry
+            n: named_models(m.settings, self.live.settings) for n, m in self.memories.items() if m.settings.telemetry
         }
 
-    def _groups(self) -> list[str]:
-        return [group.name for group in self.live.settings.groups]
+    def _groups(self) -> dict[str, tuple[str, ...]]:
+        return {group.name: group.providers for group in self.live.settings.groups}
+
+    def _mailboxes(self) -> list[Mailbox]:
+        return [
+            Mailbox(path=process.path, incarnation=process.incarnation, depth=box.depth, drops=box.drops)
+            for process in (ref.process for ref in self.registry.names().values())
+            if (box := process.mailbox) is not None
+        ]
 
     def _standings(self, now: float) -> list[Standing]:
         return [
             Standing(
                 provider=name,
                 score=m.score(now),
+                breaker=m.breaker.name(now),
                 up=m.transport is not None and m.breaker.name(now) != "open",
                 in_flight=len(m.leases),
                 waiting=m.waiting,
@@ -326,8 +344,18 @@ def compose(
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
-    lag = LoopLag()
-    metrics = Metrics(lambda: phase.in_flight, lambda: lag.worst, lambda: load.refused)
+    lag = CountedLag()
+    sources = Sources(
+        in_flight=phase.by_route,
+        lag=lambda: lag.worst,
+        refused=lambda: load.refused,
+        failures=lambda: bus.failures,
+        log_dropped=lambda: node.lines_dropped(),  # noqa: PLW0108 - there is no node yet
+        dropped=lambda: {"events": recorder.dropped},
+        reload=lambda: (memory.last_reload.refused is None, memory.last_reload.taken_at),
+    )
+    metrics = Metrics(sources, {route.path: route.streams for route in ROUTES})
+    lag.told = metrics.late
     load = Load(lag, random.random)
     gateway = Gateway.over(registry, live, phase, load, bus)
     recorder = Recorder(live.settings.events.keep)
@@ -345,6 +373,7 @@ def compose(
         gateway=gateway,
         lag=lag,
         listeners=sockets.addresses(),
+        last_reload=lambda: memory.last_reload,
         allow_faults=allow_faults,
         set_simulated_fault=simulation.set_fault if simulation else None,
     )
@@ -367,8 +396,8 @@ def compose(
 
 
 async def launch(
-    sources: Sources,
-    read: Callable[[], Sources],
+    sources: ConfigSources,
+    read: Callable[[], ConfigSources],
     *,
     demo: bool = False,
     allow_faults: bool = False,

@@ -7,6 +7,7 @@ whole. Changes wait in line; what an operator changed is an overlay that a crash
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
@@ -130,6 +131,18 @@ class _Reconcile(Info):
 Change = Alter | TakeOut | Reload
 
 
+@frozen(kw_only=True)
+class LastReload:
+    """The last time that files and variables were read: whether they were refused, and when (epoch seconds) some were last taken."""
+
+    refused: Rejected | None = None
+    taken_at: float = field(factory=time.time)
+
+    def followed_by(self, outcome: Settings | Rejected) -> LastReload:
+        """After one more."""
+        return evolve(self, refused=outcome) if isinstance(outcome, Rejected) else LastReload()
+
+
 @define(slots=True, eq=False)
 class Memory:
     """What the actor leaves to its next incarnation. One writer: the running one."""
@@ -140,6 +153,7 @@ class Memory:
     loaded: Loaded
     overlay: Overlay = field(factory=Overlay)
     last_rejection: Rejected | None = None
+    last_reload: LastReload = field(factory=LastReload)
     started: Settings = field(init=False)  # what the process has begun with
     applied: Settings = field(init=False)  # what the last change that came to its end has put in force
 
@@ -257,6 +271,8 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         if isinstance(change, Reload):
             sources = await run_blocking(self._memory.read)  # files, which may be slow
         taken = self._take(change, sources)
+        if isinstance(change, Reload):
+            self._memory.last_reload = self._memory.last_reload.followed_by(taken)
         answer: Changed | Rejected | None
         if isinstance(taken, Rejected):
             answer = self._memory.last_rejection = taken

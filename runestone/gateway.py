@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from types import TracebackType
 
@@ -27,7 +28,7 @@ class Phase:
     draining: bool = False
     cut: bool = False  # the drain has run out of patience
     retry_after_seconds: float = 1.0
-    _deadlines: set[asyncio.Timeout] = field(factory=set)
+    _deadlines: dict[asyncio.Timeout, str] = field(factory=dict)  # with the route of each
     _idle: asyncio.Event = field(factory=asyncio.Event)
 
     @property
@@ -35,17 +36,21 @@ class Phase:
         """Client requests that are being served."""
         return len(self._deadlines)
 
-    def request(self, deadline: float) -> InFlight:
-        """One request in flight, until ``deadline`` (loop time); a drain that has waited long enough brings that forward."""
-        return InFlight(self, deadline)
+    def by_route(self) -> Counter[str]:
+        """The same by their routes."""
+        return Counter(self._deadlines.values())
 
-    def began(self, deadline: asyncio.Timeout) -> None:
+    def request(self, deadline: float, route: str = "other") -> InFlight:
+        """One request in flight, until ``deadline`` (loop time); a drain that has waited long enough brings that forward."""
+        return InFlight(self, deadline, route)
+
+    def began(self, deadline: asyncio.Timeout, route: str) -> None:
         """One more is in flight."""
-        self._deadlines.add(deadline)
+        self._deadlines[deadline] = route
 
     def ended(self, deadline: asyncio.Timeout) -> None:
         """One less."""
-        self._deadlines.discard(deadline)
+        self._deadlines.pop(deadline, None)
         if not self._deadlines:
             self._idle.set()
 
@@ -77,15 +82,16 @@ class Phase:
 class InFlight:
     """The time of one request: ``asyncio.timeout``, known to the phase while it runs."""
 
-    __slots__ = ("_phase", "_timeout")
+    __slots__ = ("_phase", "_route", "_timeout")
 
-    def __init__(self, phase: Phase, deadline: float) -> None:
+    def __init__(self, phase: Phase, deadline: float, route: str) -> None:
         self._phase = phase
+        self._route = route
         self._timeout = asyncio.timeout_at(deadline)
 
     async def __aenter__(self) -> asyncio.Timeout:
         await self._timeout.__aenter__()
-        self._phase.began(self._timeout)
+        self._phase.began(self._timeout, self._route)
         return self._timeout
 
     async def __aexit__(

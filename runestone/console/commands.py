@@ -28,6 +28,7 @@ class Argument:
     metavar: str | None = None
     required: bool = False
     append: bool = False  # may be given several times
+    default: str | None = None
 
     @property
     def key(self) -> str:
@@ -116,7 +117,13 @@ def _changed(kind: str) -> Renderer:
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command(path="status", method="GET", route="/v1/status", help="the node on one screen", render=_plain),
+    Command(
+        path="status",
+        method="GET",
+        route="/v1/status",
+        help="the node on one screen, and what is wrong",
+        render=render.status,
+    ),
     Command(
         path="tree",
         method="GET",
@@ -318,9 +325,9 @@ COMMANDS: tuple[Command, ...] = (
         path="metrics",
         method="GET",
         route="/v1/metrics/{name}",
-        help="calls, failures, mean times and tokens",
-        arguments=(Argument(name="name", help="a provider, or all"),),
-        render=lambda data: render.facts(data["metrics"]),
+        help="calls and how they ended, latencies of the last minute, tokens, dollars",
+        arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all"),),
+        render=lambda data: render.metrics(data["metrics"]),
     ),
     Command(
         path="events",
@@ -436,7 +443,7 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     options: dict[str, Any] = {"help": argument.help, "type": argument.type}
     if argument.name.startswith("-"):
         options["required"] = argument.required
-    for name in ("nargs", "choices", "metavar"):
+    for name in ("nargs", "choices", "metavar", "default"):
         if (value := getattr(argument, name)) is not None:
             options[name] = value
     if argument.append:

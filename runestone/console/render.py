@@ -23,6 +23,43 @@ def facts(data: Mapping[str, Any]) -> str:
     return "\n".join(f"{key.replace('_', ' ').ljust(width)}  {_cell(value)}" for key, value in data.items())
 
 
+def status(data: Mapping[str, Any]) -> str:
+    """The node on one screen, and below it what is wrong, with the command that helps."""
+    told = facts({key: value for key, value in data.items() if key not in ("v", "alerts")})
+    lines = [f"{a['severity']}: {a['message']} (since {a['since']})\n  {a['command']}" for a in data["alerts"]]
+    return "\n".join((told, *(("", *lines) if lines else ())))
+
+
+def metrics(data: Mapping[str, Any]) -> str:
+    """One provider's figures, or a table of all and the node's own."""
+    if "providers" not in data:
+        return facts(data)
+    rows = [{"provider": name, **found, **_latencies(found)} for name, found in data["providers"].items()]
+    return f"{table(rows, _METRICS)}\n\n{facts(data['node'])}"
+
+
+_METRICS = (
+    "provider",
+    "status",
+    "health_score",
+    "in_flight",
+    "attempts",
+    "success_rate",
+    "p50_ms",
+    "p95_ms",
+    "p99_ms",
+    "first_p50_ms",
+    "first_p95_ms",
+    "cost_usd",
+)
+
+
+def _latencies(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Percentiles of the last minute, each with a name of its own."""
+    whole, first = found.get("latency_ms", {}), found.get("first_content_ms", {})
+    return {f"{p}_ms": value for p, value in whole.items()} | {f"first_{p}_ms": value for p, value in first.items()}
+
+
 def tree(node: Mapping[str, Any], prefix: str = "") -> str:
     """The supervision tree, drawn."""
     lines = [_node(node)]

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from runestone.http import accept
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
 
@@ -50,13 +51,21 @@ class Health:
             return json_answer({"error": {"code": error.reason, "message": str(error)}}, 404)
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus' text, or plain numbers for who wants JSON."""
-        metrics = self.node.metrics
-        if "json" in (request.query_params.get("format") or request.headers.get("accept", "")):
-            answer = json_answer(metrics.snapshot())
+        """Prometheus' text; plain numbers for who would rather have JSON, or asks for ``?format=json``."""
+        match request.query_params.get("format"):
+            case "json":
+                as_json = True
+            case "text" | "prometheus":
+                as_json = False
+            case None:
+                as_json = accept.prefers_json(request.headers.get("accept", ""))
+            case _:
+                return json_answer({"error": {"code": "invalid", "message": "format is json or text"}}, 400)
+        if as_json:
+            answer = json_answer(self.node.provider_metrics())
         else:
-            answer = Response(metrics.render(), 200, _NO_STORE, _PROMETHEUS)
-        answer.headers["vary"] = "accept"
+            answer = Response(await self.node.metrics.rendered(), 200, _NO_STORE, _PROMETHEUS)
+        answer.headers["vary"] = "Accept"
         return answer
 
     async def live(self, _: Request) -> Response:

@@ -46,7 +46,7 @@ class Inference:
     async def _read_and_serve(self, exchange: Exchange, server: ServerSettings) -> None:
         now, phase = asyncio.get_running_loop().time(), self.gateway.phase
         try:
-            async with phase.request(now + server.body_timeout_seconds) as timeout:
+            async with phase.request(now + server.body_timeout_seconds, self.route.path) as timeout:
                 raw = await body.read(exchange, limit_bytes=server.body_limit_bytes)
                 chat = _question(parsed(raw), raw, self.route, exchange)
                 deadline = now + self.gateway.timeouts.request_deadline_seconds

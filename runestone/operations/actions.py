@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -192,34 +193,37 @@ class Dispatch:
     """Finds an action and does it."""
 
     actions: Actions
-    _routes: list[tuple[str, Any, Action]] = field(init=False)
+    _routes: list[tuple[str, str, Any, Action]] = field(init=False)
 
     @_routes.default
-    def _compiled(self) -> list[tuple[str, Any, Action]]:
-        return [(method, compile_path(path)[0], action) for method, path, action in self.actions.table()]
+    def _compiled(self) -> list[tuple[str, str, Any, Action]]:
+        return [(method, path, compile_path(path)[0], action) for method, path, action in self.actions.table()]
 
     async def __call__(self, method: str, path: str, body: Body, who: str) -> Answer:
         """The answer of what ``method`` and ``path`` name. ``who`` asks, for the record. Raises :class:`OperationError`."""
-        for known, pattern, action in self._routes:
+        for known, route, pattern, action in self._routes:
             if known == method and (match := pattern.fullmatch(path)) is not None:
                 name = unquote(match.groupdict().get("name", ""))
-                return await self._done(method, path, who, action(name, body))
+                if method == "GET":
+                    return await action(name, body)
+                return await self._done(
+                    partial(self._tell, who, f"{method} {path}", f"{method} {route}"), action(name, body)
+                )
         raise OperationError("not_found", f"there is no {method} {path[:100]}")
 
-    async def _done(self, method: str, path: str, who: str, doing: Awaitable[Answer]) -> Answer:
-        if method == "GET":
-            return await doing
+    async def _done(self, tell: Callable[[str], None], doing: Awaitable[Answer]) -> Answer:
         try:
             answer = await doing
         except OperationError as error:
-            self._tell(who, f"{method} {path}", error.reason)
+            tell(error.reason)
             raise
-        self._tell(who, f"{method} {path}", "ok")
+        tell("ok")
         return answer
 
-    def _tell(self, who: str, action: str, outcome: str) -> None:
+    def _tell(self, who: str, action: str, route: str, outcome: str) -> None:
         logger.info("admin: {} by {} (claimed): {}", action, who, outcome)
-        self.actions.node.bus.emit(AdminActed(who=who[:_WORDS], action=action[:_WORDS], outcome=outcome))
+        who, action = who[:_WORDS], action[:_WORDS]
+        self.actions.node.bus.emit(AdminActed(who=who, action=action, outcome=outcome, route=route))
 
 
 def _text(body: Body, key: str) -> str:

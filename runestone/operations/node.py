@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from attrs import define, evolve, field
@@ -18,11 +18,14 @@ from attrs import define, evolve, field
 import runestone
 from runestone.config.live import Live
 from runestone.config.settings import Settings
+from runestone.configuration import LastReload
 from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
 from runestone.domain.chat import Usage
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Gateway, Phase
+from runestone.operations import measured
+from runestone.operations.alerts import conditions
 from runestone.operations.errors import OperationError
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
@@ -30,6 +33,8 @@ from runestone.providers.messages import Quote, Unroutable
 from runestone.providers.probe import Probe, probe
 from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
+from runestone.telemetry import figures
+from runestone.telemetry.alerts import Alerts, Condition
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import CATALOGUE
 from runestone.telemetry.metrics import Metrics
@@ -60,7 +65,10 @@ class Node:
     lines_dropped: Callable[[], int]  # of the log
     allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
+    last_reload: Callable[[], LastReload] = LastReload
+    watched: tuple[Callable[[], Iterable[Condition]], ...] = ()  # others that know of something that is wrong
     started_at: float = field(factory=time.time)  # epoch seconds
+    seen: Alerts = field(factory=Alerts)  # as of the last look
     root: ActorRef | None = None
 
     @property
@@ -83,13 +91,14 @@ class Node:
         """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
         if self.phase.draining:
             return "draining"
-        usable = [self._usable(memory) for memory in self.memories.values()]
+        usable = [self.usable(memory) for memory in self.memories.values()]
         if not any(usable):
             return "unhealthy"
         return "healthy" if all(usable) and not self.settings.refusals else "degraded"
 
     def status(self) -> dict[str, Any]:
         """The node on one screen."""
+        done = measured.of_node(self)
         return {
             "version": runestone.__version__,
             "status": self.health(),
@@ -101,9 +110,11 @@ class Node:
             "uptime_seconds": round(time.time() - self.started_at, 3),
             "in_flight": self.in_flight(),
             "dropped": self.dropped(),
-            "providers": {name: self._usable(memory) for name, memory in sorted(self.memories.items())},
+            "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
+            **{key: done[key] for key in measured.AT_A_GLANCE},
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
+            "alerts": self.alerts(),
         }
 
     def dropped(self) -> dict[str, int]:
@@ -128,20 +139,28 @@ class Node:
 
     def providers(self) -> list[dict[str, Any]]:
         """All providers by name."""
-        return [self.provider(name) for name in sorted(self.memories)]
+        self.watch()
+        return [self._provider(self.memories[name]) for name in sorted(self.memories)]
 
     def provider(self, name: str) -> dict[str, Any]:
-        """One provider: breaker, score, leases, last endings. Raises :class:`OperationError` ``not_found``."""
-        memory, now = self._memory(name), self._now()
-        settings = memory.settings
+        """One provider: breaker, score, leases, last endings, what is wrong. Raises :class:`OperationError` ``not_found``."""
+        memory = self._memory(name)
+        self.watch()
+        return self._provider(memory)
+
+    def _provider(self, memory: ProviderMemory) -> dict[str, Any]:
+        name, settings, now = memory.name, memory.settings, self._now()
         return {
             "name": name,
             "kind": settings.kind,
             "base_url": settings.base_url,
-            "status": self._status(memory),
-            "usable": self._usable(memory),
+            "status": self.status_of(memory),
+            "usable": self.usable(memory),
             "breaker": self.breaker(name),
             "health_score": round(memory.score(now), 4),
+            "score": {
+                part: round(value, 4) for part, value in memory.health.parts(now, memory.breaker.name(now)).items()
+            },
             "throttled_seconds": _rounded(memory.throttle.retry_after(now)),
             "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
             "draining": memory.draining,
@@ -156,6 +175,8 @@ class Node:
             "last_success": _ending(memory.last_success),
             "last_error": _ending(memory.last_failure),
             "last_probe": _ending(memory.last_probe),
+            **figures.latencies(self.metrics, name),
+            "wrong": [alert.as_data() for alert in self.seen.alerts if alert.condition.about == name],
         }
 
     def breaker(self, name: str) -> dict[str, Any]:
@@ -223,29 +244,17 @@ class Node:
         }
 
     def alerts(self) -> list[dict[str, str]]:
-        """What is wrong, one sentence each, the worst first."""
-        alerts = [
-            {"level": "error", "about": r.name, "message": f"{r.code}: {r.message}"} for r in self.settings.refusals
-        ]
-        for name, memory in sorted(self.memories.items()):
-            status, last = self._status(memory), memory.last_failure
-            if status != "up":
-                why = f"; its last failure: {last.what}" if last is not None else ""
-                level = "warning" if status in ("recovering", "draining", "throttled") else "error"
-                alerts.append({"level": level, "about": name, "message": f"{name} is {status}{why}"})
-            elif memory.probing.trouble(self._now(), memory.last_call) and (told := memory.last_probe) is not None:
-                alerts.append({"level": "warning", "about": name, "message": f"a probe of {name}: {told.what}"})
-        if self.settings.server.mode == "legacy":
-            alerts.append({"level": "warning", "about": "mode", "message": "legacy mode: there is no failover"})
-        return sorted(alerts, key=lambda alert: alert["level"])
+        """What is wrong, since when, and the command that helps; the worst first."""
+        self.watch()
+        return [alert.as_data() for alert in self.seen.alerts]
+
+    def watch(self) -> None:
+        """Look what is wrong: an alert knows since when it lasts because somebody looks once a second."""
+        self.seen = self.seen.observe(conditions(self, self._now()), time.time())
 
     def provider_metrics(self, name: str = "all") -> dict[str, Any]:
-        """Calls, failures, latencies and tokens: of one provider, or of all and the node's own (``all``)."""
-        if name != "all":
-            self._memory(name)
-            return self.metrics.of_provider(name)
-        providers = {n: self.metrics.of_provider(n) for n in sorted(self.memories)}
-        return {**self.metrics.of_node(), "providers": providers}
+        """What one provider has done, or all and the node (``all``), and how they stand: counts, percentiles, tokens, dollars."""
+        return measured.of_node_and_providers(self) if name == "all" else measured.of_provider(self, self._memory(name))
 
     async def probe(self, name: str = "all") -> dict[str, Any]:
         """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""
@@ -380,10 +389,12 @@ class Node:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _usable(self, memory: ProviderMemory) -> bool:
-        return self._status(memory) in ("up", "recovering", "saturated")
+    def usable(self, memory: ProviderMemory) -> bool:
+        """Whether it would be asked now, or could be in a moment."""
+        return self.status_of(memory) in ("up", "recovering", "saturated")
 
-    def _status(self, memory: ProviderMemory) -> str:
+    def status_of(self, memory: ProviderMemory) -> str:
+        """One word: ``up``, or what is against it."""
         now = self._now()
         if self.registry.lookup(names.provider(memory.name)) is None:
             return "down"
@@ -395,7 +406,12 @@ class Node:
 
     def _standing(self, name: str) -> dict[str, Any]:
         memory = self.memories[name]
-        return {"name": name, "status": self._status(memory), "health_score": round(memory.score(self._now()), 4)}
+        return {
+            "name": name,
+            "status": self.status_of(memory),
+            "health_score": round(memory.score(self._now()), 4),
+            **figures.latencies(self.metrics, name),
+        }
 
 
 def tree_as_data(node: TreeNode) -> dict[str, Any]:

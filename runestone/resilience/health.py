@@ -98,6 +98,16 @@ class Health:
         * headroom: ``min(1, remaining share / 0.2)``
         * breaker: 1 closed, 0.5 half-open, 0 open
         """
+        success, latency, headroom = self._factors(now)
+        return min(max(success * latency * headroom * _BREAKER[breaker], 0.0), 1.0)
+
+    def parts(self, now: float, breaker: Literal["closed", "open", "half_open"]) -> dict[str, float]:
+        """What the score is made of, by name: the score is their product."""
+        success, latency, headroom = self._factors(now)
+        return {"success": success, "latency": latency, "headroom": headroom, "breaker": _BREAKER[breaker]}
+
+    def _factors(self, now: float) -> tuple[float, float, float]:
+        """Success, squared; latency; headroom."""
         success = 1.0
         if self.all:
             weight = min(self.all * _fading(now - self.at), 1.0)
@@ -106,8 +116,7 @@ class Health:
         if self.baseline_seconds and (seconds := self._first_token(now)):
             latency = min(1.0, max(_TOLERANCE * self.baseline_seconds, _QUICK_SECONDS) / seconds)
         spent = (1.0 - self.headroom) * _fading(now - self.headroom_at)
-        headroom = min(1.0, (1.0 - spent) / _AMPLE)
-        return min(max(success * success * latency * headroom * _BREAKER[breaker], 0.0), 1.0)
+        return success * success, latency, min(1.0, (1.0 - spent) / _AMPLE)
 
     def expected_load(self, in_flight: int, now: float) -> float:
         """Seconds: :meth:`latency` at ``now`` x (``in_flight`` + 1), as in Finagle's ``PeakEwma``.

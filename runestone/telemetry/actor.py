@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from attrs import frozen
 
@@ -30,27 +30,44 @@ class Standing:
     provider: str
     score: float
     up: bool
+    breaker: str = "closed"
     in_flight: int = 0
     waiting: int = 0
     limit: int | None = None
 
 
+@frozen(kw_only=True)
+class Mailbox:
+    """The mailbox of one process at the moment of a look: ``drops`` are those of its present incarnation."""
+
+    path: str
+    incarnation: int
+    depth: int
+    drops: int
+
+
+@frozen(kw_only=True)
+class Looks:
+    """What is looked at, because nobody tells.
+
+    ``providers`` are those that are counted by name, with their models, ``groups`` all of them, with their members; ``watch`` is called at
+    each look, for who remembers since when something is so.
+    """
+
+    providers: Callable[[], Mapping[str, Collection[str]]] = dict
+    groups: Callable[[], Mapping[str, Sequence[str]]] = dict
+    standings: Callable[[float], Iterable[Standing]] = lambda _: ()
+    mailboxes: Callable[[], Iterable[Mailbox]] = tuple
+    watch: Callable[[], object] = lambda: None
+
+
 class Telemetry(GenServer[FleetChanged]):
     """One for the node. Its metrics outlive it: a crash loses the events of a moment, not the counts."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        metrics: Metrics,
-        providers: Callable[[], Mapping[str, Sequence[str]]],
-        groups: Callable[[], Sequence[str]],
-        standings: Callable[[float], Iterable[Standing]],
-    ) -> None:
+    def __init__(self, bus: Bus, metrics: Metrics, looks: Looks) -> None:
         self._bus = bus
         self._metrics = metrics
-        self._providers = providers
-        self._groups = groups
-        self._standings = standings
+        self._looks = looks
 
     def init(self) -> None:
         """Listen."""
@@ -69,14 +86,14 @@ class Telemetry(GenServer[FleetChanged]):
             self._look()
 
     def _count_who_is_there(self) -> None:
-        there = self._providers()
-        for name in self._metrics.providers() - there.keys():
-            self._metrics.remove_provider(name)
-        for name, models in there.items():
-            self._metrics.add_provider(name, models, self._groups())
+        self._metrics.know(self._looks.providers(), self._looks.groups())
 
     def _look(self) -> None:
-        for standing in self._standings(self.now()):
+        there = self._metrics.providers()
+        for standing in self._looks.standings(self.now()):
+            if standing.provider not in there:
+                continue  # it has just come, or its last calls are ending
+            self._metrics.breaker_is(standing.provider, standing.breaker)
             self._metrics.score.at(provider=standing.provider).set(standing.score)
             self._metrics.up.at(provider=standing.provider).set(int(standing.up))
             self._metrics.provider_in_flight.at(provider=standing.provider).set(standing.in_flight)
@@ -85,4 +102,11 @@ class Telemetry(GenServer[FleetChanged]):
                 self._metrics.concurrency.drop("provider", standing.provider)
             else:
                 self._metrics.concurrency.at(provider=standing.provider).set(standing.limit)
+        boxes = list(self._looks.mailboxes())
+        for box in boxes:
+            self._metrics.mailbox(box.path, box.incarnation, box.depth, box.drops)
+        present = {box.path for box in boxes}
+        self._metrics.mailbox_depth.prune(lambda labels: labels["actor"] in present)
+        self._metrics.watch()
+        self._looks.watch()
         self.send_after(_LOOK_SECONDS, Look())

@@ -218,6 +218,7 @@ class AdminActed:
     who: str
     action: str  # method and path
     outcome: str  # "ok", or the code of the refusal
+    route: str = ""  # method and path with ``{name}`` for names
 
 
 @frozen(kw_only=True)

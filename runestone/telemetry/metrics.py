@@ -1,238 +1,303 @@
-"""The node's metrics, under the names that Prometheus users expect. Label values come from configuration only."""
+"""The node's metrics: events into series. Label values come from configuration only; what clients, upstreams or bugs say is ``other``."""
 
 from __future__ import annotations
 
+import asyncio
 import platform
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from aioprometheus.collectors import Registry
+from attrs import field, frozen
 
 import runestone
-from runestone.domain.failure import TREATMENTS
+from runestone.telemetry import process
+from runestone.telemetry.bound import AttemptSeries, Booked, RequestSeries
 from runestone.telemetry.events import (
+    AdminActed,
     AttemptFinished,
     BreakerChanged,
+    CallBooked,
     Event,
     Failover,
     FailoverExhausted,
     ProbeFinished,
+    ProviderQuarantined,
     ProviderThrottled,
     RequestFinished,
     Retry,
 )
-from runestone.telemetry.process import cpu_seconds, open_descriptors, resident_bytes
-from runestone.telemetry.series import Buckets, EscapingFormatter, Family
+from runestone.telemetry.expected import STATES, Expected
+from runestone.telemetry.outcomes import (
+    CANCELLED,
+    CLASSES,
+    KNOWN_OUTCOMES,
+    OK,
+    OTHER,
+    QUARANTINE_REASONS,
+    REQUEST_CLASSES,
+    Names,
+    RequestClass,
+    attempt_class,
+    class_of,
+    status_class,
+)
+from runestone.telemetry.series import EscapingFormatter
+from runestone.telemetry.windows import LONGEST_SECONDS, Window
 from supervisors import Event as TreeEvent
-from supervisors.events import Restarting as RestartingEvent
+from supervisors.events import GaveUp, Restarting
 
-_SECONDS: Final = tuple(0.01 * 2**n for n in range(14))  # OpenTelemetry's: 0.01 to 81.92
-_STATES: Final = ("closed", "open", "half_open")
-_OUTCOMES: Final = frozenset({"ok", "client_gone", "timeout", "restarting", "internal_error", *TREATMENTS}) | {
-    treatment.code for treatment in TREATMENTS.values()
-}
-_OTHER_OUTCOMES: Final = 64  # codes of errors beside these; an upstream's own are among them, and may be anything
+_SLICE_SECONDS: Final = 0.001  # of rendering, after which everybody else has a turn
 
 
-class Metrics:
-    """All metrics of one node, in a registry of their own.
+@frozen(kw_only=True)
+class Sources:
+    """What nobody tells, and is asked for at each scrape.
 
-    ``in_flight`` tells how many requests are, ``lag`` how late the loop was at most within the last minute, in seconds, ``refused`` how
-    many requests the node would not add to its load.
+    ``in_flight`` by route; ``lag`` how late the loop was at most within the last minute, in seconds; ``refused`` how many requests the
+    node would not add to its load; ``failures`` of event handlers; ``log_dropped`` lines; ``dropped`` events by the queue that was full;
+    ``reload`` whether the last one was taken, and when one was.
+    """
+
+    in_flight: Callable[[], Mapping[str, int]] = dict
+    lag: Callable[[], float] = float
+    refused: Callable[[], int] = int
+    failures: Callable[[], int] = int
+    log_dropped: Callable[[], int] = int
+    dropped: Callable[[], Mapping[str, int]] = dict
+    reload: Callable[[], tuple[bool, float]] = field(default=lambda: (True, process.started_at()))
+
+
+class Metrics(Expected):
+    """All metrics of one node.
+
+    ``routes`` are the templates of the public port's routes, with whether one may ask for a stream there; ``clock`` tells seconds for
+    what is of late.
     """
 
     def __init__(
         self,
-        in_flight: Callable[[], int] = int,
-        lag: Callable[[], float] = float,
-        refused: Callable[[], int] = int,
+        sources: Sources | None = None,
+        routes: Mapping[str, bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._in_flight = in_flight
-        self._lag = lag
-        self._refused = refused
-        registry = self._registry = Registry()
-        counter, gauge, histogram = Family.counter, Family.gauge, Family.histogram
-        self.build = gauge(registry, "runestone_build_info", "The version that runs.")
-        self.requests = counter(registry, "runestone_requests_total", "Client requests.")
-        self.request_seconds = histogram(registry, "runestone_request_duration_seconds", "Client requests.", _SECONDS)
-        self.in_flight = gauge(registry, "runestone_request_in_flight", "Client requests in flight.")
-        self.attempts = counter(registry, "runestone_provider_attempts_total", "Upstream calls.")
-        self.attempt_seconds = histogram(registry, "runestone_provider_duration_seconds", "Upstream calls.", _SECONDS)
-        self.first_chunk_seconds = histogram(
-            registry, "runestone_provider_time_to_first_chunk_seconds", "From the call to the first content.", _SECONDS
-        )
-        self.tokens = counter(registry, "runestone_tokens_total", "Tokens that providers reported.")
-        self.score = gauge(registry, "runestone_provider_health_score", "Health score, 0 to 1.")
-        self.up = gauge(registry, "runestone_provider_up", "Whether the provider may be asked.")
-        self.provider_in_flight = gauge(registry, "runestone_provider_in_flight", "Upstream calls in flight.")
-        self.waiting = gauge(registry, "runestone_provider_waiting", "Requests that wait for a call to end.")
-        self.concurrency = gauge(
-            registry, "runestone_provider_concurrency_limit", "Upstream calls that may be in flight at once."
-        )
-        self.shed = counter(registry, "runestone_requests_shed_total", "Requests refused for the node's own load.")
-        self.breaker = gauge(registry, "runestone_circuit_breaker_state", "1 for the state that it is in.")
-        self.transitions = counter(registry, "runestone_circuit_breaker_transitions_total", "Changes of state.")
-        self.throttles = counter(registry, "runestone_provider_throttled_total", "429 answers of providers.")
-        self.probes = counter(registry, "runestone_probes_total", "Active probes of providers.")
-        self.retries = counter(registry, "runestone_retries_total", "Calls of the same provider again.")
-        self.failovers = counter(registry, "runestone_failovers_total", "Calls of another provider.")
-        self.exhausted = counter(registry, "runestone_failover_exhausted_total", "Requests that nobody would take.")
-        self.restarts = counter(registry, "runestone_actor_restarts_total", "Restarts of processes of the tree.")
-        self.traces_dropped = counter(
-            registry, "runestone_traces_dropped_total", "Requests whose spans were lost, by where: queue or export."
-        )
-        self.loop_lag = gauge(
-            registry, "runestone_event_loop_lag_seconds", "How late the event loop was, at most within the last minute."
-        )
-        self.process = gauge(registry, "process_resident_memory_bytes", "Resident memory.")
-        self.cpu = gauge(registry, "process_cpu_seconds_total", "User and system time.")
-        self.descriptors = gauge(registry, "process_open_fds", "Open file descriptors.")
-        self._models: dict[str, frozenset[str]] = {}
-        self._outcomes: set[str] = set()
+        super().__init__(routes or {})
+        self._sources = sources or Sources()
+        self.clock = clock
+        self._formatter = EscapingFormatter()
+        self._outcomes = Names(KNOWN_OUTCOMES)
+        self._refusals = Names()
+        self._of_requests: dict[tuple[str, bool, int, str], RequestSeries] = {}
+        self._of_attempts: dict[tuple[str, str, bool, str], AttemptSeries] = {}
+        self._of_booked: dict[tuple[str, str], Booked] = {}
+        self._drops: dict[str, tuple[int, int]] = {}  # of mailboxes, by path: in which incarnation, and how many
+        self.request_windows: dict[RequestClass, Window] = {kind: Window() for kind in REQUEST_CLASSES}
+        self.content_window = Window()
+        self.restart_window, self.gave_up_window, self.lag_window = Window(), Window(), Window()
+        self._lost: dict[str, tuple[int, Window]] = {}  # by what loses something: how much in all, and when it did
+        self._counting: dict[type, Callable[[Any], None]] = {
+            RequestFinished: self._request,
+            AttemptFinished: self._attempt,
+            CallBooked: self._booked,
+            Retry: self._retry,
+            Failover: self._failover,
+            FailoverExhausted: self._exhaustion,
+            ProviderThrottled: self._throttle,
+            ProviderQuarantined: self._quarantine,
+            ProbeFinished: self._probe,
+            BreakerChanged: self._transition,
+            AdminActed: self._action,
+        }
         self.build.at(version=runestone.__version__, python=platform.python_version()).set(1)
+        self.started.at().set(process.started_at())
+        for family in (self.shed, self.log_dropped, self.handler_failures, self.loop_lag, self.cpu):
+            family.at()
 
-    def add_provider(self, name: str, models: Iterable[str], groups: Iterable[str]) -> None:
-        """Start the series of a provider at zero, unless they are there: they outlive the actor that counts."""
-        known, self._models[name] = self._models.get(name), frozenset(models)
-        if known is not None:
-            return
-        for state in _STATES:
-            self.breaker.at(provider=name, state=state).set(state == "closed")
-            self.transitions.at(provider=name, to=state)
-        for model in self._models[name]:
-            self.attempts.at(provider=name, model=model, outcome="ok")
-        self.score.at(provider=name).set(1.0)
-        self.up.at(provider=name).set(1)
-        self.throttles.at(provider=name)
-        self.probes.at(provider=name, outcome="ok")
-        for group in groups:
-            self.exhausted.at(group=group)
+    def know(self, providers: Mapping[str, Iterable[str]], groups: Mapping[str, Sequence[str]]) -> None:
+        """Start the series of providers (with the models that are counted by name) and groups at zero, drop those of who is gone."""
+        if self.changes(providers, groups):
+            self._of_attempts.clear()  # they hold on to series that may be gone
+            self._of_booked.clear()
+            self._drops = {path: drops for path, drops in self._drops.items() if self._place(path) == path}
 
-    def remove_provider(self, name: str) -> None:
-        """Drop the series of a provider that is gone."""
-        if self._models.pop(name, None) is not None:
-            for family in self._families().values():
-                family.drop("provider", name)
-
-    def providers(self) -> set[str]:
-        """Those whose series are there."""
-        return set(self._models)
+    # -- events --------------------------------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> None:
         """Count one event."""
-        match event:
-            case RequestFinished():
-                self._request(event)
-            case AttemptFinished():
-                self._attempt(event)
-            case Retry(provider=provider, reason=reason):
-                self.retries.at(provider=provider, reason=reason).inc()
-            case Failover(group=group, origin=origin, target=target, reason=reason):
-                self.failovers.at(group=group, **{"from": origin}, to=target, reason=reason).inc()
-            case FailoverExhausted(group=group):
-                self.exhausted.at(group=group).inc()
-            case ProviderThrottled(provider=provider):
-                self.throttles.at(provider=provider).inc()
-            case ProbeFinished(provider=provider, outcome=outcome):
-                self.probes.at(provider=provider, outcome=outcome).inc()
-            case BreakerChanged(provider=provider, after=after):
-                self.transitions.at(provider=provider, to=after).inc()
-                for state in _STATES:
-                    self.breaker.at(provider=provider, state=state).set(state == after)
-            case _:
-                pass  # not counted
+        if (count := self._counting.get(type(event))) is not None:
+            count(event)
 
     def observe(self, event: TreeEvent) -> None:
-        """Count what happens in the tree."""
-        if isinstance(event, RestartingEvent):
-            self.restarts.at(actor=f"{event.supervisor.path}/{event.id}").inc()
+        """Count what happens in the tree. It is told here at first hand: the telemetry actor may be what is restarted."""
+        match event:
+            case Restarting():
+                path = self._place(f"{event.supervisor.path}/{event.id}")
+                self.restarts.at(actor=path, reason=type(event.reason).__name__.lower()).inc()
+                self.restart_window.observe(self.clock(), event.delay_seconds)
+            case GaveUp():
+                self.intensity.at(supervisor=self._place(event.supervisor.path)).inc()
+                self.gave_up_window.observe(self.clock(), 0.0)
+            case _:
+                pass  # starts and ends are the tree's business
 
     def _request(self, event: RequestFinished) -> None:
-        stream = "true" if event.stream else "false"
-        status = f"{event.status // 100}xx" if event.status else "none"
-        outcome = event.outcome if self._knows(event.outcome) else "other"
-        self.requests.at(route=event.route, stream=stream, status_class=status, outcome=outcome).inc()
-        self.request_seconds.at(route=event.route, stream=stream).observe(event.duration_seconds)
+        key = (event.route, event.stream, event.status, event.outcome)
+        series = self._of_requests.get(key)
+        if series is None:
+            series = self._bind_request(*key)
+        series.count(event, self.clock())
 
-    def _knows(self, outcome: str) -> bool:
-        if outcome in _OUTCOMES or outcome in self._outcomes:
-            return True
-        if len(self._outcomes) < _OTHER_OUTCOMES:
-            self._outcomes.add(outcome)
-            return True
-        return False
+    def _bind_request(self, route: str, stream: bool, status: int, outcome: str) -> RequestSeries:  # noqa: FBT001 - a key
+        key = (route if route in self.routes else OTHER, stream, status, self._outcomes.of(outcome))
+        if (series := self._of_requests.get(key)) is None:
+            route, _, _, outcome = key
+            streamed, answered = "true" if stream else "false", status_class(status)
+            kind = class_of(answered, outcome)
+            series = self._of_requests[key] = RequestSeries(
+                count=self.requests.at(route=route, stream=streamed, status_class=answered, outcome=outcome),
+                seconds=self.request_seconds.at(route=route, stream=streamed, outcome=kind),
+                overhead=self.overhead_seconds.at(route=route),
+                window=self.request_windows[kind],
+                content=self.content_window,
+            )
+        return series
 
     def _attempt(self, event: AttemptFinished) -> None:
-        # one that was removed may still have streams: its series do not come back
-        name = event.provider if event.provider in self._models else "other"
-        model = event.model if event.model in self._models.get(name, ()) else "other"
-        stream = "true" if event.stream else "false"
-        self.attempts.at(provider=name, model=model, outcome=event.outcome).inc()
-        self.attempt_seconds.at(provider=name, stream=stream).observe(event.duration_seconds)
-        if event.stream and event.first_content_seconds is not None:
-            self.first_chunk_seconds.at(provider=name).observe(event.first_content_seconds)
-        if (usage := event.usage) is not None:
-            for kind, count in (
-                ("input", usage.input_tokens),
-                ("output", usage.output_tokens),
-                ("cached_input", usage.cached_tokens),
-                ("reasoning", usage.reasoning_tokens),
-            ):
-                self.tokens.at(provider=name, model=model, type=kind).inc(count)
+        key = (event.provider, event.model, event.stream, event.outcome)
+        series = self._of_attempts.get(key)
+        if series is None:
+            series = self._bind_attempt(*key)
+        series.count(event, self.clock())
+
+    def _bind_attempt(self, provider: str, model: str, stream: bool, outcome: str) -> AttemptSeries:  # noqa: FBT001 - a key
+        provider, model = self._names(provider, model)
+        key = (provider, model, stream, outcome if outcome in CLASSES or outcome in (OK, CANCELLED) else OTHER)
+        if (series := self._of_attempts.get(key)) is None:
+            series = self._of_attempts[key] = AttemptSeries(self, key, self.windows.get(provider))
+        return series
+
+    def _booked(self, event: CallBooked) -> None:
+        if (series := self._of_booked.get((event.provider, event.model))) is None:
+            key = provider, model = self._names(event.provider, event.model)
+            if (series := self._of_booked.get(key)) is None:
+                series = self._of_booked[key] = Booked(
+                    self.cost.at(provider=provider, model=model), self.cost_unknown.at(provider=provider, model=model)
+                )
+        if event.cost_usd is None:
+            series.unknown.inc()
+        else:
+            series.cost.inc(max(event.cost_usd, 0.0))
+
+    def _retry(self, event: Retry) -> None:
+        name, reason = self._provider(event.provider), attempt_class(event.reason)
+        self.retries.at(provider=name, reason=reason).inc()
+        self.retry_seconds.at(provider=name, reason=reason).observe(event.waited_seconds)
+
+    def _failover(self, event: Failover) -> None:
+        origin, target = self._provider(event.origin), self._provider(event.target)
+        reason = attempt_class(event.reason)
+        self.failovers.at(group=self._group(event.group), **{"from": origin}, to=target, reason=reason).inc()
+
+    def _exhaustion(self, event: FailoverExhausted) -> None:
+        self.exhausted.at(group=self._group(event.group)).inc()
+
+    def _throttle(self, event: ProviderThrottled) -> None:
+        self.throttles.at(provider=self._provider(event.provider)).inc()
+
+    def _quarantine(self, event: ProviderQuarantined) -> None:
+        reason = event.reason if event.reason in QUARANTINE_REASONS else OTHER
+        self.quarantines.at(provider=self._provider(event.provider), reason=reason).inc()
+
+    def _probe(self, event: ProbeFinished) -> None:
+        self.probes.at(provider=self._provider(event.provider), outcome=event.outcome).inc()
+
+    def _transition(self, event: BreakerChanged) -> None:
+        name = self._provider(event.provider)
+        self.transitions.at(provider=name, to=event.after).inc()
+        self.breaker_is(name, event.after)
+
+    def breaker_is(self, provider: str, state: str) -> None:
+        """Set the gauge of a breaker."""
+        for each in STATES:
+            self.breaker.at(provider=provider, state=each).set(each == state)
+
+    def _action(self, event: AdminActed) -> None:
+        self.admin.at(action=event.route or OTHER, outcome=self._refusals.of(event.outcome)).inc()
+
+    # -- looks ---------------------------------------------------------------------------------------------------------
+
+    def mailbox(self, path: str, incarnation: int, depth: int, drops: int) -> None:
+        """How the mailbox of the process at ``path`` is. Its drops are those of one incarnation: here they go on being counted."""
+        if self._place(path) != path:
+            return
+        if path not in self._drops:
+            self.restarts.expect(actor=path, reason="crashed")
+            self.intensity.expect(supervisor=path.rpartition("/")[0])
+        lived, before = self._drops.get(path, (incarnation, 0))
+        self._drops[path] = incarnation, drops
+        self.mailbox_depth.at(actor=path).set(depth)
+        self.mailbox_dropped.at(actor=path).inc(max(drops - (before if lived == incarnation else 0), 0))
+
+    def late(self, seconds: float) -> None:
+        """How late the event loop was at one look."""
+        self.loop_lag.at().observe(seconds)
+        self.lag_window.observe(self.clock(), seconds)
+
+    def watch(self) -> None:
+        """Note what has been lost since the last look."""
+        sources = self._sources
+        totals = {"log": sources.log_dropped(), "handlers": sources.failures(), **sources.dropped()}
+        for what, total in totals.items():
+            before, window = self._lost.get(what) or (0, Window())
+            if total > before:
+                window.observe(self.clock(), 0.0)
+            self._lost[what] = total, window
+
+    def lost_of_late(self, what: str) -> bool:
+        """Whether ``what`` (``log``, ``handlers`` or a queue) has lost something within the last five minutes."""
+        return what in self._lost and self._lost[what][1].count(self.clock(), LONGEST_SECONDS) > 0
+
+    def queues(self) -> list[str]:
+        """Those that drop events when they are full."""
+        return sorted(self._sources.dropped())
 
     def render(self) -> bytes:
         """Prometheus' text format."""
-        self._look_at_the_process()
-        return bytes(EscapingFormatter().marshall(self._registry))
+        self._look()
+        return self._formatter.marshall(self.registry)
 
-    def snapshot(self) -> dict[str, Any]:
-        """The same as plain numbers, by metric and label values."""
-        self._look_at_the_process()
-        return {name: family.values() for name, family in self._families().items()}
+    async def rendered(self) -> bytes:
+        """The same, with pauses in which everybody else has a turn."""
+        self._look()
+        parts: list[str] = []
+        since = time.perf_counter()
+        for part in self._formatter.parts(self.registry):
+            parts.append(part)
+            if time.perf_counter() - since > _SLICE_SECONDS:
+                await asyncio.sleep(0)
+                since = time.perf_counter()
+        return "".join(parts).encode()
 
-    def of_node(self) -> dict[str, Any]:
-        """The node's own counts as plain numbers."""
-        requests = self.requests.select()
-        failed = sum(v.value for labels, v in requests if labels["outcome"] not in ("ok", "client_gone"))
-        return {
-            "requests": int(sum(v.value for _, v in requests)),
-            "failed": int(failed),
-            "in_flight": self._in_flight(),
-            "retries": int(sum(v.value for _, v in self.retries.select())),
-            "failovers": int(sum(v.value for _, v in self.failovers.select())),
-        }
-
-    def of_provider(self, name: str) -> dict[str, Any]:
-        """One provider's counts as plain numbers; times are means in seconds."""
-        outcomes: Counter[str] = Counter()
-        for labels, series in self.attempts.select(provider=name):
-            outcomes[labels["outcome"]] += int(series.value)
-        tokens: Counter[str] = Counter()
-        for labels, series in self.tokens.select(provider=name):
-            tokens[labels["type"]] += int(series.value)
-        return {
-            "attempts": outcomes.total(),
-            "outcomes": {outcome: count for outcome, count in outcomes.items() if count},
-            "throttled": int(sum(v.value for _, v in self.throttles.select(provider=name))),
-            "mean_seconds": _mean([v for _, v in self.attempt_seconds.select(provider=name)]),
-            "mean_first_content_seconds": _mean([v for _, v in self.first_chunk_seconds.select(provider=name)]),
-            "tokens": dict(tokens),
-        }
-
-    def _families(self) -> dict[str, Family]:
-        return {name: family for name, family in vars(self).items() if isinstance(family, Family)}
-
-    def _look_at_the_process(self) -> None:
-        self.in_flight.at().set(self._in_flight())
-        self.loop_lag.at().set(self._lag())
-        self.shed.at().set(self._refused())
-        self.cpu.at().set(cpu_seconds())
-        self.process.at().set(resident_bytes())
-        if (count := open_descriptors()) is not None:
-            self.descriptors.at().set(count)
-
-
-def _mean(histograms: Sequence[Buckets]) -> float | None:
-    count = sum(h.observations for h in histograms)
-    return round(sum(h.sum for h in histograms) / count, 4) if count else None
+    def _look(self) -> None:
+        sources = self._sources
+        in_flight = sources.in_flight()
+        for route in self.routes:
+            self.in_flight.at(route=route).set(in_flight.get(route, 0))
+        self.loop_lag_worst.at().set(sources.lag())
+        self.shed.at().set(sources.refused())
+        self.handler_failures.at().set(sources.failures())
+        self.log_dropped.at().set(sources.log_dropped())
+        for queue, count in sources.dropped().items():
+            self.events_dropped.at(queue=queue).set(count)
+        taken, at = sources.reload()
+        self.reload_success.at().set(taken)
+        self.reload_at.at().set(at)
+        for family in self.families():
+            self.series_dropped.at(metric=family.name).set(family.turned_away)
+        self.cpu.at().set(process.cpu_seconds())
+        virtual, resident = process.memory_bytes()
+        self.memory.at().set(resident)
+        self.virtual_memory.at().set(virtual)
+        self.most_descriptors.at().set(process.most_descriptors())
+        if (there := process.open_descriptors()) is not None:
+            self.descriptors.at().set(there)

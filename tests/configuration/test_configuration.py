@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -37,7 +38,7 @@ from runestone.providers.messages import Lease
 from runestone.providers.provider import TripBreaker
 from runestone.providers.roster import Roster
 from runestone.resilience.breaker import Breaker
-from runestone.telemetry.actor import Telemetry
+from runestone.telemetry.actor import Looks, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.metrics import Metrics
 from supervisors import ActorError, ActorRef, ChildSpec, Process, Registry, Supervisor, start
@@ -100,7 +101,7 @@ async def node(**more: str) -> AsyncIterator[Node]:
         return {name: (str(m.settings.default_model),) for name, m in memories.items()}
 
     children = [
-        ChildSpec(id="telemetry", start=partial(Telemetry, bus, metrics, models, list, lambda _: []), name=names.TELEMETRY),
+        ChildSpec(id="telemetry", start=partial(Telemetry, bus, metrics, Looks(providers=models)), name=names.TELEMETRY),
         ChildSpec(id="providers", start=partial(Supervisor, ()), type="supervisor", name=names.PROVIDERS),
         ChildSpec(id="roster", start=partial(Roster, memories, registry, bus, chance, live), name=names.ROSTER),
         ChildSpec(id="failover", start=lambda: FailoverRouter(live.settings, memories, registry, bus, chance), name=names.FAILOVER),
@@ -190,6 +191,22 @@ async def test_a_change_that_is_wrong_is_refused_whole_and_remembered() -> None:
         reloaded = await one.reload(RETRY_MAX_ATTEMPTS="nonsense")
         assert isinstance(reloaded, Rejected)
         assert one.memory.live.settings is before
+
+
+async def test_what_became_of_the_last_reload_is_known_until_the_next_one() -> None:
+    async with node() as one:
+        started = one.memory.last_reload
+        assert (started.refused, abs(started.taken_at - time.time()) < 60) == (None, True)
+
+        refused = await one.reload(RETRY_MAX_ATTEMPTS="nonsense")
+        assert one.memory.last_reload.refused is refused
+        assert one.memory.last_reload.taken_at == started.taken_at
+        await one.alter(Edit(path=("retry", "max_attempts"), value=0))
+        assert one.memory.last_reload.refused is refused  # what was altered was never in the file
+
+        await one.reload(RETRY_MAX_ATTEMPTS="3")
+        taken = one.memory.last_reload
+        assert (taken.refused, taken.taken_at > started.taken_at) == (None, True)
 
 
 async def test_providers_and_groups_must_be_there_or_must_not() -> None:

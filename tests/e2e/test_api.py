@@ -134,7 +134,9 @@ async def test_breakers_are_read_tuned_and_reset(node: Node | RemoteNode) -> Non
     assert await breakers.get_circuit_state("openai-default") == "open"
     dashboard = await TelemetryHandler(node).get_health_dashboard()
     assert dashboard["overall_health"] == "degraded"
-    assert [alert["about"] for alert in dashboard["alerts"]] == ["openai-default"]
+    (alert,) = (alert for alert in dashboard["alerts"] if alert["severity"] == "error")
+    assert (alert["kind"], alert["about"]) == ("breaker_open", "openai-default")
+    assert alert["command"] == "runestone ctl breaker reset openai-default"
     await breakers.reset_circuit("openai-default")
     assert await breakers.get_circuit_state("openai-default") == "closed"
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
 
+ACTOR = ("runestone_actor_mailbox_depth", frozenset({("actor", "runestone/node/public")}))
 WHOLE = {**HELLO, "stream": False}
 
 
@@ -119,6 +123,7 @@ def test_names_from_requests_make_no_series(node: Gateway) -> None:
     node.post({**WHOLE, "model": "openai/first"})
     node.post({**WHOLE, "model": "llama-0"})
     httpx.post(f"{node.public_url}/v1/nothing", json={}, trust_env=False)
+    eventually(lambda: ACTOR in set(samples(node)), "the tree has been looked at")
     before = set(samples(node))
 
     for n in range(20):
@@ -128,10 +133,91 @@ def test_names_from_requests_make_no_series(node: Gateway) -> None:
     assert set(samples(node)) == before
 
 
+OPENMETRICS = (
+    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "kind"),
+    [
+        ("/metrics", OPENMETRICS, "text/plain; version=0.0.4; charset=utf-8"),
+        ("/health/metrics", "*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("/health/metrics", "application/json", "application/json"),
+        ("/metrics?format=json", "*/*", "application/json"),
+        ("/metrics?format=text", "application/json", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+def test_prometheus_and_curl_get_text_and_programs_json(node: Gateway, path: str, accept: str, kind: str) -> None:
+    answer = httpx.get(f"{node.health_url}{path}", headers={"Accept": accept}, trust_env=False)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    assert (answer.headers["vary"], answer.headers["cache-control"]) == ("Accept", "no-store")
+
+
+def test_a_format_that_there_is_not_is_refused(node: Gateway) -> None:
+    assert node.health("/metrics?format=xml").status_code == 400
+
+
 def test_metrics_are_plain_numbers_for_who_wants_json(node: Gateway) -> None:
-    node.post(WHOLE)
+    for _ in range(3):
+        node.post(WHOLE)
+        node.post({**HELLO, "stream": True})
 
     answer = httpx.get(f"{node.health_url}/health/metrics", headers={"Accept": "application/json"}, trust_env=False)
 
-    assert answer.headers["content-type"] == "application/json"
-    assert sum(answer.json()["requests"].values()) == 1
+    told = answer.json()
+    assert told.keys() == {"providers", "node"}
+    one = told["providers"]["openai-default"]
+    assert (one["attempts"], one["outcomes"], one["success_rate"]) == (6, {"ok": 6}, 1.0)
+    assert (one["status"], one["breaker"], one["failures"]) == ("up", "closed", {})
+    for times in (one["latency_ms"], one["first_content_ms"], told["node"]["latency_ms"]):
+        assert 0 < times["p50"] <= times["p95"] <= times["p99"] < 60_000
+    assert one["tokens"]["output"] > 0
+    assert told["node"]["outcomes"] == {"ok": 6}
+    assert told["node"]["requests_per_second"] == 0.1  # of the last minute
+    assert told == node.ctl("metrics")["metrics"] | {"node": told["node"]}
+    assert node.ctl("metrics", "openai-default")["metrics"] == one
+
+
+def test_a_provider_tells_the_parts_of_its_score_what_is_wrong_and_since_when(
+    serve: Callable[..., Gateway], primary: Upstream
+) -> None:
+    node = serve(RETRY_MAX_ATTEMPTS="1", CIRCUIT_BREAKER_FAILURE_THRESHOLD="2")
+    primary.fault("status=500")
+    for _ in range(2):
+        node.post(WHOLE)
+
+    def told() -> dict[str, Any]:
+        return dict(node.health("/providers/openai-default").json())
+
+    one = eventually(lambda: (found := told())["status"] == "open" and found, "its breaker has opened")
+    assert set(one["score"]) == {"success", "latency", "headroom", "breaker"}
+    assert (one["score"]["success"] < 1.0, one["score"]["breaker"], one["health_score"]) == (True, 0.0, 0.0)
+    (alert,) = one["wrong"]
+    assert (alert["kind"], alert["severity"]) == ("breaker_open", "error")
+    assert "server_error" in alert["message"]
+    since = datetime.fromisoformat(alert["since"])
+    assert abs((datetime.now(UTC) - since).total_seconds()) < 60
+
+    done = node.ctl_raw(*alert["command"].removeprefix("runestone ctl ").split())
+    assert done.returncode == 0
+    assert not [a for a in told()["wrong"] if a["kind"] == "breaker_open"]
+
+
+def test_the_console_shows_what_is_wrong_and_what_helps(serve: Callable[..., Gateway]) -> None:
+    node = serve()
+    node.ctl("breaker", "trip", "openai-default")
+    node.ctl("breaker", "trip", "anthropic-default")
+
+    screen = node.ctl_raw("status").stdout
+
+    assert "error: openai-default is out: its breaker was forced open (since 20" in screen
+    assert "runestone ctl breaker reset anthropic-default" in screen
+    assert "nobody in default-chat-service takes requests" in screen
+    kinds = {alert["kind"] for alert in node.ctl("status")["alerts"]}
+    assert kinds >= {"breaker_open", "group_out"}
+    table = node.ctl_raw("metrics").stdout.splitlines()
+    assert table[0].split()[:2] == ["PROVIDER", "STATUS"]
+    assert table[1].split()[:2] == ["anthropic-default", "open"]

@@ -25,7 +25,7 @@ def exchange(sent: list[Message], *, stream: bool) -> Exchange:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    made = Exchange({"path": "/v1/chat/completions", "headers": []}, receive, send, Bus())
+    made = Exchange({"method": "POST", "path": "/v1/chat/completions", "headers": []}, receive, send, Bus())
     made.stream = stream
     return made
 

@@ -364,8 +364,8 @@ GUARDS: Final = [
     Guard(
         "a body has a deadline",
         "runestone/http/inference.py",
-        "phase.request(now + server.body_timeout_seconds)",
-        "phase.request(now + 1e6)",
+        "phase.request(now + server.body_timeout_seconds, self.route.path)",
+        "phase.request(now + 1e6, self.route.path)",
         f"{_OF_WIRE}test_a_body_that_does_not_come_is_refused_after_its_deadline",
     ),
     Guard(

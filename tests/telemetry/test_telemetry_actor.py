@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from runestone.telemetry.actor import Standing, Telemetry
+from runestone.telemetry.actor import Looks, Mailbox, Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import BreakerChanged, ProviderThrottled
-from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.metrics import Metrics, Sources
 from supervisors import ChildSpec, Supervisor, start
 from supervisors.testing import Recorder, VirtualTimeLoop, crash, leak_check, settle
 
@@ -24,7 +24,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 async def test_it_counts_while_it_lives_and_a_crash_loses_no_counts() -> None:
     bus, metrics = Bus(), Metrics()
-    actor = partial(Telemetry, bus, metrics, lambda: {"a": ["m"]}, lambda: ["g"], lambda _: [])
+    actor = partial(Telemetry, bus, metrics, Looks(providers=lambda: {"a": ["m"]}, groups=lambda: {"g": ["a"]}))
     children = [ChildSpec(id="telemetry", start=actor, name="telemetry")]
     async with leak_check():
         root = await start(partial(Supervisor, children), observers=[Recorder()])
@@ -47,7 +47,7 @@ async def test_it_counts_while_it_lives_and_a_crash_loses_no_counts() -> None:
 async def test_a_new_supervisor_above_it_resets_no_gauge() -> None:
     bus, metrics = Bus(), Metrics()
     for after in ("open", "half_open"):
-        root = await start(partial(Telemetry, bus, metrics, lambda: {"a": ["m"]}, list, lambda _: []))
+        root = await start(partial(Telemetry, bus, metrics, Looks(providers=lambda: {"a": ["m"]})))
         bus.emit(BreakerChanged(provider="a", before="", after=after))
         await root.stop()
 
@@ -63,7 +63,7 @@ async def test_scores_are_looked_at_once_a_second() -> None:
         limit = 4 if len(looks) < 3 else None
         return [Standing(provider="a", score=1.0 / len(looks), up=len(looks) != 3, in_flight=3, waiting=2, limit=limit)]
 
-    root = await start(partial(Telemetry, Bus(), metrics, lambda: {"a": ["m"]}, list, standings))
+    root = await start(partial(Telemetry, Bus(), metrics, Looks(providers=lambda: {"a": ["m"]}, standings=standings)))
     await asyncio.sleep(1.5)
     assert metrics.concurrency.values() == {"a": 4.0}
     await asyncio.sleep(1.0)
@@ -74,4 +74,61 @@ async def test_scores_are_looked_at_once_a_second() -> None:
     assert metrics.concurrency.values() == {}
     assert metrics.score.at(provider="a").value == pytest.approx(1 / 3)
     assert metrics.up.at(provider="a").value == 0.0
+    await root.stop()
+
+
+async def test_a_breakers_gauge_is_right_again_after_a_change_that_was_missed() -> None:
+    metrics = Metrics()
+    standing = Standing(provider="a", score=0.0, up=False, breaker="open")
+    root = await start(
+        partial(Telemetry, Bus(), metrics, Looks(providers=lambda: {"a": ["m"]}, standings=lambda _: [standing]))
+    )
+
+    assert metrics.breaker.values() == {"a,closed": 0.0, "a,open": 1.0, "a,half_open": 0.0}
+    await root.stop()
+
+
+async def test_how_one_stands_who_is_not_counted_by_name_makes_no_series() -> None:
+    metrics = Metrics()
+    standing = Standing(provider="quiet", score=0.0, up=False)
+    root = await start(partial(Telemetry, Bus(), metrics, Looks(standings=lambda _: [standing])))
+
+    assert metrics.score.values() == {}
+    assert metrics.breaker.values() == {}
+    await root.stop()
+
+
+async def test_mailboxes_are_looked_at_once_a_second_and_the_depth_of_one_that_is_gone_is_not_told() -> None:
+    metrics, watched = Metrics(), list[float]()
+    loop = asyncio.get_running_loop()
+
+    def mailboxes() -> list[Mailbox]:
+        first = Mailbox(path="root/a", incarnation=1, depth=3, drops=1)
+        return [first, Mailbox(path="root/b", incarnation=1, depth=1, drops=0)] if loop.time() < 1.0 else [first]
+
+    looks = Looks(mailboxes=mailboxes, watch=lambda: watched.append(loop.time()))
+    root = await start(partial(Telemetry, Bus(), metrics, looks))
+    assert metrics.mailbox_depth.values() == {"root/a": 3.0, "root/b": 1.0}
+    await asyncio.sleep(1.5)
+
+    assert metrics.mailbox_depth.values() == {"root/a": 3.0}
+    assert metrics.mailbox_dropped.values() == {"root/a": 1.0, "root/b": 0.0}
+    assert watched == [0.0, 1.0]
+    await root.stop()
+
+
+async def test_what_was_lost_is_remembered_for_five_minutes() -> None:
+    lost, loop = {"ledger": 0}, asyncio.get_running_loop()
+    metrics = Metrics(Sources(dropped=lambda: lost), clock=loop.time)
+    root = await start(partial(Telemetry, Bus(), metrics, Looks()))
+    assert metrics.queues() == ["ledger"]
+    assert not metrics.lost_of_late("ledger")
+
+    lost["ledger"] = 3
+    await asyncio.sleep(2.0)
+    assert metrics.lost_of_late("ledger")
+    assert not metrics.lost_of_late("log")
+    await asyncio.sleep(310.0)
+
+    assert not metrics.lost_of_late("ledger")
     await root.stop()

@@ -1,0 +1,145 @@
+"""What a running node says is wrong with it, each with the command that helps: a gateway in this process, and what befalls it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from attrs import define
+
+from runestone import app
+from runestone.config.load import read
+from runestone.operations.node import Node
+from runestone.resilience.health import Health
+from runestone.telemetry.alerts import Condition
+from runestone.telemetry.events import Event, LoopHeldUp
+
+pytestmark = pytest.mark.anyio
+OPENAI = "openai-default"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@define
+class Scene:
+    """A node in this process, and the log lines that it has lost."""
+
+    node: Node
+    lost_lines: list[int]
+
+    def alerts(self) -> dict[str, dict[str, str]]:
+        """By their kinds; what this machine may be slow at is left out."""
+        self.node.metrics.watch()
+        return {a["kind"]: a for a in self.node.alerts()}
+
+    async def quarantined(self) -> None:
+        memory, now = self.node.memories[OPENAI], asyncio.get_running_loop().time()
+        memory.quarantine = memory.quarantine.add(now, "gpt-\x1b[2J; rm", "not_found", 60.0)
+
+    async def spent(self) -> None:
+        memory, now = self.node.memories[OPENAI], asyncio.get_running_loop().time()
+        memory.quarantine = memory.quarantine.add(now, None, "quota_exceeded", 60.0)
+
+    async def poor(self) -> None:
+        memory, now = self.node.memories[OPENAI], asyncio.get_running_loop().time()
+        memory.health = Health().observe("failure", now).observe("failure", now)
+
+    async def drained(self) -> None:
+        self.node.memories[OPENAI].draining = True
+
+    async def held_up(self) -> None:
+        self.node.lag.observe(1.5)
+
+    async def late(self) -> None:
+        for _ in range(1000):
+            self.node.lag.observe(0.5)
+
+    async def lines_lost(self) -> None:
+        self.lost_lines[0] = 3
+
+    async def handler_fails(self) -> None:
+        def fail(_: Event) -> None:
+            raise RuntimeError("a bug")
+
+        ended = self.node.bus.subscribe(fail)
+        self.node.bus.emit(LoopHeldUp(seconds=1.0, task="x"))
+        ended()
+
+    async def gave_up(self) -> None:
+        self.node.metrics.gave_up_window.observe(self.node.metrics.clock(), 0.0)
+
+    async def told_by_others(self) -> None:
+        behind = Condition(kind="ledger_behind", about="ledger", severity="warning", message="behind", command="look")
+        self.node.watched = (*self.node.watched, lambda: [behind])
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    ports = {"RUNESTONE_PORT": "0", "RUNESTONE_HEALTH_PORT": "0", "RUNESTONE_MAX_LOOP_LAG_MS": "300"}
+    environ = {**ports, "RUNESTONE_ADMIN_SOCKET": str(tmp_path / "admin.sock")}
+    lines = [0]
+    running = await app.launch(read(environ), lambda: read(environ), demo=True)
+    running.node.lines_dropped = lambda: lines[0]
+    try:
+        yield Scene(running.node, lines)
+    finally:
+        await running.stop()
+
+
+async def test_a_fresh_node_has_nothing_to_say(scene: Scene) -> None:
+    assert scene.alerts().keys() <= {"loop_lag"}  # other programs may hold this one up
+
+
+@pytest.mark.parametrize(
+    ("befalls", "kind", "severity", "says", "command"),
+    [
+        (Scene.quarantined, "model_quarantined", "warning", "'gpt-\\x1b[2J; rm'", "provider restart openai-default"),
+        (Scene.spent, "quarantined", "error", "its quota is spent", "provider restart openai-default"),
+        (Scene.poor, "unhealthy", "warning", "score below 0.7", "provider show openai-default"),
+        (Scene.drained, "draining", "warning", "takes nothing new", "provider show openai-default"),
+        (Scene.held_up, "loop_lag", "warning", "held up for 1.5 s", "tree"),
+        (Scene.late, "loop_lag", "warning", "one look in twenty", "tree"),
+        (Scene.gave_up, "supervisor_gave_up", "error", "gave up within the last five minutes", "tree"),
+    ],
+)
+async def test_what_is_wrong_is_said_with_what_helps(
+    scene: Scene, befalls: Callable[[Scene], object], kind: str, severity: str, says: str, command: str
+) -> None:
+    await befalls(scene)  # type: ignore[misc] # a coroutine function of this file
+
+    alert = scene.alerts()[kind]
+    assert alert["severity"] == severity
+    assert says in alert["message"]
+    assert "\x1b" not in alert["message"]
+    assert alert["command"] == f"runestone ctl {command}"
+
+
+@pytest.mark.parametrize(
+    ("befalls", "kind", "about"),
+    [
+        (Scene.lines_lost, "log_dropped", "log"),
+        (Scene.handler_fails, "events_lost", "handlers"),
+        (Scene.told_by_others, "ledger_behind", "ledger"),
+    ],
+)
+async def test_what_is_lost_or_told_by_others_is_said_too(
+    scene: Scene, befalls: Callable[[Scene], object], kind: str, about: str
+) -> None:
+    await befalls(scene)  # type: ignore[misc] # a coroutine function of this file
+
+    assert scene.alerts()[kind]["about"] == about
+
+
+async def test_an_alert_is_as_old_as_the_look_that_first_saw_it(scene: Scene) -> None:
+    scene.node.memories[OPENAI].draining = True
+    await asyncio.sleep(2.5)  # nobody asks; the telemetry actor looks by itself
+
+    assert "draining" in {alert.condition.kind for alert in scene.node.seen.alerts}
+    scene.node.memories[OPENAI].draining = False
+
+    assert "draining" not in scene.alerts()
