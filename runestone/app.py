@@ -25,6 +25,9 @@ from runestone.http import health
 from runestone.http.front import Front
 from runestone.http.server import ANY, Admission, Listener
 from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
+from runestone.ledger.bookkeeper import FLUSH_SECONDS, Bookkeeper
+from runestone.ledger.books import Books
+from runestone.ledger.store import Store, opened
 from runestone.load import Load
 from runestone.operations.actions import Actions
 from runestone.operations.fleet import Fleet
@@ -55,6 +58,10 @@ from supervisors import (
 _CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clients
 _REQUEST_STOP_SECONDS = 2.0
 _SERVER_STOP_SECONDS = 3.0
+_LEDGER_STOP_SECONDS = FLUSH_SECONDS + 2.0
+_LEDGER_BACKOFF = Backoff(
+    min_seconds=2.0, max_seconds=60.0
+)  # it may fail as often as it likes, and nobody else with it
 _LISTENER_BACKOFF = Backoff(min_seconds=0.1, max_seconds=1.0)  # `servers` may have to come back first
 
 
@@ -115,6 +122,7 @@ class Composition:
     registry: Registry
     bus: Bus
     metrics: Metrics
+    books: Books
     memories: dict[str, ProviderMemory]
     chance: Callable[[], float]
     set_log_level: Callable[[str], None]
@@ -154,6 +162,13 @@ class Composition:
                 id="telemetry",
                 start=self._telemetry,
                 name=names.TELEMETRY,
+            ),
+            ChildSpec(
+                id="ledger",
+                start=partial(Bookkeeper, self.books, self._ledger, self.live, self.bus, self.metrics),
+                name=names.LEDGER,
+                shutdown=_LEDGER_STOP_SECONDS,
+                backoff=_LEDGER_BACKOFF,
             ),
             ChildSpec(
                 id="servers",
@@ -202,6 +217,10 @@ class Composition:
 
     def _telemetry(self) -> Telemetry:
         return Telemetry(self.bus, self.metrics, self._models, self._groups, self._standings)
+
+    def _ledger(self) -> Store | None:
+        url = self.live.settings.ledger.url
+        return None if url is None else opened(url)
 
     def _models(self) -> dict[str, tuple[str, ...]]:
         """What is counted by name: the models that the settings name, by provider."""
@@ -290,6 +309,8 @@ def compose(
     lag = LoopLag()
     metrics = Metrics(lambda: phase.in_flight, lambda: lag.worst, lambda: load.refused)
     load = Load(lag, random.random)
+    books = Books()
+    bus.subscribe(books.handle)
     gateway = Gateway.over(registry, live, phase, load, bus)
     node = Node(
         live=live,
@@ -297,6 +318,7 @@ def compose(
         memories=memories,
         bus=bus,
         metrics=metrics,
+        books=books,
         gateway=gateway,
         lag=lag,
         listeners=sockets.addresses(),
@@ -310,6 +332,7 @@ def compose(
         registry=registry,
         bus=bus,
         metrics=metrics,
+        books=books,
         memories=memories,
         chance=random.random,
         set_log_level=set_log_level,

@@ -51,6 +51,7 @@ _AT_A_START: Final = {
     ("server", "health_port"): "health.port",
     ("server", "admin_socket"): "admin.socket",
     ("logs", "format"): "log.format",
+    ("ledger", "url"): "ledger.url",
 }
 
 
@@ -430,5 +431,6 @@ def _other_changes(before: Settings, after: Settings) -> list[str]:
         "inbound keys": before.auth != after.auth,
         "prices": before.prices != after.prices,
         "log level": before.logs.level != after.logs.level,
+        "ledger": before.ledger != after.ledger,
     }
     return [f"{what}: changed" for what, changed in changes.items() if changed]

@@ -30,7 +30,10 @@ def app(actions: Actions) -> Starlette:
 
     async def operation(request: Request) -> Response:
         try:
-            body = _parsed(await request.body())
+            body = {
+                **request.query_params,
+                **_parsed(await request.body()),
+            }  # of a GET that asks for something in particular
             path = request.scope["raw_path"].decode("ascii")
             data, code = await dispatch(request.method, path, body, _who(request)), 200
         except OperationError as error:

@@ -9,6 +9,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 
 class Unreachable(Exception):
@@ -65,7 +66,10 @@ class AdminClient:
         try:
             actor = f"{_user()}@{socket.gethostname()}:{os.getpid()}"
             headers = {"content-type": "application/json", "x-runestone-actor": actor}
-            connection.request(method, route, json.dumps(body or {}) if method == "POST" else None, headers)
+            if method == "POST":
+                connection.request(method, route, json.dumps(body or {}), headers)
+            else:
+                connection.request(method, f"{route}?{urlencode(body)}" if body else route, headers=headers)
             answer = json.loads(connection.getresponse().read())
         except PermissionError as error:
             raise Unreachable(f"{self.path}: {error.strerror}", denied=True) from None

@@ -23,6 +23,7 @@ from runestone.costs.prices import cost, quotation
 from runestone.domain.chat import Usage
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Gateway, Phase
+from runestone.ledger.books import Books
 from runestone.operations.errors import OperationError
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
@@ -51,6 +52,7 @@ class Node:
     memories: Mapping[str, ProviderMemory]
     bus: Bus
     metrics: Metrics
+    books: Books
     gateway: Gateway
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
@@ -98,6 +100,7 @@ class Node:
             "in_flight": self.in_flight(),
             "providers": {name: self._usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
+            "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
         }
 
@@ -211,6 +214,12 @@ class Node:
                 why = f"; its last failure: {last.what}" if last is not None else ""
                 level = "warning" if status in ("recovering", "draining", "throttled") else "error"
                 alerts.append({"level": level, "about": name, "message": f"{name} is {status}{why}"})
+        if (failing := self.books.failing) is not None:
+            message = f"the ledger cannot be written, {self.books.waiting} calls wait for it: {failing}"
+            alerts.append({"level": "warning", "about": "ledger", "message": message})
+        if self.books.dropped:
+            message = f"{self.books.dropped} calls are not in the ledger and never will be: too many have waited for it"
+            alerts.append({"level": "error", "about": "ledger", "message": message})
         if self.settings.server.mode == "legacy":
             alerts.append({"level": "warning", "about": "mode", "message": "legacy mode: there is no failover"})
         return sorted(alerts, key=lambda alert: alert["level"])

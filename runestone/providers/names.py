@@ -13,6 +13,7 @@ STATE: Final = "state"
 SERVERS: Final = "servers"
 TELEMETRY: Final = "telemetry"
 CONFIGURATION: Final = "configuration"
+LEDGER: Final = "ledger"
 
 
 def provider(name: str) -> str:

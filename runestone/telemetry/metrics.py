@@ -80,6 +80,12 @@ class Metrics:
         self.loop_lag = gauge(
             registry, "runestone_event_loop_lag_seconds", "How late the event loop was, at most within the last minute."
         )
+        self.ledger_written = counter(registry, "runestone_ledger_calls_total", "Upstream calls written to the ledger.")
+        self.ledger_dropped = counter(
+            registry, "runestone_ledger_dropped_total", "Upstream calls that the ledger will never hold."
+        )
+        self.ledger_failures = counter(registry, "runestone_ledger_failures_total", "Tries to write it that failed.")
+        self.ledger_waiting = gauge(registry, "runestone_ledger_waiting", "Upstream calls that wait for the ledger.")
         self.process = gauge(registry, "process_resident_memory_bytes", "Resident memory.")
         self.cpu = gauge(registry, "process_cpu_seconds_total", "User and system time.")
         self.descriptors = gauge(registry, "process_open_fds", "Open file descriptors.")
