@@ -54,6 +54,9 @@ _INSERT: Final = (
     f"INSERT INTO runestone_calls ({', '.join(COLUMNS)}) "  # noqa: S608 - words of this program
     f"VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))}) ON CONFLICT (id) DO NOTHING"
 )
+_IS_THERE: Final = (  # not to_regclass, which remembers within a transaction what was not there
+    "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'runestone_ledger' AND pg_table_is_visible(oid))"
+)
 _PRUNE: Final = "DELETE FROM runestone_calls WHERE id IN (SELECT id FROM runestone_calls WHERE ended_ms < $1 LIMIT $2)"
 
 
@@ -136,7 +139,7 @@ class PostgresStore:
             await connection.execute("INSERT INTO runestone_ledger VALUES ($1)", len(self._migrations))
 
     async def _version(self, connection: Any) -> int:
-        if await connection.fetchval("SELECT to_regclass('runestone_ledger')::text") is None:
+        if not await connection.fetchval(_IS_THERE):
             return 0
         version = int(await connection.fetchval("SELECT max(version) FROM runestone_ledger"))
         if version > len(self._migrations):

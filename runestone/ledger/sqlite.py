@@ -6,9 +6,10 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from runestone.ledger import sql
 from runestone.ledger.report import Costs, Query, costs
@@ -82,6 +83,8 @@ class Sqlite:
     def report(self, query: Query) -> Costs:
         """What ``query`` asks for, over a connection of its own: writing goes on meanwhile."""
         period = (query.since_ms, query.until_ms)
+        with self._using():
+            pass  # it is there, and up to date
         with _telling(), closing(self._open()) as connection:
             connection.execute("BEGIN")
             lines = connection.execute(sql.lines_of(query, "calls", "?", "?"), period).fetchall()
@@ -107,6 +110,7 @@ class Sqlite:
         if self._connection is not None and _identity(self._path) != self._identity:
             self._close()
         if self._connection is None:
+            self._make()
             self._connection = self._open()
             self._identity = _identity(self._path)
         return self._connection
@@ -116,12 +120,24 @@ class Sqlite:
             self._connection = None
             connection.close()
 
+    def _make(self) -> None:
+        """An empty file that is its owner's alone from its first moment. One that is there is not even opened: to close a file takes
+        away all locks of this process on it, those of other connections too.
+        """
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
     def _open(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreError(f"SQLite is {sqlite3.sqlite_version}; 3.37 or newer is needed")
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            f"file:{quote(str(self._path))}?mode=rw",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
             self._bring_up_to_date(connection)
