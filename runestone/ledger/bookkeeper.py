@@ -140,7 +140,7 @@ class Bookkeeper(GenServer[Tried]):
         ledger = self._live.settings.ledger
         self.send_after(ledger.interval_seconds, Tick())
         self._show()
-        if not self._trying:
+        if self._books.waiting and not self._trying:
             self._trying = True
             self.spawn(self._try(write=self.now() >= self._not_before), name="write")
         if self._store is not None and ledger.retention_days and self.now() >= self._next_prune:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any, Final
 
@@ -34,10 +35,10 @@ class Books:
         """A handler of the bus: note a call that is over."""
         if not isinstance(event, AttemptFinished) or event.outcome == _NOT_SENT:
             return
-        if self.waiting >= self.most:
+        if len(self.ended) + len(self.rows) >= self.most:
             self.dropped += 1
         else:
-            self.ended.append(Ended.now(event))
+            self.ended.append(Ended(time.time_ns(), event))
 
     @property
     def waiting(self) -> int:

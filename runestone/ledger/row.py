@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple
 
 import attrs
 from attrs import frozen
@@ -42,25 +41,18 @@ _FREE: Final = frozenset(
 )
 
 
-@frozen(kw_only=True)
-class Ended:
-    """An upstream call that has ended, with an id of its own: writing it twice books it once. ``id`` begins with the time."""
+class Ended(NamedTuple):
+    """An upstream call that has ended. A tuple, for one is made in the task of each request."""
 
-    id: bytes
-    ended_ms: int  # since the epoch
+    ended_ns: int  # since the epoch
     event: AttemptFinished
-
-    @classmethod
-    def now(cls, event: AttemptFinished) -> Self:
-        """Of ``event``, which has just happened."""
-        ended_ms = time.time_ns() // 1_000_000
-        return cls(id=(ended_ms << 80 | _ids.getrandbits(80)).to_bytes(16, "big"), ended_ms=ended_ms, event=event)
 
 
 @frozen(kw_only=True)
 class Row:
-    """One row. Tokens are ``None`` where the provider has told none, the cost where it is not known: neither is ever 0 for that.
+    """One row, with an id of its own that begins with the time: written twice, it is booked once.
 
+    Tokens are ``None`` where the provider has told none, the cost where it is not known: neither is ever 0 for that.
     ``input_tokens`` includes ``cached_tokens`` and ``cache_write_tokens``, ``output_tokens`` includes ``reasoning_tokens``.
     """
 
@@ -96,10 +88,11 @@ COLUMNS: Final = tuple(attribute.name for attribute in attrs.fields(Row))
 def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
     """The row of a call, with its price: slow, not for the event loop. ``own`` are the operator's prices."""
     event, usage = ended.event, _told(ended.event.usage)
+    ended_ms = ended.ended_ns // 1_000_000
     first = event.first_content_seconds
     return Row(
-        id=ended.id,
-        ended_ms=ended.ended_ms,
+        id=(ended_ms << 80 | _ids.getrandbits(80)).to_bytes(16, "big"),
+        ended_ms=ended_ms,
         request_id=_text(event.request_id),
         number=event.number,
         key_name=_text(event.key),

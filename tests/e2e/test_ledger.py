@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
+from tests.ledger.server import server
 
 Serve = Callable[..., Gateway]
 PLAIN = {**HELLO, "stream": False}
@@ -310,6 +311,31 @@ def test_what_is_too_old_is_forgotten_by_itself(serve: Serve) -> None:
 
     eventually(lambda: rows(ledger(first)) == [], "it is gone")
     assert second.stop() == 0
+
+
+def test_a_postgresql_that_is_gone_for_a_while_gets_all_calls_and_two_nodes_share_it(
+    serve: Serve, primary: Upstream, tmp_path: Path
+) -> None:
+    with server() as database:
+        (tmp_path / "url").write_text(database.url)
+        nodes = [
+            serve(**QUICK, RUNESTONE_LEDGER_URL="", RUNESTONE_LEDGER_URL_FILE=str(tmp_path / "url")) for _ in range(2)
+        ]
+        for node in nodes:
+            assert node.post(PLAIN).status_code == 200
+        eventually(lambda: nodes[0].ctl("cost", "show")["total"]["calls"] == 2, "both have written")
+        database.stop()
+        for node in nodes:
+            with crowd(node) as ask:
+                assert set(ask(*[PLAIN] * 20)) == {200}
+        eventually(lambda: "failing" in nodes[0].ctl("status")["ledger"]["state"], "it is told")
+        database.start()
+        eventually(lambda: nodes[0].ctl("status")["ledger"]["waiting"] == 0, "the first has written all", 30.0)
+        assert [node.stop() for node in nodes] == [0, 0]
+
+        assert database.run("SELECT count(*), count(DISTINCT request_id) FROM runestone_calls") == "42|42"
+    assert primary.state()["requests"] == 42
+    assert [node for node in nodes if "canary-password" in node.log.read_text()] == []
 
 
 @pytest.mark.long

@@ -6,14 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ledger.server import Server, found, server
+from tests.ledger.server import Server, server
 
 
 @pytest.fixture(scope="session")
 def _postgres() -> Iterator[Server]:
-    missing = [name for name in ("initdb", "postgres", "psql") if found(name) is None]
-    if missing:
-        pytest.skip(f"PostgreSQL is not installed: no {', '.join(missing)}")
     with server() as one:
         yield one
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from attrs import define, field
 
 
@@ -89,7 +90,9 @@ class Server:
 
 @contextmanager
 def server() -> Iterator[Server]:
-    """One that is gone with its folder at the end."""
+    """One that is gone with its folder at the end. Skips the test where PostgreSQL is not installed."""
+    if missing := [name for name in ("initdb", "postgres", "psql") if found(name) is None]:
+        pytest.skip(f"PostgreSQL is not installed: no {', '.join(missing)}")
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as name, socket.socket() as free:
         folder = Path(name)
         free.bind(("127.0.0.1", 0))

@@ -310,9 +310,9 @@ async def test_all_that_is_older_is_forgotten_however_much_it_is() -> None:
 
 
 async def test_what_is_older_than_the_retention_is_forgotten_at_the_start_and_every_hour() -> None:
-    async with desk(retention_days=1) as one:
+    async with desk(retention_days=1, interval_seconds=60.0) as one:
         one.end(2)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(61.0)
         one.shelf.rows = [evolve(row, ended_ms=row.ended_ms - 2 * 86_400_000) for row in one.shelf.rows]
         await asyncio.sleep(3500.0)
         assert len(one.shelf.rows) == 2

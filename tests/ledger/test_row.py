@@ -11,21 +11,21 @@ import pytest
 from runestone.config.settings import Price
 from runestone.domain.chat import Usage
 from runestone.domain.failure import TREATMENTS
-from runestone.ledger.row import COLUMNS, Ended, Row, priced
+from runestone.ledger.row import COLUMNS, Ended, Row, all_priced, priced
 from tests.ledger.rows import USAGE, event
 
+NOW_NS = 1_793_491_200_123_456_789
 OWN = {"mine": Price(input_per_million_usd=Decimal("0.15"), output_per_million_usd=Decimal("0.60"))}
 
 
 def of(**given: Any) -> Row:
-    return priced(Ended.now(event(**given)), OWN)
+    return priced(Ended(NOW_NS, event(**given)), OWN)
 
 
 def test_a_row_holds_what_the_call_has_told() -> None:
-    ended = Ended.now(event(model="mine", stream=True, number=2, api="messages"))
-    row = priced(ended, OWN)
+    row = of(model="mine", stream=True, number=2, api="messages")
 
-    assert (row.id, row.ended_ms, row.request_id, row.number) == (ended.id, ended.ended_ms, "req_1", 2)
+    assert (row.ended_ms, row.request_id, row.number) == (NOW_NS // 1_000_000, "req_1", 2)
     assert (row.key_name, row.group_name, row.provider, row.kind, row.model) == ("team", "g", "a", "openai", "mine")
     assert (row.api, row.stream, row.outcome, row.duration_ms, row.first_content_ms) == (
         "messages",
@@ -40,12 +40,11 @@ def test_a_row_holds_what_the_call_has_told() -> None:
     assert len(row.values()) == len(COLUMNS) == 20
 
 
-def test_ids_differ_and_are_in_the_order_of_time() -> None:
-    calls = [Ended.now(event()) for _ in range(1000)]
+def test_ids_differ_and_begin_with_the_time() -> None:
+    rows = all_priced([Ended(NOW_NS, event())] * 1000, OWN)
 
-    assert len({ended.id for ended in calls}) == 1000
-    assert [ended.id[:6] for ended in calls] == sorted(ended.id[:6] for ended in calls)
-    assert all(int.from_bytes(ended.id[:6], "big") == ended.ended_ms for ended in calls)
+    assert len({row.id for row in rows}) == 1000
+    assert {(len(row.id), int.from_bytes(row.id[:6], "big")) for row in rows} == {(16, NOW_NS // 1_000_000)}
 
 
 @pytest.mark.parametrize(
