@@ -41,6 +41,19 @@ async def test_a_server_that_was_gone_is_used_again(postgres: Server) -> None:
     await store.close()
 
 
+async def test_a_server_that_was_restarted_between_two_writes_is_no_failure(postgres: Server) -> None:
+    store = PostgresStore(Secret(postgres.url))
+    await store.write([row()])
+    postgres.stop()
+    postgres.start()
+    await asyncio.sleep(0.1)
+
+    await store.write([row()])
+
+    assert (await store.report(ALL)).total.calls == 2
+    await store.close()
+
+
 async def test_two_nodes_that_start_at_once_make_one_schema(postgres: Server) -> None:
     stores = [PostgresStore(Secret(postgres.url)) for _ in range(5)]
 
@@ -74,6 +87,7 @@ async def test_a_write_that_was_cancelled_leaves_the_next_one_a_connection(postg
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await store.write([row()])
+    assert store._connection is None  # whatever it was in the middle of
     postgres.run("DROP FUNCTION nap CASCADE")
 
     await store.write([row()])

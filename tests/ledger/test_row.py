@@ -90,5 +90,11 @@ def test_a_name_is_kept_as_a_database_takes_it(name: str, kept: str) -> None:
     assert of(model=name).model == kept
 
 
+def test_a_usage_that_a_list_of_prices_cannot_take_is_of_unknown_cost() -> None:
+    row = of(usage=Usage(input_tokens=10, output_tokens=1, cached_tokens=50))
+
+    assert (row.input_tokens, row.cost_picodollars) == (10, None)
+
+
 def test_a_provider_s_kind_that_nobody_knows_has_no_price_and_no_crash() -> None:
     assert of(kind="pigeon").cost_picodollars is None
