@@ -13,6 +13,7 @@ The guide, from its first call to its last, on a gateway in this process with si
 >>> folder = tempfile.TemporaryDirectory()
 >>> environ = {
 ...     "RUNESTONE_PORT": "0", "RUNESTONE_HEALTH_PORT": "0", "RUNESTONE_ADMIN_SOCKET": f"{folder.name}/admin.sock",
+...     "RUNESTONE_LEDGER_URL": f"sqlite://{folder.name}/ledger.sqlite",
 ... }
 >>> loop = asyncio.Runner()
 >>> do = loop.run
@@ -121,6 +122,10 @@ True
 >>> costs = do(ProviderFactory(node).estimate_costs(hello))
 >>> costs["openai-default"] < costs["anthropic-default"]
 True
+
+>>> booked = do(ProviderFactory(node).get_costs(since="1h", by="group"))["default-chat-service"]
+>>> booked["calls"], booked["unknown_cost_calls"] < 2
+(2, True)
 
 Troubleshooting, 2 to 4. A breaker that is stuck open, a group, the providers:
 
@@ -464,6 +469,21 @@ class ProviderFactory:
         """
         costs = (await self.node.ask("POST", "/v1/costs/estimate", {"request": dict(request)}))["costs"]
         return {name: None if cost is None else Decimal(cost) for name, cost in costs.items()}
+
+    async def get_costs(
+        self, *, since: str = "24h", until: str | None = None, by: str = "provider"
+    ) -> dict[str, dict[str, Any]]:
+        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"day"`` or ``"hour"``.
+
+        ``since`` and ``until`` are times ago (``"90m"``) or dates. ``cost_usd`` is exact, ``None`` where no cost is known; calls of unknown
+        cost are counted in ``unknown_cost_calls``. Reasons: ``refused``, ``unavailable``.
+        """
+        body = {"since": since, "by": by, **({} if until is None else {"until": until})}
+        lines = (await self.node.ask("GET", "/v1/costs", body))["costs"]
+        return {
+            line.pop("name"): {**line, "cost_usd": None if line["cost_usd"] is None else Decimal(line["cost_usd"])}
+            for line in lines
+        }
 
     async def health_check(self, name: str = "all") -> dict[str, ProbeResult]:
         """Ask one provider, or ``"all"``, really and for free, whether it answers. Reason: ``not_found``."""

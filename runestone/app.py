@@ -29,6 +29,9 @@ from runestone.http.apis import ROUTES
 from runestone.http.front import Front
 from runestone.http.server import ANY, Admission, Listener
 from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
+from runestone.ledger.bookkeeper import FLUSH_SECONDS, Bookkeeper
+from runestone.ledger.books import Books
+from runestone.ledger.store import Store, opened
 from runestone.load import Load
 from runestone.operations.actions import Actions
 from runestone.operations.fleet import Fleet
@@ -64,6 +67,10 @@ _CUT_SECONDS = 2.0  # for the streams that a drain cuts short to tell their clie
 _REQUEST_STOP_SECONDS = 2.0
 _SERVER_STOP_SECONDS = 3.0
 _TRACES_BACKOFF = Backoff(min_seconds=1.0, max_seconds=60.0)  # without them everything else goes on
+_LEDGER_STOP_SECONDS = FLUSH_SECONDS + 2.0
+_LEDGER_BACKOFF = Backoff(
+    min_seconds=2.0, max_seconds=60.0
+)  # it may fail as often as it likes, and nobody else with it
 _LISTENER_BACKOFF = Backoff(min_seconds=0.1, max_seconds=1.0)  # `servers` may have to come back first
 
 
@@ -124,6 +131,7 @@ class Composition:
     registry: Registry
     bus: Bus
     metrics: Metrics
+    books: Books
     memories: dict[str, ProviderMemory]
     chance: Callable[[], float]
     sink: Sink | None
@@ -170,6 +178,13 @@ class Composition:
             ChildSpec(id="costs", start=partial(Estimator, self.gateway.estimates), name=names.COSTS),
             *self._events(),
             *self._traces(),
+            ChildSpec(
+                id="ledger",
+                start=partial(Bookkeeper, self.books, self._ledger, self.live, self.bus, self.metrics),
+                name=names.LEDGER,
+                shutdown=_LEDGER_STOP_SECONDS,
+                backoff=_LEDGER_BACKOFF,
+            ),
             ChildSpec(
                 id="servers",
                 start=DynamicSupervisor,
@@ -252,6 +267,10 @@ class Composition:
     def _base_url(self, provider: str) -> str | None:
         memory = self.memories.get(provider)
         return None if memory is None else memory.settings.base_url
+
+    def _ledger(self) -> Store | None:
+        url = self.live.settings.ledger.url
+        return None if url is None else opened(url)
 
     def _models(self) -> dict[str, frozenset[str]]:
         """What is counted by name: the models that the settings name, by provider."""
@@ -357,6 +376,8 @@ def compose(
     metrics = Metrics(sources, {route.path: route.streams for route in ROUTES})
     lag.told = metrics.late
     load = Load(lag, random.random)
+    books = Books()
+    bus.subscribe(books.handle)
     gateway = Gateway.over(registry, live, phase, load, bus)
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
@@ -370,6 +391,7 @@ def compose(
         metrics=metrics,
         recorder=recorder,
         lines_dropped=lambda: 0 if sink is None else sink.dropped,
+        books=books,
         gateway=gateway,
         lag=lag,
         listeners=sockets.addresses(),
@@ -384,6 +406,7 @@ def compose(
         registry=registry,
         bus=bus,
         metrics=metrics,
+        books=books,
         memories=memories,
         chance=random.random,
         sink=sink,

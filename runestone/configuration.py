@@ -57,6 +57,7 @@ _AT_A_START: Final = {
     ("events", "file_bytes"): "events.file_bytes",
     ("traces", "enabled"): "traces.enabled",
     ("traces", "propagate"): "traces.propagate",
+    ("ledger", "url"): "ledger.url",
 }
 
 
@@ -452,5 +453,6 @@ def _other_changes(before: Settings, after: Settings) -> list[str]:
         "prices": before.prices != after.prices,
         "log level": before.logs.level != after.logs.level,
         "access log": before.logs.access != after.logs.access,
+        "ledger": before.ledger != after.ledger,
     }
     return [f"{what}: changed" for what, changed in changes.items() if changed]

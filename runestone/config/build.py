@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from runestone.config.document import (
 from runestone.config.inbound import digest
 from runestone.config.kinds import Duration, Invalid, is_name, plain_url, shown
 from runestone.config.layers import Layer, Merged, MissingSecret, location, merge
+from runestone.config.ledger import OFF, default_url, is_postgres, shown_url
 from runestone.config.load import Sources, dotted, placed, read_text
 from runestone.config.overlay import BREAKERS
 from runestone.config.run_directory import admin_socket
@@ -33,6 +35,7 @@ from runestone.config.settings import (
     EventSettings,
     GroupSettings,
     InboundKey,
+    LedgerSettings,
     LogSettings,
     ModelAlias,
     Price,
@@ -59,6 +62,7 @@ _EVERYBODY: Final = "all"  # a word of commands for every provider
 _PROBE_GRACE_SECONDS: Final = 5.0  # a call's own timeout ends it before its breaker stops waiting for the probe
 _SECRETS: Final = (("providers", "api_key"), ("keys", "key"))
 _OTEL: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
+_LEDGER_URL: Final = ("ledger", "url")  # it may hold a password
 _MASKED: Final = frozenset({"api_key", "key", "sha256", "headers"})
 
 
@@ -85,6 +89,8 @@ class Entry:
         """The value as it may be told."""
         if self.value is None or self.value == {}:
             return None
+        if self.path == _LEDGER_URL:
+            return shown_url(self.value)
         if self.path[-1] in _MASKED:
             return "***"
         return self.value if isinstance(self.value, bool | int | float | str) else _plain(self.value)
@@ -142,6 +148,9 @@ class _Builder:
                         self._look_for_a_key(table)
                     if key in table:
                         self._resolve(table, (kind, name, key))
+        ledger = self.merged.table.get("ledger")
+        if isinstance(ledger, dict) and "url" in ledger:
+            self._resolve(ledger, _LEDGER_URL)
 
     def _look_for_a_key(self, table: dict[str, Any]) -> None:
         """A key that is in its vendor's usual variable need not be named; it is sent nowhere but to its vendor."""
@@ -215,6 +224,7 @@ class _Builder:
                 keep=document.events.keep, file=document.events.file, file_bytes=document.events.file_bytes
             ),
             traces=self._traces(),
+            ledger=self._ledger(),
             max_upstream_calls=max(
                 server.max_upstream_calls,
                 *(p.retry.max_attempts for p in providers),
@@ -262,6 +272,18 @@ class _Builder:
         if table.propagate and not table.enabled:
             self.warn(("traces", "propagate"), "does nothing while traces.enabled is false")
         return TraceSettings(enabled=table.enabled, propagate=table.propagate)
+
+    def _ledger(self) -> LedgerSettings:
+        table = self.document.ledger
+        url = Secret(default_url(self.sources.environ)) if table.url is None else table.url
+        if is_postgres(url) and importlib.util.find_spec("asyncpg") is None:
+            allowed = "a URL of SQLite, or: pip install 'runestone[postgres]'"
+            self.problem(_LEDGER_URL, "needs the extra [postgres]", "no driver", allowed)
+        return LedgerSettings(
+            url=None if url.reveal() == OFF else url,
+            interval_seconds=table.interval_ms,
+            retention_days=table.retention_days,
+        )
 
     def _provider(self, name: str, table: ProviderTable) -> ProviderSettings | ProviderRefusal | None:
         path = ("providers", name)
@@ -498,6 +520,8 @@ def _without_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
                 for name, inner in tables.items()
                 if inner is not None
             }
+    if isinstance(ledger := kept.get("ledger"), Mapping):
+        kept["ledger"] = {k: v for k, v in ledger.items() if k != "url"}
     return kept
 
 

@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from runestone.config import kinds
 from runestone.config.kinds import Duration, Flag, Whole
+from runestone.config.ledger import LedgerUrl
 from runestone.config.settings import LogFormat, Mode
 from runestone.domain.catalogue import BUILT_IN, KINDS
 from runestone.domain.secret import Secret
@@ -154,6 +155,23 @@ class TracesTable:
     enabled: Yes = setting(False, "Whether requests are traced.", variable="RUNESTONE_TRACES_ENABLED")
     propagate: Yes = setting(
         False, "Whether providers are told of the trace (traceparent).", variable="RUNESTONE_TRACES_PROPAGATE"
+    )
+
+
+@frozen(kw_only=True)
+class LedgerTable:
+    """What every upstream call has used and cost, kept for good."""
+
+    url: Annotated[Secret | None, LedgerUrl()] = setting(
+        None,
+        "Where: sqlite:///path or postgresql://...; without it, ledger.sqlite in the state directory; none: nowhere.",
+        variable="RUNESTONE_LEDGER_URL",
+    )
+    interval_ms: Annotated[float, Duration(low=0.01)] = setting(
+        1.0, "How often it is written.", variable="RUNESTONE_LEDGER_INTERVAL_MS", unit=_MS
+    )
+    retention_days: Annotated[int, Whole(0, 36_500)] = setting(
+        0, "After how many days a call is forgotten; 0: never.", variable="RUNESTONE_LEDGER_RETENTION_DAYS"
     )
 
 
@@ -316,6 +334,7 @@ class Document:
     log: LogTable = field(factory=LogTable)
     events: EventsTable = field(factory=EventsTable)
     traces: TracesTable = field(factory=TracesTable)
+    ledger: LedgerTable = field(factory=LedgerTable)
     retry: RetryTable = field(factory=RetryTable)
     circuit_breaker: CircuitBreakerTable = field(factory=CircuitBreakerTable)
     failover: FailoverTable = field(factory=FailoverTable)
@@ -333,6 +352,7 @@ TABLES: Final[dict[str, type]] = {
     "log": LogTable,
     "events": EventsTable,
     "traces": TracesTable,
+    "ledger": LedgerTable,
     "retry": RetryTable,
     "circuit_breaker": CircuitBreakerTable,
     "failover": FailoverTable,

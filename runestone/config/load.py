@@ -19,6 +19,7 @@ from runestone.config import inbound
 from runestone.config.document import known_variables, variables
 from runestone.config.kinds import Invalid
 from runestone.config.layers import Layer, interpolated, shown_path
+from runestone.config.ledger import default_url
 from runestone.config.settings import ConfigurationError, InboundKey, Problem, Settings
 from runestone.config.toml_lines import line_of, lines
 from runestone.domain.catalogue import BUILT_IN
@@ -33,6 +34,7 @@ _FLAGS: Final = {
     "--health-port": ("health", "port"),
     "--log-level": ("log", "level"),
 }
+_PASSWORD: Final = re.compile(r"://[^/@]*:[^/@]+@")
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
 
 
@@ -121,7 +123,8 @@ def with_simulated(sources: Sources, *, openai_url: str, anthropic_url: str) -> 
     real = {f"env:{prefix}_{part}" for prefix in BUILT_IN.values() for part in ("API_KEY", "BASE_URL")}
     told = tuple(p for p in sources.problems if p.where.removesuffix("_FILE") not in real)
     layer = Layer("demo", {"providers": {**table, **dict.fromkeys(others)}})
-    return evolve(sources, layers=(*sources.layers, layer), problems=told, left_out=frozenset(others))
+    apart = Layer("demo", {"ledger": {"url": default_url(sources.environ, demo=True)}})  # unless somebody says where
+    return evolve(sources, layers=(apart, *sources.layers, layer), problems=told, left_out=frozenset(others))
 
 
 def _file(path: Path, named_by: str, environ: Mapping[str, str]) -> tuple[Layer, list[Problem], list[str]]:
@@ -167,6 +170,11 @@ def _literal_keys(path: Path, table: Mapping[str, Any], origin: Any) -> list[str
             if isinstance(inner, Mapping) and isinstance(inner.get(key), str) and "${" not in inner[key]:
                 where = f"{origin((kind, name, key))}: {dotted((kind, name, key))}"
                 warnings.append(f"{where}: a key in a file that others can read; chmod 600 it, or name the key's place")
+    ledger = table.get("ledger")
+    url = ledger.get("url") if isinstance(ledger, Mapping) else None
+    if isinstance(url, str) and _PASSWORD.search(url) and "${" not in url:
+        where = f"{origin(('ledger', 'url'))}: ledger.url"
+        warnings.append(f"{where}: a password in a file that others can read; chmod 600 it, or name the URL's place")
     return warnings
 
 
@@ -175,7 +183,7 @@ def _environment(reader: Reader) -> Layer:
     names: dict[Key, str] = {}
     for name, path in variables().items():
         if (text := reader.text(name)) is not None:
-            _put(table, path, Secret(text) if path[-1] == "api_key" else text)
+            _put(table, path, Secret(text) if path[-1] in ("api_key", "url") else text)
             names[path] = f"env:{name}"
     return Layer("env", table, names.get)
 

@@ -53,6 +53,7 @@ _VALUES: Final = {
     ("keys", "key"): '{ env = "TEAM_SEARCH_KEY" }',
     ("keys", "sha256"): '"' + 64 * "0" + '"',
     ("keys", "groups"): '["critical-service"]',
+    ("ledger", "url"): '"sqlite:///var/lib/runestone/ledger.sqlite"',
     ("admin", "socket"): '"/run/runestone/admin.sock"',
     ("events", "file"): '"/var/log/runestone/events.jsonl"',
 }

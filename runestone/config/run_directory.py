@@ -1,4 +1,4 @@
-"""Where the admin socket is, for the node that makes it and for the commands that look for it."""
+"""Where the admin socket is, for the node that makes it and for the commands that look for it; and where what lasts is kept."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ def admin_socket(environ: Mapping[str, str] = os.environ) -> Path:
     if directory := environ.get("XDG_RUNTIME_DIR"):
         return Path(directory) / "runestone" / "admin.sock"
     return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"runestone-{os.getuid()}" / "admin.sock"
+
+
+def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """What must outlive a restart is here: the service's (``STATE_DIRECTORY``, by systemd), or the user's.
+
+    Without a home it is a directory in the one for temporary files, which outlives a process, and no more.
+    """
+    if directory := environ.get("STATE_DIRECTORY"):
+        return Path(directory.split(":")[0])
+    if directory := environ.get("XDG_STATE_HOME"):
+        return Path(directory) / "runestone"
+    if directory := environ.get("HOME"):
+        return Path(directory) / ".local" / "state" / "runestone"
+    return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"runestone-{os.getuid()}"
 
 
 def _held(file: str | None) -> str | None:

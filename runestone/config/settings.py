@@ -171,6 +171,15 @@ class TraceSettings:
     propagate: bool = False
 
 
+@frozen(kw_only=True)
+class LedgerSettings:
+    """Where calls are booked (``None``: nowhere), how often, and after how many days they are forgotten (0: never)."""
+
+    url: Secret | None = None
+    interval_seconds: float = field(default=1.0, validator=_positive)
+    retention_days: int = field(default=0, validator=validators.ge(0))
+
+
 @frozen
 class ProviderRefusal:
     """A provider that is not started, and why."""
@@ -194,6 +203,7 @@ class Settings:
     logs: LogSettings = LogSettings()
     events: EventSettings = EventSettings()
     traces: TraceSettings = TraceSettings()
+    ledger: LedgerSettings = LedgerSettings()
     max_upstream_calls: int = field(default=4, validator=validators.ge(1))  # for one client request
     warnings: tuple[str, ...] = ()
     refusals: tuple[ProviderRefusal, ...] = ()

@@ -65,10 +65,11 @@ class AdminClient:
         connection = _UnixConnection(self.path, self._timeout_seconds)
         try:
             actor = f"{_user()}@{socket.gethostname()}:{os.getpid()}"
-            if method == "GET" and body:
-                route = f"{route}?{urlencode(body)}"
             headers = {"content-type": "application/json", "x-runestone-actor": actor}
-            connection.request(method, route, json.dumps(body or {}) if method == "POST" else None, headers)
+            if method == "POST":
+                connection.request(method, route, json.dumps(body or {}), headers)
+            else:
+                connection.request(method, f"{route}?{urlencode(body)}" if body else route, headers=headers)
             answer = json.loads(connection.getresponse().read())
         except PermissionError as error:
             raise Unreachable(f"{self.path}: {error.strerror}", denied=True) from None

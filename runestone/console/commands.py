@@ -11,6 +11,7 @@ from attrs import field, frozen
 from runestone.console import bodies, render
 from runestone.console.bodies import Values, seconds
 from runestone.domain.catalogue import KINDS
+from runestone.ledger.report import BY, MOMENT
 
 Renderer = Callable[[Mapping[str, Any]], str]
 
@@ -362,6 +363,26 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(Argument(name="--request", help="the file with its JSON, - for standard input", required=True),),
         body=bodies.request,
         render=lambda data: render.facts(data["costs"]),
+    ),
+    Command(
+        path="cost show",
+        method="GET",
+        route="/v1/costs",
+        help="what upstream calls have used and cost, by the ledger",
+        arguments=(
+            Argument(name="--since", help=f"from when on; without it 24h: {MOMENT}", metavar="TIME"),
+            Argument(name="--until", help="until when; without it now", metavar="TIME"),
+            Argument(name="--by", help="what is added up; without it by provider", choices=BY),
+        ),
+        render=render.costs,
+    ),
+    Command(
+        path="cost prune",
+        method="POST",
+        route="/v1/costs/prune",
+        help="forget the calls that ended before a time",
+        arguments=(Argument(name="--before", help=MOMENT, metavar="TIME", required=True),),
+        render=_plain,
     ),
     Command(
         path="config show",

@@ -87,6 +87,19 @@ def event(data: Mapping[str, Any]) -> str:
     return " ".join((str(data["seq"]), f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", data["event"], *rest))
 
 
+def costs(data: Mapping[str, Any]) -> str:
+    """What calls have cost, a line each and the total. Names may be the words of clients: what moves a terminal's cursor is not printed."""
+    rows = [
+        {**row, data["by"]: "".join(c if c.isprintable() else "\ufffd" for c in row["name"])} for row in data["costs"]
+    ]
+    columns = (data["by"], *(name for name in data["total"] if name != "name"))
+    about = f"calls that ended from {data['since']} to {data['until']}"
+    waiting = data["ledger"]["waiting"]
+    if waiting or data["ledger"]["dropped"]:
+        about += f"; {waiting} more wait for the ledger, {data['ledger']['dropped']} are lost to it"
+    return f"{about}\n\n" + table([*rows, {**data["total"], data["by"]: "TOTAL"}], columns)
+
+
 def _node(node: Mapping[str, Any]) -> str:
     parts = [str(node["id"])]
     if node.get("strategy"):

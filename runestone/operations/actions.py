@@ -11,7 +11,7 @@ from attrs import field, frozen
 from loguru import logger
 from starlette.routing import compile_path
 
-from runestone.operations import chat, export
+from runestone.operations import chat, costs, export
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node, tree_as_data
@@ -62,6 +62,8 @@ class Actions:
             ("POST", "/v1/failover/{name}/explain", self._explain),
             ("POST", "/v1/mode", self._mode),
             ("POST", "/v1/costs/estimate", self._estimate),
+            ("GET", "/v1/costs", self._costs),
+            ("POST", "/v1/costs/prune", self._prune_costs),
             ("GET", "/v1/config", self._config),
             ("GET", "/v1/config/diff", self._config_diff),
             ("GET", "/v1/config/export", self._config_export),
@@ -127,6 +129,9 @@ class Actions:
     async def _estimate(self, _: str, body: Body) -> Answer:
         return {"costs": await self.node.estimate_costs(_mapping(body, "request"))}
 
+    async def _costs(self, _: str, body: Body) -> Answer:
+        return await costs.shown(self.node, body)
+
     async def _config(self, _: str, __: Body) -> Answer:
         return self.fleet.configuration()
 
@@ -172,6 +177,9 @@ class Actions:
 
     async def _delete_group(self, name: str, _: Body) -> Answer:
         return await self.fleet.delete_failover_group(name)
+
+    async def _prune_costs(self, _: str, body: Body) -> Answer:
+        return await costs.pruned(self.node, body)
 
     async def _mode(self, _: str, body: Body) -> Answer:
         return await self.fleet.set_mode(

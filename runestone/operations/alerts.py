@@ -72,6 +72,7 @@ def conditions(node: Node, now: float) -> Iterator[Condition]:
     yield from _of_groups(node)
     yield from _of_settings(node)
     yield from _of_process(node)
+    yield from _of_ledger(node)
     for more in node.watched:
         yield from more()
 
@@ -185,6 +186,16 @@ def _of_process(node: Node) -> Iterator[Condition]:
             yield Condition(
                 kind="events_lost", about=queue, severity="warning", message=message, command="runestone ctl metrics"
             )
+
+
+def _of_ledger(node: Node) -> Iterator[Condition]:
+    books, command = node.books, "runestone ctl status"
+    if (failing := books.failing) is not None:
+        message = f"the ledger cannot be written, {books.waiting} calls wait for it: {_said(failing)}"
+        yield Condition(kind="ledger_failing", about="ledger", severity="warning", message=message, command=command)
+    if books.dropped:
+        message = f"{books.dropped} calls are not in the ledger and never will be: too many have waited for it"
+        yield Condition(kind="ledger_lost", about="ledger", severity="error", message=message, command=command)
 
 
 def _of_tree(kind: str, severity: Severity, message: str) -> Condition:

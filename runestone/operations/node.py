@@ -24,6 +24,7 @@ from runestone.costs.prices import cost, quotation
 from runestone.domain.chat import Usage
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Gateway, Phase
+from runestone.ledger.books import Books
 from runestone.operations import measured
 from runestone.operations.alerts import conditions
 from runestone.operations.errors import OperationError
@@ -59,6 +60,7 @@ class Node:
     bus: Bus
     metrics: Metrics
     recorder: Recorder
+    books: Books
     gateway: Gateway
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
@@ -113,6 +115,7 @@ class Node:
             "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             **{key: done[key] for key in measured.AT_A_GLANCE},
+            "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
             "alerts": self.alerts(),
         }

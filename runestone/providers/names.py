@@ -15,6 +15,7 @@ TELEMETRY: Final = "telemetry"
 COSTS: Final = "costs"
 CONFIGURATION: Final = "configuration"
 EVENTS: Final = "events"
+LEDGER: Final = "ledger"
 
 
 def provider(name: str) -> str:

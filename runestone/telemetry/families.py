@@ -101,6 +101,12 @@ class Families:
         self.log_dropped = counter("runestone_log_dropped_total", "Log lines that were dropped for a slow sink.")
         self.handler_failures = counter("runestone_event_handler_failures_total", "Events that a handler failed on.")
         self.events_dropped = counter("runestone_events_dropped_total", "Events that a full queue dropped.")
+        self.ledger_written = counter("runestone_ledger_calls_total", "Upstream calls written to the ledger.")
+        self.ledger_dropped = counter(
+            "runestone_ledger_dropped_total", "Upstream calls that the ledger will never hold."
+        )
+        self.ledger_failures = counter("runestone_ledger_failures_total", "Tries to write it that failed.")
+        self.ledger_waiting = gauge("runestone_ledger_waiting", "Upstream calls that wait for the ledger.")
         self.traces_dropped = counter("runestone_traces_dropped_total", "Requests whose spans were not sent.")
         self.series_dropped = counter(
             "runestone_metric_series_dropped_total", "Series that were not begun because a metric has its most."

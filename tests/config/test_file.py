@@ -16,9 +16,14 @@ from runestone.config.document import NAMED, TABLES
 from runestone.config.load import read
 from runestone.config.settings import ConfigurationError, ModelAlias, Settings
 from runestone.domain.catalogue import KINDS
+from runestone.domain.secret import Secret
 
 TIME = 'milliseconds such as 120000, or "120s"; from 1 ms to 24 h'
 TIME_OR_NONE = 'milliseconds such as 120000, or "120s"; from 0 ms to 24 h'
+LEDGER = (
+    '"sqlite:///absolute/path", "postgresql://user:password@host/database", "none", '
+    'or { env = "NAME" }, { file = "/path" } or { credential = "name" }'
+)
 STRATEGIES = "round_robin, priority, load_balanced, fastest_first, health_aware, cost_optimized"
 PROVIDER = '[providers.mine]\nkind = "openai"\napi_key = "sk-mine"\n'
 
@@ -113,6 +118,15 @@ KEYS: list[tuple[str, str, Any, list[tuple[str, Any]], list[tuple[str, str]]]] =
      [("3", "is not a yes or no; got 3; allowed: true or false")]),
     ("traces.propagate", "traces/propagate", False, [("true", True)],
      [('"maybe"', "is not a yes or no; got 'maybe'; allowed: true or false")]),
+    ("ledger.url", "ledger/url", None, [('"sqlite:///var/x.db"', Secret("sqlite:///var/x.db")), ('"none"', None), ('""', None)],
+     [("3", f"is not a URL; got no text; allowed: {LEDGER}"),
+      ('"sqlite://x/y"', f"is not the URL of a ledger; got sqlite://x/y; allowed: {LEDGER}"),
+      ('"mysql://me:secret@h/d?p=q"', f"is not the URL of a ledger; got mysql://***@h/d; allowed: {LEDGER}"),
+      ('"secret"', f"is not the URL of a ledger; got ***; allowed: {LEDGER}")]),
+    ("ledger.interval_ms", "ledger/interval_seconds", 1.0, [("250", 0.25)],
+     [("9", 'is not a time in range; got 9; allowed: milliseconds such as 120000, or "120s"; from 10 ms to 24 h')]),
+    ("ledger.retention_days", "ledger/retention_days", 0, [("90", 90)],
+     [("-1", "is not a whole number in range; got -1; allowed: 0 to 36500")]),
     ("retry.max_attempts", "providers/mine/retry/max_attempts", 3, [("1", 1)],
      [("0", "is not a whole number in range; got 0; allowed: 1 to 100")]),
     ("retry.base_delay_ms", "providers/mine/retry/base_delay_seconds", 1.0, [("0", 0.0), ("500", 0.5)],

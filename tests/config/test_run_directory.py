@@ -1,4 +1,4 @@
-"""Where the admin socket is."""
+"""Where the admin socket is, and where what lasts is kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runestone.config.run_directory import admin_socket
+from runestone.config.run_directory import admin_socket, state_directory
 
 MINE = f"runestone-{os.getuid()}"
 
@@ -39,3 +39,16 @@ def test_a_file_may_hold_its_path(tmp_path: Path) -> None:
 
 def test_without_anything_it_is_in_a_directory_of_ones_own() -> None:
     assert admin_socket({}).parts[-2:] == (MINE, "admin.sock")
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/r:/x", "XDG_STATE_HOME": "/s", "HOME": "/home/me"}, "/var/lib/r"),
+        ({"XDG_STATE_HOME": "/s", "HOME": "/home/me"}, "/s/runestone"),
+        ({"HOME": "/home/me", "TMPDIR": "/t"}, "/home/me/.local/state/runestone"),
+        ({"TMPDIR": "/t"}, f"/t/{MINE}"),
+    ],
+)
+def test_what_lasts_is_kept_where_the_first_of_these_says(environ: dict[str, str], path: str) -> None:
+    assert state_directory(environ) == Path(path)

@@ -16,7 +16,7 @@ from attrs import define, evolve
 from runestone.config.build import build
 from runestone.config.live import Live
 from runestone.config.load import Sources, read
-from runestone.config.settings import LogSettings, ProviderSettings, ServerSettings, Settings
+from runestone.config.settings import LedgerSettings, LogSettings, ProviderSettings, ServerSettings, Settings
 from runestone.configuration import (
     Alter,
     Changed,
@@ -163,6 +163,16 @@ async def test_traces_need_a_restart() -> None:
         assert isinstance(done, Changed)
         assert (done.done, done.needs_restart) == ((), ("traces.enabled", "traces.propagate"))
         assert not one.memory.live.settings.traces.propagate
+
+
+async def test_another_ledger_needs_a_restart_and_how_often_it_is_written_does_not() -> None:
+    async with node() as one:
+        before = one.memory.live.settings.ledger.url
+        done = await one.reload(RUNESTONE_LEDGER_URL="sqlite:///tmp/other", RUNESTONE_LEDGER_INTERVAL_MS="50")
+
+        assert isinstance(done, Changed)
+        assert (done.done, done.needs_restart) == (("ledger: changed",), ("ledger.url",))
+        assert one.memory.live.settings.ledger == LedgerSettings(url=before, interval_seconds=0.05)
 
 
 async def test_the_log_level_changes_at_once_and_ports_need_a_restart() -> None:

@@ -162,6 +162,7 @@ def gateway(folder: Path, environment: Mapping[str, str], *arguments: str) -> It
         "RUNESTONE_PORT": "0",
         "RUNESTONE_HEALTH_PORT": "0",
         "RUNESTONE_ADMIN_SOCKET": str(folder / "admin.sock"),
+        "RUNESTONE_LEDGER_URL": f"sqlite://{folder}/ledger.sqlite",
         "RUNESTONE_LOG_LEVEL": "DEBUG",
         "RUNESTONE_MAX_LOOP_LAG_MS": "0",  # the machine may be busy with something else
         "RUNESTONE_PROBE_INTERVAL_MS": "0",  # what is counted upstream is what a test has asked for

@@ -60,6 +60,7 @@ async def node(
         "RUNESTONE_PORT": "0",
         "RUNESTONE_HEALTH_PORT": "0",
         "RUNESTONE_ADMIN_SOCKET": str(tmp_path / "in-process.sock"),
+        "RUNESTONE_LEDGER_URL": f"sqlite://{tmp_path}/ledger.sqlite",
     }
     async with Node(environ=environ) as local:
         yield local
@@ -312,6 +313,7 @@ async def test_a_node_in_this_process_serves_sdks_too(primary: Upstream, tmp_pat
         "RUNESTONE_PORT": "0",
         "RUNESTONE_HEALTH_PORT": "0",
         "RUNESTONE_ADMIN_SOCKET": str(tmp_path / "s.sock"),
+        "RUNESTONE_LEDGER_URL": "none",
     }
     async with Node(environ=environ) as node, openai.AsyncOpenAI(base_url=node.url, api_key="any") as client:
         answer = await client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hi"}])

@@ -24,7 +24,6 @@ from tests.e2e.raw import BODY, request
 from tests.e2e.streams import HELLO
 
 WHOLE: Final = {**HELLO, "stream": False}
-NOT_YET: Final = {"call.booked"}  # its part is not there
 QUIET: Final = {"RETRY_BASE_DELAY_MS": "1", "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "4"}
 
 
@@ -36,7 +35,7 @@ def of(node: Gateway, request_id: str, last: str = "attempt.finished") -> list[d
     """What happened for one request, once its last event has come."""
 
     def found() -> list[dict[str, Any]]:
-        told = events(node, "--request", request_id)
+        told = [e for e in events(node, "--request", request_id) if e["event"] != "call.booked"]  # some time later
         return told if told and told[-1]["event"] == last else []
 
     return list(eventually(found, lambda: str(events(node, "--request", request_id))))
@@ -96,6 +95,9 @@ def test_a_request_s_way_is_told_step_by_step(node: Gateway, primary: Upstream) 
     assert (finished["status"], finished["outcome"], finished["attempts"]) == (200, "ok", 4)
     assert finished["usage"] == ends[-1]["usage"]
     assert finished["usage"]["output_tokens"] > 0
+    booked = eventually(lambda: events(node, "--request", "mine", "--name", "call.booked")[3:], "all are booked")[0]
+    assert (booked["provider"], booked["usage"]) == ("anthropic-default", finished["usage"])
+    assert booked["cost_usd"] > 0
     assert 0 < finished["first_content_seconds"] <= finished["duration_seconds"]
 
 
@@ -123,6 +125,11 @@ def test_what_providers_do_is_told(node: Gateway, primary: Upstream, secondary: 
     assert health
     assert (health[0]["healthy"], health[0]["group"]) == (False, "default-chat-service")
     assert health[0]["score"] < 0.7
+
+    node.ctl("provider", "set", "openai-default", "--probe-interval", "100")
+    probed = eventually(lambda: events(node, "--name", "provider.probed"), "it is probed")[0]
+    assert (probed["provider"], probed["outcome"]) == ("openai-default", "ok")
+    node.ctl("provider", "set", "openai-default", "--probe-interval", "0")
 
     node.ctl("provider", "restart", "openai-default")
     primary.fault("429 retry_after=1 times=1")
@@ -177,6 +184,7 @@ def test_the_file_has_what_the_memory_has(node: Gateway, tmp_path: Path) -> None
         node.post(WHOLE, {"x-request-id": f"r{number}"})
     for number in range(5):
         of(node, f"r{number}")
+    eventually(lambda: len(events(node, "--name", "call.booked")) == 5, "all are booked")
     told = events(node)
     node.stop()
 
@@ -198,7 +206,7 @@ def test_a_crash_of_what_writes_the_file_forgets_nothing(node: Gateway, tmp_path
     written = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [e["seq"] for e in written] == list(range(1, len(written) + 1))
     counts = Counter(e.get("request_id") for e in written)
-    assert counts["before"] == counts["after"] == 5
+    assert counts["before"] == counts["after"] == 6
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -254,9 +262,10 @@ def test_people_get_a_line_for_each_and_a_wrong_question_is_refused(node: Gatewa
     node.post(WHOLE, {"x-request-id": "mine"})
     of(node, "mine")
 
-    shown = node.ctl_raw("events", "--request", "mine", "--last", "2")
+    eventually(lambda: events(node, "--request", "mine", "--name", "call.booked"), "it is booked")
+    shown = node.ctl_raw("events", "--request", "mine", "--last", "3")
     assert shown.returncode == 0
-    first, second = shown.stdout.splitlines()
+    first, second, _ = shown.stdout.splitlines()
     assert "request.finished request_id=mine route=/v1/chat/completions" in first
     assert "attempt.finished provider=openai-default" in second
 

@@ -580,4 +580,33 @@ GUARDS: Final = [
         "not trace_id",
         f"{_OF_SPANS}test_an_invalid_trace_context_is_none",
     ),
+    # -- ledger
+    Guard(
+        "the end of a node writes what waits for the ledger",
+        "runestone/ledger/bookkeeper.py",
+        "            await self._flush()\n",
+        "            pass\n",
+        "tests/ledger/test_bookkeeper.py::test_the_end_of_the_node_writes_all_that_waits",
+    ),
+    Guard(
+        "what waits for the ledger is bounded",
+        "runestone/ledger/books.py",
+        "if len(self.ended) + len(self.rows) >= self.most:",
+        "if self.most < 0:",
+        "tests/ledger/test_bookkeeper.py::test_beyond_the_bound_calls_are_dropped_and_counted",
+    ),
+    Guard(
+        "nobody closes a ledger that SQLite has open",
+        "runestone/ledger/sqlite.py",
+        "os.O_CREAT | os.O_EXCL",
+        "os.O_CREAT",
+        "tests/ledger/test_sqlite.py::test_another_use_in_this_process_takes_no_lock_away_from_who_writes",
+    ),
+    Guard(
+        "a row that is written twice counts once",
+        "runestone/ledger/sqlite.py",
+        " ON CONFLICT (id) DO NOTHING",
+        "",
+        "tests/ledger/test_store.py::test_a_row_that_is_written_twice_counts_once",
+    ),
 ]

@@ -1,0 +1,145 @@
+"""One upstream call as a row of the ledger. Costs are whole picodollars, so that sums are exact."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, Final, NamedTuple
+
+import attrs
+from attrs import frozen
+from loguru import logger
+
+from runestone.config.settings import Price
+from runestone.costs.billing import call_cost
+from runestone.domain.chat import Usage
+from runestone.domain.secret import looks_secret
+from runestone.ledger.report import PICODOLLARS
+from runestone.telemetry.events import AttemptFinished
+
+_MOST_TOKENS: Final = 2**31 - 1  # of one call; sums of many rows must fit into 64 bits
+_MOST_PICODOLLARS: Final = 2**63 - 1
+_MOST_TEXT: Final = 200
+_COUNTS: Final = tuple(a.name for a in attrs.fields(Usage) if a.name not in ("service_tier", "region"))
+_ids = random.Random()  # seeded by the system; ids must differ, not be secret
+
+
+class Ended(NamedTuple):
+    """An upstream call that has ended. A tuple, for one is made in the task of each request."""
+
+    ended_ns: int  # since the epoch
+    event: AttemptFinished
+
+
+@frozen(kw_only=True)
+class Row:
+    """One row, with an id of its own that begins with the time: written twice, it is booked once.
+
+    Tokens are ``None`` where the provider has told none, the cost where it is not known: neither is ever 0 for that.
+    ``input_tokens`` includes ``cached_tokens`` and ``cache_write_tokens``, ``output_tokens`` includes ``reasoning_tokens``.
+    """
+
+    id: bytes
+    ended_ms: int
+    request_id: str
+    number: int  # 1 for the first call of a request
+    key_name: str
+    group_name: str
+    provider: str
+    kind: str
+    model: str
+    api: str
+    stream: bool
+    outcome: str
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    cost_picodollars: int | None
+    duration_ms: int
+    first_content_ms: int | None
+
+    def values(self) -> tuple[Any, ...]:
+        """In the order of :data:`COLUMNS`."""
+        return tuple(getattr(self, name) for name in COLUMNS)
+
+
+COLUMNS: Final = tuple(attribute.name for attribute in attrs.fields(Row))
+
+
+def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
+    """The row of a call, with its price: slow, not for the event loop. ``own`` are the operator's prices."""
+    event, usage = ended.event, _told(ended.event.usage)
+    ended_ms = ended.ended_ns // 1_000_000
+    first = event.first_content_seconds
+    return Row(
+        id=(ended_ms << 80 | _ids.getrandbits(80)).to_bytes(16, "big"),
+        ended_ms=ended_ms,
+        request_id=_text(event.request_id),
+        number=event.number,
+        key_name=_text(event.key),
+        group_name=_text(event.group),
+        provider=_text(event.provider),
+        kind=_text(event.kind),
+        model="***" if looks_secret(event.model) else _text(event.model),
+        api=event.api,
+        stream=event.stream,
+        outcome=_text(event.outcome),
+        input_tokens=None if usage is None else usage.input_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+        cached_tokens=None if usage is None else usage.cached_tokens,
+        cache_write_tokens=None if usage is None else usage.cache_write_tokens,
+        reasoning_tokens=None if usage is None else usage.reasoning_tokens,
+        cost_picodollars=_cost(ended, usage, own),
+        duration_ms=round(event.duration_seconds * 1000),
+        first_content_ms=None if first is None else round(first * 1000),
+    )
+
+
+def all_priced(calls: list[Ended], own: Mapping[str, Price]) -> list[Row]:
+    """The rows of ``calls``."""
+    return [priced(ended, own) for ended in calls]
+
+
+def picodollars(dollars: Decimal | None) -> int | None:
+    """``dollars`` in whole picodollars, the nearest; ``None`` for what is no cost: unknown, negative, or beyond 64 bits."""
+    if dollars is None or not dollars.is_finite():
+        return None
+    whole = int((dollars * PICODOLLARS).to_integral_value(ROUND_HALF_EVEN))
+    return whole if 0 <= whole <= _MOST_PICODOLLARS else None
+
+
+def _cost(ended: Ended, usage: Usage | None, own: Mapping[str, Price]) -> int | None:
+    event = ended.event
+    if event.usage is not None and usage is None:
+        return None  # what it has told cannot be
+    try:
+        dollars = call_cost(
+            event.outcome,
+            usage,
+            content=event.first_content_seconds is not None,
+            api=event.api,
+            kind=event.kind,
+            model=event.model,
+            own=own,
+            at_epoch=ended.ended_ns / 1e9,
+        )
+    except Exception as error:  # noqa: BLE001 - one call that a list of prices cannot take must not hold up the books
+        logger.error("a call has no price: {}", type(error).__name__)
+        return None
+    return picodollars(dollars)
+
+
+def _told(usage: Usage | None) -> Usage | None:
+    """What a provider says, where it is possible."""
+    if usage is None:
+        return None
+    counts = (getattr(usage, name) for name in _COUNTS)
+    return usage if all(type(n) is int and 0 <= n <= _MOST_TOKENS for n in counts) else None
+
+
+def _text(text: str) -> str:
+    """As a database takes it: no half characters, no NUL, not a book. A model's name is the client's word."""
+    return text[:_MOST_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,101 @@
+"""From the end of a call to its row: what is known, what is free, what is unknown, and what no provider or client can do to the ledger."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+
+from runestone.config.settings import Price
+from runestone.domain.chat import Usage
+from runestone.domain.failure import TREATMENTS
+from runestone.ledger.row import COLUMNS, Ended, Row, all_priced, priced
+from tests.ledger.rows import USAGE, event
+
+NOW_NS = 1_793_491_200_123_456_789
+OWN = {"mine": Price(input_per_million_usd=Decimal("0.15"), output_per_million_usd=Decimal("0.60"))}
+
+
+def of(**given: Any) -> Row:
+    return priced(Ended(NOW_NS, event(**given)), OWN)
+
+
+def test_a_row_holds_what_the_call_has_told() -> None:
+    row = of(model="mine", stream=True, number=2, api="messages")
+
+    assert (row.ended_ms, row.request_id, row.number) == (NOW_NS // 1_000_000, "req_1", 2)
+    assert (row.key_name, row.group_name, row.provider, row.kind, row.model) == ("team", "g", "a", "openai", "mine")
+    assert (row.api, row.stream, row.outcome, row.duration_ms, row.first_content_ms) == (
+        "messages",
+        True,
+        "ok",
+        250,
+        100,
+    )
+    assert (row.input_tokens, row.output_tokens, row.cached_tokens) == (1000, 100, 10)
+    assert (row.cache_write_tokens, row.reasoning_tokens) == (5, 7)
+    assert row.cost_picodollars == 1000 * 150_000 + 100 * 600_000
+    assert len(row.values()) == len(COLUMNS) == 20
+
+
+def test_ids_differ_and_begin_with_the_time() -> None:
+    rows = all_priced([Ended(NOW_NS, event())] * 1000, OWN)
+
+    assert len({row.id for row in rows}) == 1000
+    assert {(len(row.id), int.from_bytes(row.id[:6], "big")) for row in rows} == {(16, NOW_NS // 1_000_000)}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cost"),
+    [(kind, 0 if kind in {"refused", "unsupported", "dns", "tls", "connect_timeout", "server_error", "overloaded", "rate_limited", "quota_exceeded", "credentials",
+     "forbidden", "not_found", "caller_error"} else None) for kind in ("ok", "cancelled", *TREATMENTS)],
+)  # fmt: skip
+def test_without_usage_what_was_refused_is_free_and_anything_else_is_unknown(outcome: str, cost: int | None) -> None:
+    row = of(outcome=outcome, usage=None, first_content_seconds=None)
+
+    assert (row.cost_picodollars, row.input_tokens, row.reasoning_tokens) == (cost, None, None)
+
+
+def test_what_broke_after_its_first_content_is_unknown_without_usage_and_known_with_it() -> None:
+    assert of(outcome="server_error", usage=None, first_content_seconds=0.1).cost_picodollars is None
+    assert of(outcome="truncated", model="mine").cost_picodollars == 210_000_000
+
+
+def test_a_model_without_a_price_is_unknown() -> None:
+    assert of(model="nobody-knows-this-one").cost_picodollars is None
+
+
+def test_a_count_of_tokens_is_free() -> None:
+    assert of(api="count_tokens", usage=None).cost_picodollars == 0
+
+
+@pytest.mark.parametrize("name", [a.name for a in attrs.fields(Usage)][:9])
+@pytest.mark.parametrize("odd", [-1, 2**31, 10**40, 1.5, True, None, "7"])
+def test_numbers_that_cannot_be_are_as_if_nothing_was_told(name: str, odd: Any) -> None:
+    row = of(model="mine", usage=attrs.evolve(USAGE, **{name: odd}))
+
+    assert (row.input_tokens, row.output_tokens, row.cost_picodollars) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("a\0b", "a\ufffdb"), ("\ud800x", "?x"), ("x" * 10_000, "x" * 200), ("\U0001f600" * 300, "\U0001f600" * 200),
+        ("sk-0123456789abcdef", "***"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_name_is_kept_as_a_database_takes_it(name: str, kept: str) -> None:
+    assert of(model=name).model == kept
+
+
+def test_a_usage_that_a_list_of_prices_cannot_take_is_of_unknown_cost() -> None:
+    odd = Price(input_per_million_usd=Decimal("sNaN"), output_per_million_usd=Decimal(1))
+    row = priced(Ended(NOW_NS, event(model="odd")), {"odd": odd})
+
+    assert (row.input_tokens, row.cost_picodollars) == (USAGE.input_tokens, None)
+
+
+def test_a_provider_s_kind_that_nobody_knows_has_no_price_and_no_crash() -> None:
+    assert of(kind="pigeon").cost_picodollars is None
