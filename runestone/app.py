@@ -25,6 +25,7 @@ from runestone.http import health
 from runestone.http.front import Front
 from runestone.http.server import ANY, Admission, Listener
 from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
+from runestone.http.stacks import StacksListener
 from runestone.load import Load
 from runestone.operations.actions import Actions
 from runestone.operations.fleet import Fleet
@@ -236,6 +237,7 @@ class Composition:
         return (
             self._listener("health", self.sockets.health, lambda: health.app(self.node)),
             self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions())),
+            ChildSpec(id="stacks", start=partial(StacksListener, self.sockets.admin.path), name=names.STACKS),
         )
 
     def _fleet(self) -> tuple[ChildSpec, ...]:

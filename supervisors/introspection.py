@@ -1,7 +1,7 @@
 """A look into a running tree (OTP's ``sys``).
 
-:func:`tree`, :func:`processes` and :func:`dead_letters` read plain fields and never wait. The others ask the actor itself, in the lane of system messages:
-they are served between two ordinary messages, also by a suspended actor, and before whatever else is queued.
+:func:`tree`, :func:`processes` and :func:`dead_letters` read plain fields and never wait. The others ask the actor itself, in the lane of
+system messages: they are served between two ordinary messages, also by a suspended actor, and before whatever else is queued.
 
 >>> from supervisors import ChildSpec, GenServer, Supervisor, start
 >>> class Counter(GenServer[int]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from supervisors.caller import Caller, Envelope
 from supervisors.errors import ActorExited, BadReturn
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from supervisors.handler_time import TimedHandlers
     from supervisors.traced import TracedHandlers
 
-    Layer = TimedHandlers | TracedHandlers
-    Handlers = GenServer[Any] | Layer
+    Layer: TypeAlias = TimedHandlers | TracedHandlers
+    Handlers: TypeAlias = GenServer[Any] | Layer
 
 _TURN = 64  # messages handled without a wait before others get a turn
 _SPECIAL = frozenset({NoReply, Reply, Stop, Continue, Timeout, Ignore})

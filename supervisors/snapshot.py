@@ -27,8 +27,8 @@ class TreeNode:
     """One process, or the place of one.
 
     * ``kind`` - ``"supervisor"``, ``"worker"`` (an actor) or ``"task"`` (no mailbox: a :class:`~supervisors.Task`, spawned, adopted).
-    * ``state`` - ``"starting"``, ``"running"``, ``"suspended"``, ``"restarting"``, ``"stopping"``, ``"stopped"``, or ``"unkillable"``: killed, given up,
-      and still running.
+    * ``state`` - ``"starting"``, ``"running"``, ``"suspended"``, ``"restarting"``, ``"stopping"``, ``"stopped"``, or ``"unkillable"``:
+      killed, given up, and still running.
     * ``mailbox`` - ``depth``, ``high_water``, ``drops`` and ``age_seconds`` (how long the oldest message has waited, at least).
     * ``status`` - what ``status()`` of the behaviour returns.
     """
@@ -56,12 +56,11 @@ def tree(root: ActorRef) -> TreeNode:
 
 def processes(root: ActorRef) -> Iterator[Process]:
     """Every living process under ``root``, itself first, each before those that it has started."""
-    waiting = [root.process]
+    waiting = [root.process] if root.process.reason is None else []
     while waiting:
         process = waiting.pop()
-        if process.reason is None:
-            yield process
-            waiting += reversed(list(process.children or ()))
+        yield process
+        waiting += reversed(list(process.children or ()))
 
 
 def dead_letters(root: ActorRef) -> Mapping[str, int]:

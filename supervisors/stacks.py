@@ -60,7 +60,7 @@ def stacks(loop: asyncio.AbstractEventLoop, thread: int) -> list[TaskStack]:
 
 
 def _of_thread(frame: FrameType | None) -> list[str]:
-    places = []
+    places: list[str] = []
     while frame is not None and len(places) < _FRAMES:
         places.append(_place(frame.f_code, frame.f_lineno))
         frame = frame.f_back

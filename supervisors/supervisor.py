@@ -215,12 +215,7 @@ class Supervisor(ChildKeeper):
                 self._drop_temporary(child)
             return outcome
         await self._start_group(child)
-        if child.process is not None:
-            return ActorRef(child.process)
-        if child.state == "stopped":
-            return Ignored()
-        assert child.last_exit is not None
-        return StartFailed(child.last_exit)
+        return _came_up(child)
 
     def _delete(self, id_: str) -> Done | Running | StillRestarting | NotFound:
         child = self._find(id_)
@@ -316,3 +311,13 @@ class Supervisor(ChildKeeper):
     def _drop_temporary(self, child: Child) -> None:
         if child.spec.restart == "temporary" and child in self._children:
             self._children.remove(child)
+
+
+def _came_up(child: Child) -> ActorRef | Ignored | StartFailed:
+    """How a start has ended that was not awaited for itself."""
+    if child.process is not None:
+        return ActorRef(child.process)
+    if child.state == "stopped":
+        return Ignored()
+    assert child.last_exit is not None
+    return StartFailed(child.last_exit)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from runestone.config.run_directory import admin_socket
+from runestone.config.run_directory import admin_socket, stacks_socket
 from runestone.console.bodies import Unusable, seconds
 from runestone.console.client import AdminClient, Refused, Unreachable
 from runestone.console.commands import Command, add_to
+from runestone.console.table import COMMANDS
 
 EXIT_CODES: Final = {
     "usage": 2,
@@ -39,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="SECONDS",
         help="how long to wait for the answer",
     )
-    add_to(parser)
+    add_to(parser, COMMANDS)
     parser.set_defaults(run=run)
 
 
@@ -47,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command in ``arguments``; the result is the exit code."""
     command: Command = arguments.command
     path = arguments.socket or admin_socket()
+    if command.beside:
+        path = stacks_socket(path)
     values = {a.key: getattr(arguments, a.key) for a in command.arguments}
     in_route = {k: quote(v, safe="") or "%20" for k, v in values.items() if f"{{{k}}}" in command.route}
     try:
@@ -54,8 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
         body = command.body(given)
     except Unusable as error:
         return _fail("usage", str(error), as_json=arguments.json)
+    client, route = AdminClient(path, arguments.patience), command.route.format(**in_route)
     try:
-        data = AdminClient(path, arguments.patience).request(command.method, command.route.format(**in_route), body)
+        if command.stream:
+            for line in client.lines(command.method, route, body):
+                print(json.dumps(line) if arguments.json else command.render(line), flush=True)
+            return 0
+        data = client.request(command.method, route, body)
     except Unreachable as error:
         return _fail("denied" if error.denied else "unreachable", str(error), as_json=arguments.json)
     except TimeoutError:

@@ -13,6 +13,7 @@ STATE: Final = "state"
 SERVERS: Final = "servers"
 TELEMETRY: Final = "telemetry"
 CONFIGURATION: Final = "configuration"
+STACKS: Final = "stacks"
 
 
 def provider(name: str) -> str:

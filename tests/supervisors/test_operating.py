@@ -18,6 +18,7 @@ from supervisors import (
     Call,
     Caller,
     CircularCall,
+    Continue,
     GenServer,
     Ignore,
     Ignored,
@@ -122,8 +123,8 @@ async def test_a_restart_by_hand_costs_nothing_of_the_budget(trace: Trace) -> No
     async with running(trace.child("a"), max_restarts=0) as root:
         old = await child(root, "a")
         for _ in range(5):
-            new = await root.restart_child("a", stop=True)
-            assert isinstance(new, ActorRef)
+            assert isinstance(await root.restart_child("a", stop=True), ActorRef)
+        new = await child(root, "a")
 
         assert (old.alive, new.alive, new.incarnation) == (False, True, 6)
         assert node(root, "a").restarts == 5
@@ -144,6 +145,14 @@ async def test_a_restart_by_hand_takes_along_whom_the_strategy_says(trace: Trace
         assert isinstance(await root.restart_child("b", stop=True), ActorRef)
 
         assert trace.take() == story
+        assert states(root) == dict.fromkeys("abc", "running")
+
+
+async def test_a_restart_by_hand_brings_back_who_is_stopped_in_its_group_as_a_crash_does(trace: Trace) -> None:
+    async with running(*trace.children("abc"), strategy="rest_for_one") as root:
+        await root.terminate_child("c")
+        await root.restart_child("b", stop=True)
+
         assert states(root) == dict.fromkeys("abc", "running")
 
 
@@ -224,8 +233,11 @@ class Tick(Info):
 class Teller(GenServer[Any]):
     """Does with a message what it says."""
 
-    def handle_call(self, message: Told, caller: Caller[str]) -> Any:
+    def handle_call(self, message: Call[Any], caller: Caller[Any]) -> Any:
+        assert isinstance(message, Told)
         match message.how:
+            case "continue":
+                return Reply("more", then=Continue("term"))
             case "later":
                 caller.reply("later")
                 return NO_REPLY
@@ -247,6 +259,9 @@ class Teller(GenServer[Any]):
             raise Boom("secret")
         return how
 
+    def handle_continue(self, term: Any) -> None:
+        pass
+
     def handle_cast(self, message: Any) -> Any:
         return Stop() if message == "stop" else None
 
@@ -266,7 +281,7 @@ async def test_a_trace_tells_what_came_of_each_message(trace: Trace) -> None:
     async with server(Teller) as ref:
         following = _follow(ref)
         await settle()
-        for how in ("later", "then", "reply later", "slow"):
+        for how in ("later", "then", "reply later", "slow", "continue"):
             await ref.call(Told(how))
         ref.send(Tick())
         ref.cast("note")
@@ -277,6 +292,7 @@ async def test_a_trace_tells_what_came_of_each_message(trace: Trace) -> None:
             ("call", "Told", 0, 0, "replied"),
             ("call", "Told", 0, 0, "deferred"),
             ("call", "Told", 0, 2, "replied"),
+            ("call", "Told", 0, 0, "replied"),
             ("info", "Tick", 0, 0, "handled"),
             ("cast", "str", 0, 0, "handled"),
             ("cast", "str", 0, 0, "stopped"),
@@ -398,7 +414,7 @@ async def test_a_slow_reader_of_a_trace_loses_events_and_holds_nobody_up(trace: 
         for number in range(20):
             ref.cast(number)
         await settle()
-        assert len(await ref.call(Seen())) == 20
+        assert await ref.call(Seen()) == list(range(20))
 
         assert [event.message for event in await following] == ["0", "1", "2"]
         assert (following.dropped, following.ended) == (7, "max_events")
@@ -425,6 +441,18 @@ async def test_a_trace_closed_before_the_actor_hears_of_it_is_none(trace: Trace)
         following.close()
         ref.cast("one")
         await settle()
+
+        assert await following == []
+
+
+async def test_a_trace_tells_nothing_of_what_ends_after_it(trace: Trace) -> None:
+    async with server(lambda: Traced(trace, "a")) as ref:
+        following = _follow(ref)
+        await settle()
+        ref.cast(Busy(5))
+        await asyncio.sleep(1)
+        following.close()
+        await asyncio.sleep(10)
 
         assert await following == []
 
@@ -506,6 +534,8 @@ async def test_processes_are_those_that_live_from_the_root_down(trace: Trace) ->
         await root.terminate_child("c")
 
         assert [process.path for process in processes(root)] == ["root", "root/a", "root/inner", "root/inner/b"]
+        await root.stop()
+        assert list(processes(root)) == []
 
 
 # -- where the tasks are
@@ -551,6 +581,18 @@ async def test_stacks_follow_generators_and_end_where_python_does() -> None:
 
     assert found["outer"][0] == "outer"
     assert [frame.split()[-1] for frame in found["plain"]] == ["_await", "old"]
+
+
+async def test_a_stack_has_an_end_however_deep_the_task_is() -> None:
+    async def deeper(levels: int) -> None:
+        await (deeper(levels - 1) if levels else asyncio.Event().wait())
+
+    task = asyncio.create_task(deeper(100), name="deep")
+    await settle()
+    found = {one.task: one for one in await _from_a_thread()}
+    task.cancel()
+
+    assert len(found["deep"].frames) == 40
 
 
 async def test_stacks_of_a_loop_that_is_stuck_are_told_from_a_thread_beside_it() -> None:
