@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         body = command.body(given)
     except Unusable as error:
         return _fail("usage", str(error), as_json=arguments.json)
-    client, route = AdminClient(path, arguments.patience), command.route.format(**in_route)
+    watching = values.get("seconds") or 0.0 if command.method == "GET" else 0.0
+    client, route = AdminClient(path, arguments.patience + watching), command.route.format(**in_route)
     try:
         if command.stream:
             for line in client.lines(command.method, route, body):

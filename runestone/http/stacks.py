@@ -1,7 +1,7 @@
 """The second admin socket: it answers ``GET /v1/stacks`` from a thread of its own, so also while the event loop is stuck.
 
-It lies beside the admin socket, under its name and ``.stacks``, with the same mode. One connection is served at a time, within a second, and
-nothing but that question is answered.
+It lies beside the admin socket, under its name and ``.stacks``, with the same mode. One connection is served at a time, within a second,
+and nothing but that question is answered.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from typing import Any, Final, get_args
 
 from attrs import evolve, frozen
 
-from runestone.config.settings import Strategy
 from runestone.domain.catalogue import KINDS
 from runestone.operations import stacks
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node, tree_as_data
 from runestone.operations.redaction import redacted
+from runestone.resilience.selection import Strategy
 from supervisors import (
     Activity,
     ActorError,
@@ -189,12 +189,10 @@ class ActorActions:
     def _find(self, name: str) -> tuple[TreeNode, TreeNode | None]:
         """The node that ``name`` means, and the one above it."""
         pairs = list(_walk(self.node.tree()))
-        for means in (
-            lambda node: node.path == name,
-            lambda node: node.name == name,
-            lambda node: node.path.endswith(f"/{name}"),
-        ):
-            found = [pair for pair in pairs if means(pair[0])]
+        by_path = [pair for pair in pairs if pair[0].path == name]
+        by_name = [pair for pair in pairs if pair[0].name == name]
+        by_end = [pair for pair in pairs if pair[0].path.endswith(f"/{name}")]
+        for found in (by_path, by_name, by_end):
             actors = [pair for pair in found if pair[0].kind != "task"] or found
             if len(actors) == 1:
                 return actors[0]
@@ -318,7 +316,7 @@ def _number(body: Body, key: str, most: float, default: float | None = None) -> 
     """A number above 0; of a query it comes as text."""
     value = body.get(key, default)
     try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # it is what is tried
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if value is not None and value is default:

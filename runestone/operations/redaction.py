@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
@@ -13,10 +14,9 @@ import attrs
 _DEPTH: Final = 4
 _ITEMS: Final = 20  # of one container
 _VALUES: Final = 400  # of one state
-_SCALARS = (bool, int, float, type(None))
 
 
-def redacted(state: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:
+def redacted(state: Mapping[str, Any], names: AbstractSet[str]) -> dict[str, Any]:
     """``state`` as plain data of a bounded size. Its attributes keep their names; of texts those stay that are among ``names``.
 
     >>> redacted({"_key": "sk-1234", "_calls": {"openai-default": 3, "sk-1234": 1}}, {"openai-default"})
@@ -26,7 +26,7 @@ def redacted(state: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:
 
 
 class _Redaction:
-    def __init__(self, names: Set[str]) -> None:
+    def __init__(self, names: AbstractSet[str]) -> None:
         self._names = names
         self._left = _VALUES
 
@@ -37,17 +37,20 @@ class _Redaction:
         self._left -= 1
         if self._left < 0:
             return "…"
-        if isinstance(value, Enum):
-            return value.name
-        if isinstance(value, _SCALARS):
-            return value
-        if isinstance(value, Decimal):
-            return str(value)
-        if isinstance(value, str):
-            return value if value in self._names else "(text)"
-        if isinstance(value, bytes | bytearray):
-            return "(bytes)"
-        return self._whole(value, depth)
+        match value:
+            case Enum():
+                shown: Any = value.name
+            case bool() | int() | float() | None:
+                shown = value
+            case Decimal():
+                shown = str(value)
+            case str():
+                shown = value if value in self._names else "(text)"
+            case bytes() | bytearray():
+                shown = "(bytes)"
+            case _:
+                shown = self._whole(value, depth)
+        return shown
 
     def _whole(self, value: Any, depth: int) -> Any:
         about = f"<{type(value).__name__}>"
