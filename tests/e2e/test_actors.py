@@ -21,6 +21,7 @@ from tests.e2e.streams import HELLO, streams
 WHOLE = {**HELLO, "stream": False}
 CANARY = "canary0123456789"
 FAILOVER = "runestone/node/failover"
+pytestmark = pytest.mark.anyio
 RESTARTED = (
     "failover",
     "telemetry",
@@ -237,7 +238,8 @@ def test_a_trace_tells_types_times_and_senders_and_nothing_that_was_said(node: G
 
     assert [(one["kind"], one["message"], one["outcome"]) for one in messages] == [("call", "Admit", "deferred")] * 2
     assert all(one["sender"].startswith("runestone/node/requests/") for one in messages)
-    assert all(one["waited_ms"] >= 0 and one["handled_ms"] > 0 for one in messages)
+    assert all(one["handled_ms"] > 0 for one in messages)
+    assert messages[1]["waited_ms"] >= 0  # of the first one it may be that it came before the trace began
     assert (end["type"], end["reason"], end["messages"], end["dropped"]) == ("end", "max_events", 2, 0)
     assert "over (max_events): 1 messages" in drawn
     assert CANARY not in text + drawn
