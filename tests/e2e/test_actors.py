@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from runestone.console.client import AdminClient
 from tests.e2e.load import Client, crowd
 from tests.e2e.node import Gateway, Upstream, eventually, needs_curl
 from tests.e2e.streams import HELLO, streams
@@ -148,7 +150,7 @@ def test_a_part_of_the_tree_is_drawn_to_a_depth(node: Gateway) -> None:
 async def test_a_suspended_failover_makes_requests_wait_and_loses_none_and_no_stream(
     node: Gateway, primary: Upstream
 ) -> None:
-    primary.fault("slow=0.02")
+    primary.fault("pace=0.1 tokens=40")
     async with streams(node) as crowd_:
         await crowd_.start(5)
         await asyncio.to_thread(node.ctl, "actor", "suspend", "failover", "--for", "60s")
@@ -192,16 +194,19 @@ def test_a_suspension_ends_by_itself_and_the_request_that_waited_is_served(node:
 async def test_restarts_by_hand_under_streams_drop_none_and_print_both_incarnations(
     node: Gateway, primary: Upstream
 ) -> None:
-    primary.fault("slow=0.05")
+    primary.fault("pace=0.5 tokens=40")
     told, answers = [], []
     async with streams(node) as crowd_:
         await crowd_.start(10)
         for name in RESTARTED:
-            told.append(await asyncio.to_thread(node.ctl, "actor", "restart", name))
-            answers.append(await asyncio.to_thread(node.post, WHOLE))
+            route = f"/v1/actors/{quote(name, safe='')}/restart"
+            told.append(await asyncio.to_thread(AdminClient(node.socket).request, "POST", route))
+            answers.append(await asyncio.to_thread(node.post, {**WHOLE, "model": "claude-sonnet-4-5"}))
+        under_way = [not stream.whole for stream in crowd_.all]
         await crowd_.start(2)
         ended = await crowd_.finish()
 
+    assert under_way == [True] * 10
     assert [stream.whole for stream in ended] == [True] * 12
     assert {answer.status_code for answer in answers} == {200}
     assert all(one["incarnation"] == one["incarnation_before"] + 1 for one in told[:4])
@@ -298,7 +303,7 @@ def test_stacks_answer_while_the_loop_is_stuck(serve: Callable[..., Gateway]) ->
 
 
 async def test_stacks_show_requests_by_name_and_nothing_that_was_said(node: Gateway, primary: Upstream) -> None:
-    primary.fault("slow=0.1")
+    primary.fault("pace=0.1 tokens=30")
     async with streams(node) as crowd_:
         await crowd_.start(1, {**HELLO, "messages": [{"role": "user", "content": CANARY}]})
         drawn = (await asyncio.to_thread(node.ctl_raw, "stacks")).stdout
