@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
+from runestone.api import Actors, Node, OperationError, RemoteNode
 from runestone.console.client import AdminClient
 from tests.e2e.load import Client, crowd
 from tests.e2e.node import Gateway, Upstream, eventually, needs_curl
@@ -363,3 +364,33 @@ def test_no_actor_shows_a_secret_or_a_prompt_of_what_it_holds(serve: Callable[..
     assert len(actors) > 15
     assert max(map(len, seen)) < 64 * 1024
     assert [text for text in seen if CANARY in text] == []
+
+
+# -- from Python
+
+
+async def test_the_calls_from_python_do_the_same_here_and_elsewhere(tmp_path: Path) -> None:
+    environ = {
+        "RUNESTONE_PORT": "0",
+        "RUNESTONE_HEALTH_PORT": "0",
+        "RUNESTONE_ADMIN_SOCKET": str(tmp_path / "admin.sock"),
+    }
+    async with Node(environ=environ, demo=True) as here, RemoteNode(here.socket) as elsewhere:
+        for node in (here, elsewhere):
+            actors = Actors(node)
+            restarted = await actors.restart("failover")
+            suspended = await actors.suspend("failover", seconds=30)
+            top = await actors.top(n=1, seconds=0.01)
+            resumed = await actors.resume("failover")
+            shown, state = await actors.show("failover"), await actors.state("failover")
+            traced = [line async for line in actors.trace("public", most=2, seconds=30)]
+
+            assert restarted["incarnation"] == restarted["incarnation_before"] + 1 == shown["incarnation"]
+            assert (suspended["state"], resumed["state"], shown["state"]) == ("suspended", "running", "running")
+            assert len(top) == 1
+            assert "_groups" in state
+            assert [line["type"] for line in traced] == ["message", "message", "end"]
+            for refused in (actors.show("nobody"), anext(actors.trace("nobody", most=1, seconds=1))):
+                with pytest.raises(OperationError) as caught:
+                    await refused
+                assert caught.value.reason == "not_found"
