@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from runestone.console.client import AdminClient, Refused, Unreachable
 from runestone.console.commands import Command, add_to
 from runestone.console.table import COMMANDS
 
+EX_INTERRUPTED: Final = 130
 EXIT_CODES: Final = {
     "usage": 2,
     "not_found": 3,
@@ -61,9 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     client, route = AdminClient(path, arguments.patience + watching), command.route.format(**in_route)
     try:
         if command.stream:
-            for line in client.lines(command.method, route, body):
-                print(json.dumps(line) if arguments.json else command.render(line), flush=True)
-            return 0
+            return _follow(client.lines(command.method, route, body), command, as_json=arguments.json)
         data = client.request(command.method, route, body)
     except Unreachable as error:
         return _fail("denied" if error.denied else "unreachable", str(error), as_json=arguments.json)
@@ -73,6 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(error.code, str(error), as_json=arguments.json)
     print(json.dumps(data) if arguments.json else command.render(data))
     return command.verdict(data)
+
+
+def _follow(lines: Iterator[dict[str, Any]], command: Command, *, as_json: bool) -> int:
+    """Print what comes, until it ends or somebody has seen enough."""
+    try:
+        for line in lines:
+            print(json.dumps(line) if as_json else command.render(line), flush=True)
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
+    return 0
 
 
 def _fail(code: str, message: str, *, as_json: bool) -> int:

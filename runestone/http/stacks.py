@@ -44,30 +44,46 @@ class StacksListener(GenServer[object]):
             logger.warning("no stacks from a thread: {}: {}", self._path, error)
             return Ignore()
         loop, thread = asyncio.get_running_loop(), threading.get_ident()
-        server = _Server(listener, lambda task: stacks.answer(loop, thread, task))
+        server = Server(
+            listener,
+            lambda task: stacks.answer(loop, thread, task),
+            lambda: loop.call_soon_threadsafe(self.process.crash, RuntimeError("its thread has ended")),
+        )
         self.process.on_exit(lambda *_: self._close(server))
         threading.Thread(target=server.run, name="stacks", daemon=True).start()
         return None
 
-    def _close(self, server: _Server) -> None:
+    def _close(self, server: Server) -> None:
         self._path.unlink(missing_ok=True)
         server.stop()
 
 
-class _Server:
-    """What runs in the thread."""
+class Server:
+    """What runs in the thread. ``ended`` is called, there, if a bug ends it."""
 
-    def __init__(self, listener: socket.socket, answer: Callable[[str | None], dict[str, Any]]) -> None:
+    def __init__(
+        self, listener: socket.socket, answer: Callable[[str | None], dict[str, Any]], ended: Callable[[], object]
+    ) -> None:
         self._listener = listener
         self._answer = answer
+        self._ended = ended
+        self._stopped = False
         self._waking, self._wake = socket.socketpair()
 
     def stop(self) -> None:
         """Called from the loop; the thread sees it at once, or when its client is served."""
+        self._stopped = True
         self._wake.close()
 
     def run(self) -> None:
         """Serve until it is stopped."""
+        try:
+            self._listen()
+        finally:
+            if not self._stopped:
+                self._ended()
+
+    def _listen(self) -> None:
         with self._listener, self._waking, selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._waking, selectors.EVENT_READ)

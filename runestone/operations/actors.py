@@ -120,8 +120,6 @@ class ActorActions:
 
     def trace(self, name: str, body: Body) -> AsyncGenerator[Answer, None]:
         """The messages that one actor handles, types alone: ``max`` of them at most, for ``seconds`` at most; both must be given."""
-        if "max" not in body or "seconds" not in body:
-            raise OperationError("refused", "a trace needs its limits: max and seconds")
         most, seconds = int(_number(body, "max", _MOST_MESSAGES)), _number(body, "seconds", _LONGEST_SECONDS)
         node, _parent = self._find(name)
         following = trace(self._ref(node), max_events=most, seconds=seconds, payloads=False, buffer=_BUFFER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 import stat
 import subprocess
@@ -249,6 +250,18 @@ def test_a_trace_tells_types_times_and_senders_and_nothing_that_was_said(node: G
     assert (end["type"], end["reason"], end["messages"], end["dropped"]) == ("end", "max_events", 2, 0)
     assert "over (max_events): 1 messages" in drawn
     assert CANARY not in text + drawn
+
+
+def test_a_trace_that_is_interrupted_says_130_and_the_actor_goes_on(node: Gateway) -> None:
+    following = start(node, "trace", "public", "--max", "10000", "--for", "60s")
+    assert following.stdout is not None
+    following.stdout.readline()
+    following.send_signal(signal.SIGINT)
+
+    following.communicate(timeout=30)
+
+    assert following.returncode == 130
+    assert node.post(WHOLE).status_code == 200
 
 
 def test_a_trace_ends_with_the_actor_that_it_follows(node: Gateway) -> None:
