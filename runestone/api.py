@@ -175,6 +175,7 @@ from runestone.operations.errors import OperationError
 from runestone.telemetry.events import Event
 
 __all__ = [
+    "Actors",
     "CircuitBreakerManager",
     "FailoverManager",
     "Finished",
@@ -289,6 +290,10 @@ class AnyNode(Protocol):
         """The events of one chat."""
         ...
 
+    def trace(self, name: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The messages that one actor handles."""
+        ...
+
 
 class Node:
     """A gateway in this process: an asynchronous context manager, or :meth:`start` and :meth:`stop`.
@@ -353,6 +358,10 @@ class Node:
         """See :meth:`TelemetryHandler.attach`."""
         return self._started().actions.node.bus.subscribe(handler)
 
+    def trace(self, name: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The messages that one actor handles."""
+        return self._started().actions.trace(name, body)
+
     def _read(self) -> Sources:
         return read(self._environ, self._config)
 
@@ -386,8 +395,9 @@ class RemoteNode:
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One operation."""
         content = None if method == "GET" else json.dumps(body or {})
+        query = dict(body) if method == "GET" and body else None
         try:
-            answer = await self._client.request(method, path, content=content, params=body if method == "GET" else None)
+            answer = await self._client.request(method, path, content=content, params=query)
             data: dict[str, Any] = answer.json()
         except (httpx.HTTPError, json.JSONDecodeError) as error:
             raise self._unreachable(error) from None
@@ -398,16 +408,26 @@ class RemoteNode:
 
     async def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The events of one chat."""
+        async with aclosing(self._lines("POST", "/v1/chat", content=json.dumps(body))) as events:
+            async for event in events:
+                if event["type"] == "error":
+                    raise _refusal(event)
+                yield event
+
+    async def trace(self, name: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The messages that one actor handles."""
+        async with aclosing(self._lines("GET", _at("/v1/actors", name, "trace"), params=dict(body))) as lines:
+            async for line in lines:
+                yield line
+
+    async def _lines(self, method: str, path: str, **options: Any) -> AsyncGenerator[dict[str, Any], None]:
         try:
-            async with self._client.stream("POST", "/v1/chat", content=json.dumps(body), timeout=None) as answer:
+            async with self._client.stream(method, path, timeout=None, **options) as answer:
                 if answer.status_code != 200:
                     raise _refusal(json.loads(await answer.aread())["error"])
                 async with aclosing(cast("AsyncGenerator[str, None]", answer.aiter_lines())) as lines:
                     async for line in lines:
-                        event: dict[str, Any] = json.loads(line)
-                        if event["type"] == "error":
-                            raise _refusal(event)
-                        yield event
+                        yield json.loads(line)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
@@ -528,6 +548,46 @@ class FailoverManager:
         return dict(
             (await self.node.ask("POST", _at("/v1/failover", group, "explain"), {"model": model}))["explanation"]
         )
+
+
+@frozen
+class Actors:
+    """The actors of a running node: by a registered name, a path of the tree, or the end of one. Reason: ``not_found``.
+
+    The guide has none of this; it is what Elixir's operators have of ``:sys``.
+    """
+
+    node: AnyNode
+
+    async def top(self, *, sort: str = "mailbox", n: int = 20, seconds: float = 1.0) -> list[dict[str, Any]]:
+        """The ``n`` with the most of ``mailbox``, ``busy``, ``rate`` or ``restarts``, watched for ``seconds``."""
+        return list((await self.node.ask("GET", "/v1/actors", {"sort": sort, "n": n, "seconds": seconds}))["actors"])
+
+    async def show(self, name: str) -> dict[str, Any]:
+        """State, mailbox, incarnation, last exit, what it tells of itself."""
+        return dict((await self.node.ask("GET", _at("/v1/actors", name)))["actor"])
+
+    async def state(self, name: str) -> dict[str, Any]:
+        """What it holds: shapes, numbers and names; other texts are left out."""
+        return dict((await self.node.ask("GET", _at("/v1/actors", name, "state")))["state"])
+
+    async def suspend(self, name: str, *, seconds: float = 60.0) -> dict[str, Any]:
+        """Let its messages wait for ``seconds``, or until :meth:`resume`."""
+        return await self.node.ask("POST", _at("/v1/actors", name, "suspend"), {"seconds": seconds})
+
+    async def resume(self, name: str) -> dict[str, Any]:
+        """End its suspension."""
+        return await self.node.ask("POST", _at("/v1/actors", name, "resume"))
+
+    async def restart(self, name: str) -> dict[str, Any]:
+        """Restart it by its supervisor, and tell both incarnations. Reasons: ``refused``, ``failed``, ``conflict``."""
+        return await self.node.ask("POST", _at("/v1/actors", name, "restart"))
+
+    async def trace(self, name: str, *, most: int, seconds: float) -> AsyncIterator[dict[str, Any]]:
+        """The messages that it handles, types and times alone, ``most`` of them within ``seconds``; the last line says why it is over."""
+        async with aclosing(self.node.trace(name, {"max": most, "seconds": seconds})) as lines:
+            async for line in lines:
+                yield line
 
 
 @frozen

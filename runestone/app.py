@@ -29,6 +29,7 @@ from runestone.http.apis import ROUTES
 from runestone.http.front import Front
 from runestone.http.server import ANY, Admission, Listener
 from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
+from runestone.http.stacks import StacksListener
 from runestone.ledger.bookkeeper import FLUSH_SECONDS, Bookkeeper
 from runestone.ledger.books import Books
 from runestone.ledger.store import Store, opened
@@ -311,6 +312,7 @@ class Composition:
         return (
             self._listener("health", self.sockets.health, lambda: health.app(self.node)),
             self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions())),
+            ChildSpec(id="stacks", start=partial(StacksListener, self.sockets.admin.path), name=names.STACKS),
         )
 
     def _fleet(self) -> tuple[ChildSpec, ...]:

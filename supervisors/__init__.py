@@ -40,7 +40,8 @@ If the counter crashes, its supervisor makes a new one, with a fresh state and t
 * :class:`Call`, :class:`Cast`, :class:`Info` - messages. :class:`Caller` - one call in progress.
 * :class:`Normal`, :class:`Shutdown`, :class:`Killed`, :class:`Crashed`, :class:`NoProc` - why a process ended.
 * :func:`run_blocking` - blocking work on a thread. :class:`LoopMonitor` - who holds the event loop up.
-* :func:`tree`, :func:`get_state`, :func:`suspend`, :func:`trace` and their like - a look into a running tree.
+* :func:`tree`, :func:`get_state`, :func:`suspend`, :func:`trace` and their like - a look into a running tree;
+  :func:`activity` - who is busy in it; :func:`stacks` - where its tasks are.
 * :mod:`supervisors.testing` - a loop with virtual time, and what else tests need. :mod:`supervisors.events` - what observers are told.
 
 Use a process to model what a program has at run time: state that changes, things that happen at once, parts that fail apart from each
@@ -66,14 +67,21 @@ from supervisors.events import CrashReport, Event, Exited, GaveUp, LogObserver, 
 from supervisors.exit import Crashed, ExitReason, Killed, NoProc, Normal, Shutdown, is_abnormal
 from supervisors.gen_server import GenServer, Task, Timer
 from supervisors.introspection import (
+    Activity,
     HandlerTime,
+    TaskStack,
+    Trace,
+    TraceEvent,
     TreeNode,
+    activity,
     dead_letters,
     get_state,
     get_status,
     measure_handlers,
+    processes,
     replace_state,
     resume,
+    stacks,
     statistics,
     suspend,
     trace,
@@ -106,6 +114,7 @@ from supervisors.supervisor import Supervisor
 from supervisors.task_supervisor import TaskHandle, TaskSupervisor
 
 __all__ = [  # noqa: RUF022 - in plain order, which a reader can check
+    "Activity",
     "ActorError",
     "ActorExited",
     "ActorRef",
@@ -167,23 +176,29 @@ __all__ = [  # noqa: RUF022 - in plain order, which a reader can check
     "Supervisor",
     "Task",
     "TaskHandle",
+    "TaskStack",
     "TaskSupervisor",
     "TimedOut",
     "Timeout",
     "Timer",
+    "Trace",
+    "TraceEvent",
     "TreeNode",
     "Unregistered",
     "Via",
     "abandoned_threads",
+    "activity",
     "current_process",
     "dead_letters",
     "get_state",
     "get_status",
     "is_abnormal",
     "measure_handlers",
+    "processes",
     "replace_state",
     "resume",
     "run_blocking",
+    "stacks",
     "start",
     "statistics",
     "suspend",

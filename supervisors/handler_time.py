@@ -10,8 +10,8 @@ from attrs import frozen
 
 if TYPE_CHECKING:
     from supervisors.caller import Caller
-    from supervisors.gen_server import GenServer
     from supervisors.messages import Info
+    from supervisors.receive import Handlers
 
 
 @frozen(kw_only=True)
@@ -32,10 +32,11 @@ class HandlerTime:
 class TimedHandlers:
     """Stands between a receive loop and its behaviour, and holds a clock to each handler."""
 
-    __slots__ = ("_behaviour", "_clock", "_count", "_longest", "_max", "_total")
+    __slots__ = ("_clock", "_count", "_longest", "_max", "_total", "inner")
 
-    def __init__(self, behaviour: GenServer[Any], clock: Callable[[], float]) -> None:
-        self._behaviour = behaviour
+    inner: Handlers
+
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._count = 0
         self._total = 0.0
@@ -49,19 +50,19 @@ class TimedHandlers:
 
     def handle_call(self, message: Any, caller: Caller[Any]) -> Any:
         """As the behaviour's."""
-        return self._handle(message, self._behaviour.handle_call, message, caller)
+        return self._handle(message, self.inner.handle_call, message, caller)
 
     def handle_cast(self, message: Any) -> Any:
         """As the behaviour's."""
-        return self._handle(message, self._behaviour.handle_cast, message)
+        return self._handle(message, self.inner.handle_cast, message)
 
     def handle_info(self, message: Info) -> Any:
         """As the behaviour's."""
-        return self._handle(message, self._behaviour.handle_info, message)
+        return self._handle(message, self.inner.handle_info, message)
 
     def handle_continue(self, term: Any) -> Any:
         """As the behaviour's."""
-        return self._handle(term, self._behaviour.handle_continue, term)
+        return self._handle(term, self.inner.handle_continue, term)
 
     def _handle(self, message: Any, handler: Callable[..., Any], *arguments: Any) -> Any:
         self._count += 1

@@ -1,7 +1,7 @@
 """A look into a running tree (OTP's ``sys``).
 
-:func:`tree` and :func:`dead_letters` read plain fields and never wait. The others ask the actor itself, in the lane of system messages:
-they are served between two ordinary messages, also by a suspended actor, and before whatever else is queued.
+:func:`tree`, :func:`processes` and :func:`dead_letters` read plain fields and never wait. The others ask the actor itself, in the lane of
+system messages: they are served between two ordinary messages, also by a suspended actor, and before whatever else is queued.
 
 >>> from supervisors import ChildSpec, GenServer, Supervisor, start
 >>> class Counter(GenServer[int]):
@@ -19,12 +19,12 @@ they are served between two ordinary messages, also by a suspended actor, and be
 ...     print([(node.path, node.state, node.mailbox["depth"]) for node in tree(root).children])
 ...     following = trace(child.ref, max_events=1)
 ...     await resume(child.ref)
-...     print([(event.kind, event.message) for event in await following], await get_state(child.ref))
+...     print([(event.kind, event.message, event.outcome) for event in await following], await get_state(child.ref))
 ...     await root.stop()
 >>> asyncio.run(main())
 {'total': 100}
-[('root/counter', 'running', 1)]
-[('cast', '5')] {'total': 105}
+[('root/counter', 'suspended', 1)]
+[('cast', '5', 'handled')] {'total': 105}
 
 :func:`measure_handlers` tells who holds the loop up:
 
@@ -40,7 +40,9 @@ they are served between two ordinary messages, also by a suspended actor, and be
 >>> asyncio.run(main())
 3 int True
 
-Each takes ``timeout``, seconds until :class:`~supervisors.CallTimeout`, and raises :class:`~supervisors.NoProcess` or
+:func:`activity` tells what all of a tree have done within some seconds, and :func:`stacks` where its tasks are.
+
+Each question to one actor takes ``timeout``, seconds until :class:`~supervisors.CallTimeout`, and raises :class:`~supervisors.NoProcess` or
 :class:`~supervisors.ActorExited` as a call does. A process without a mailbox (a :class:`~supervisors.Task`) has nothing to look into.
 """
 
@@ -48,31 +50,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from attrs import frozen
 
+from supervisors.activity import Activity, activity
 from supervisors.errors import CallTimeout, NoProcess
-from supervisors.events import bounded_repr
 from supervisors.handler_time import HandlerTime, TimedHandlers
 from supervisors.receive import Server, SystemRequest
 from supervisors.ref import Address
-from supervisors.snapshot import TreeNode, dead_letters, tree
+from supervisors.snapshot import TreeNode, dead_letters, processes, tree
+from supervisors.stacks import TaskStack, stacks
+from supervisors.traced import TraceEvent
+from supervisors.tracing import Trace, trace
 
 __all__ = [
+    "Activity",
     "HandlerTime",
     "Statistics",
+    "TaskStack",
     "Trace",
     "TraceEvent",
     "TreeNode",
+    "activity",
     "dead_letters",
     "get_state",
     "get_status",
     "measure_handlers",
+    "processes",
     "replace_state",
     "resume",
+    "stacks",
     "statistics",
     "suspend",
     "trace",
@@ -96,15 +105,6 @@ class Statistics:
     high_water: int
     drops: int
     handlers: HandlerTime | None
-
-
-@frozen(kw_only=True)
-class TraceEvent:
-    """One message as it is handled: when (loop time), as what (``call``, ``cast``, ``info``), and its ``repr``, cut to a bound."""
-
-    at: float
-    kind: str
-    message: str
 
 
 async def get_state(ref: Address, *, timeout: float | None = 5.0) -> dict[str, Any]:
@@ -132,7 +132,7 @@ async def replace_state(
 
 
 async def get_status(ref: Address, *, timeout: float | None = 5.0) -> dict[str, Any]:
-    """Who it is, whether it is ``"running"`` or ``"suspended"``, its mailbox and its own ``status()``."""
+    """Who it is, whether it is ``"running"`` or ``"suspended"`` (and for how long), its mailbox and its own ``status()``."""
 
     def status(server: Server) -> dict[str, Any]:
         process, box = server.process, server.mailbox
@@ -142,6 +142,7 @@ async def get_status(ref: Address, *, timeout: float | None = 5.0) -> dict[str, 
             "incarnation": process.incarnation,
             "behaviour": type(server.behaviour).__name__,
             "state": "suspended" if box.suspended else "running",
+            "resumes_in_seconds": _resumes_in(server),
             "mailbox": {"depth": box.depth, "high_water": box.high_water, "drops": box.drops, "limit": box.limit},
             "status": dict(server.behaviour.status()),
         }
@@ -149,31 +150,32 @@ async def get_status(ref: Address, *, timeout: float | None = 5.0) -> dict[str, 
     return await _ask(ref, status, timeout)
 
 
-async def suspend(ref: Address, *, timeout: float | None = 5.0) -> None:
-    """Let ordinary messages queue until :func:`resume`.
+async def suspend(ref: Address, *, seconds: float | None = None, timeout: float | None = 5.0) -> None:
+    """Let ordinary messages queue until :func:`resume`, or until ``seconds`` have passed; a later one replaces what an earlier one said.
 
-    Its supervisor can still stop it, and system messages are still served. A suspended supervisor handles no exits, and catches up.
+    Its mailbox keeps its bound, its supervisor can still stop it, and system messages are still served. A suspended supervisor handles no
+    exits, and catches up. The next incarnation is not suspended.
     """
-    await _ask(ref, lambda server: _set_suspended(server, to=True), timeout)
+    await _ask(ref, lambda server: _suspend(server, seconds), timeout)
 
 
 async def resume(ref: Address, *, timeout: float | None = 5.0) -> None:
     """Undo :func:`suspend`, however often that was called."""
-    await _ask(ref, lambda server: _set_suspended(server, to=False), timeout)
+    await _ask(ref, _resume, timeout)
 
 
 async def statistics(ref: Address, *, timeout: float | None = 5.0) -> Statistics:
     """What it has done since it started, in numbers."""
 
     def count(server: Server) -> Statistics:
-        box, handlers = server.mailbox, server.handlers
+        box, measure = server.mailbox, server.measure
         return Statistics(
             uptime_seconds=box.loop.time() - server.since,
             messages=box.taken,
             depth=box.depth,
             high_water=box.high_water,
             drops=box.drops,
-            handlers=handlers.time if isinstance(handlers, TimedHandlers) else None,
+            handlers=None if measure is None else measure.time,
         )
 
     return await _ask(ref, count, timeout)
@@ -189,84 +191,10 @@ async def measure_handlers(
     """
 
     def switch(server: Server) -> None:
-        if not on:
-            server.handlers = server.behaviour
-        elif not isinstance(server.handlers, TimedHandlers):
-            server.handlers = TimedHandlers(server.behaviour, clock)
+        if on == (server.measure is None):
+            _measures(server, TimedHandlers(clock) if on else None)
 
     await _ask(ref, switch, timeout)
-
-
-def trace(ref: Address, *, max_events: int = 100, seconds: float = 5.0) -> Trace:
-    """Follow the messages that an actor handles, from now on, until there were ``max_events`` or ``seconds`` have passed.
-
-    Iterate over it with ``async for`` to see them as they come, or ``await`` it for a list of them all.
-    """
-    return Trace(ref, max_events, seconds)
-
-
-class Trace:
-    """What :func:`trace` returns. It ends by itself, so a forgotten one costs nothing for long."""
-
-    def __init__(self, ref: Address, max_events: int, seconds: float) -> None:
-        self._left = max_events
-        self._events: deque[TraceEvent] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(seconds, self.close)
-        self._process = ref.resolve()
-        self._request(lambda server: _add_tracer(server, self._note))
-        if self._process is None:
-            self.close()
-        else:
-            self._process.on_exit(self._ended)
-
-    def close(self) -> None:
-        """Follow no longer."""
-        if self._left >= 0:
-            self._left = -1
-            self._timer.cancel()
-            if self._process is not None:
-                self._process.forget_exit(self._ended)
-            self._request(lambda server: _remove_tracer(server, self._note))
-            self._wake()
-
-    def __aiter__(self) -> AsyncIterator[TraceEvent]:
-        return self
-
-    async def __anext__(self) -> TraceEvent:
-        while not self._events:
-            if self._left < 0:
-                raise StopAsyncIteration
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        return self._events.popleft()
-
-    def __await__(self) -> Generator[Any, None, list[TraceEvent]]:
-        return self._collect().__await__()
-
-    async def _collect(self) -> list[TraceEvent]:
-        return [event async for event in self]
-
-    def _ended(self, *_: object) -> None:
-        self.close()
-
-    def _note(self, kind: str, message: Any) -> None:
-        if self._left > 0:  # pragma: no branch - it may be closed, and its end still on the way to the actor
-            self._left -= 1
-            self._events.append(TraceEvent(at=self._loop.time(), kind=kind, message=bounded_repr(message)))
-            self._wake()
-        if self._left == 0:
-            self.close()
-
-    def _request(self, function: Callable[[Server], None]) -> None:
-        process = self._process
-        if process is not None and process.reason is None and process.mailbox is not None:
-            process.mailbox.put_system(SystemRequest(function, self._loop.create_future()))
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 async def _ask(ref: Address, function: Callable[[Server], T], timeout: float | None) -> T:
@@ -293,13 +221,27 @@ def _state(server: Server) -> dict[str, Any]:
     return {name: value for name, value in vars(server.behaviour).items() if name != "process"}
 
 
-def _set_suspended(server: Server, *, to: bool) -> None:
-    server.mailbox.suspended = to
+def _suspend(server: Server, seconds: float | None) -> None:
+    _resume(server)
+    server.mailbox.suspended = True
+    if seconds is not None:
+        server.suspension = server.mailbox.loop.call_later(seconds, _resume, server)
+        server.process.on_exit(server.end_suspension)
 
 
-def _add_tracer(server: Server, tracer: Callable[[str, Any], None]) -> None:
-    server.tracers = (*server.tracers, tracer)
+def _resume(server: Server) -> None:
+    server.end_suspension()
+    server.mailbox.suspended = False
+    server.mailbox.wake()
 
 
-def _remove_tracer(server: Server, tracer: Callable[[str, Any], None]) -> None:
-    server.tracers = tuple(one for one in server.tracers if one != tracer)
+def _measures(server: Server, layer: TimedHandlers | None) -> None:
+    if server.measure is not None:
+        server.remove_layer(server.measure)
+    server.measure = layer
+    if layer is not None:
+        server.add_layer(layer)
+
+
+def _resumes_in(server: Server) -> float | None:
+    return None if server.suspension is None else server.suspension.when() - server.mailbox.loop.time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
@@ -31,6 +32,7 @@ class Mailbox:
     * ``system`` goes before everything: the supervisor's request to stop, introspection. It knows no bound.
     * ``messages`` are handled in their turn. Those that came by :meth:`put_unbounded` are :class:`Kept` and do not count.
     * ``blocked`` are messages of senders that wait for room, under the policy ``block``.
+    * ``arrivals`` tells when each of ``messages`` came, while somebody wants to know it, and ``arrived`` when the one in hand did.
 
     What it drops, and what is left in it at the end, goes to ``lose`` of its owner, with the cause.
     """
@@ -40,6 +42,9 @@ class Mailbox:
         "_mark",
         "_marked_at",
         "_owner",
+        "_watchers",
+        "arrivals",
+        "arrived",
         "blocked",
         "drops",
         "high_water",
@@ -48,6 +53,7 @@ class Mailbox:
         "loop",
         "messages",
         "policy",
+        "stamp",
         "suspended",
         "system",
         "taken",
@@ -69,6 +75,10 @@ class Mailbox:
         self.taken = 0
         self.drops = 0
         self.high_water = 0
+        self.arrivals: deque[float | None] | None = None
+        self.arrived: float | None = None
+        self.stamp: Callable[[], float] = loop.time
+        self._watchers = 0  # of the arrivals
         self._owner = owner
         self._clock = loop.time
         self._mark = 0  # the number, counted from the first message, of the one whose age is known; 0: none
@@ -128,6 +138,19 @@ class Mailbox:
         """For how long the oldest message has waited, at least."""
         return self._clock() - self._marked_at if self.messages and self._mark > self.taken else 0.0
 
+    def watch_arrivals(self, clock: Callable[[], float]) -> None:
+        """Note when messages come, by ``clock``, or by that of the first who asked. Of those that wait already nobody knows."""
+        self._watchers += 1
+        if self.arrivals is None:
+            self.stamp = clock
+            self.arrivals = deque([None] * len(self.messages))
+
+    def forget_arrivals(self) -> None:
+        """Undo one :meth:`watch_arrivals`."""
+        self._watchers -= 1
+        if not self._watchers:
+            self.arrivals = self.arrived = None
+
     def _check_thread(self) -> None:
         if get_ident() != self.thread:
             raise RuntimeError(
@@ -139,6 +162,8 @@ class Mailbox:
         if waiter is not None and get_ident() != self.thread:
             self._check_thread()  # to wake the reader from another thread would lose it for good
         messages.append(message)
+        if self.arrivals is not None:
+            self.arrivals.append(self.stamp())
         depth = len(messages)
         self.high_water = max(self.high_water, depth)
         if self._mark <= self.taken:
@@ -157,6 +182,8 @@ class Mailbox:
         for index, message in enumerate(self.messages):  # pragma: no branch - full is full of what may go
             if type(message) is not Kept:
                 del self.messages[index]
+                if self.arrivals is not None:
+                    del self.arrivals[index]
                 self.taken += 1
                 self._drop(message)
                 return
@@ -196,5 +223,7 @@ class Mailbox:
             if type(message) is not Kept:
                 self._owner.lose(message, "noproc")
         self.messages.clear()
+        if self.arrivals is not None:
+            self.arrivals.clear()
         self.system[:] = [last]
         self.kept = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from supervisors.caller import Caller, Envelope
 from supervisors.errors import ActorExited, BadReturn
@@ -19,11 +19,13 @@ from supervisors.signals import StopRequest
 if TYPE_CHECKING:
     from supervisors.gen_server import GenServer
     from supervisors.handler_time import TimedHandlers
+    from supervisors.traced import TracedHandlers
+
+    Layer: TypeAlias = TimedHandlers | TracedHandlers
+    Handlers: TypeAlias = GenServer[Any] | Layer
 
 _TURN = 64  # messages handled without a wait before others get a turn
 _SPECIAL = frozenset({NoReply, Reply, Stop, Continue, Timeout, Ignore})
-
-Tracer = Callable[[str, Any], None]
 
 
 class SystemRequest:
@@ -62,20 +64,24 @@ class Server:
         "_timer",
         "behaviour",
         "handlers",
+        "layers",
         "mailbox",
+        "measure",
         "process",
         "since",
-        "tracers",
+        "suspension",
     )
 
     def __init__(self, process: Process, behaviour: GenServer[Any]) -> None:
         self.process = process
         self.behaviour = behaviour
-        self.handlers: GenServer[Any] | TimedHandlers = behaviour  # who gets the messages
+        self.handlers: Handlers = behaviour  # who gets the messages
+        self.layers: tuple[Layer, ...] = ()  # what stands before the behaviour, from the inside
+        self.measure: TimedHandlers | None = None  # the one of them that `measure_handlers` has put there
+        self.suspension: asyncio.TimerHandle | None = None  # the end of it, where that is set
         loop = asyncio.get_running_loop()
         self.mailbox = Mailbox(behaviour.mailbox_limit, behaviour.mailbox_policy, loop, process)
         self.since = loop.time()
-        self.tracers: tuple[Tracer, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._timed_out = False
         self._message: Any = None
@@ -83,6 +89,25 @@ class Server:
         process.behaviour = behaviour
         process.mailbox = self.mailbox
         behaviour.process = process
+
+    def end_suspension(self, *_: object) -> None:
+        """Nothing is due any more."""
+        if self.suspension is not None:
+            self.suspension.cancel()
+            self.suspension = None
+            self.process.forget_exit(self.end_suspension)
+
+    def add_layer(self, layer: Layer) -> None:
+        """From the next message on, ``layer`` stands before the behaviour."""
+        layer.inner = self.handlers
+        self.layers = (*self.layers, layer)
+        self.handlers = layer
+
+    def remove_layer(self, layer: Layer) -> None:
+        """Undo :meth:`add_layer`."""
+        self.layers, self.handlers = tuple(one for one in self.layers if one is not layer), self.behaviour
+        for one in self.layers:
+            one.inner, self.handlers = self.handlers, one
 
     async def run(self) -> ExitReason:
         """Live, and return why it ended. What ``init`` raises, and what must not be handled, is raised."""
@@ -165,6 +190,7 @@ class Server:
                     await waiter
                     continue
                 message: Any = TimedOut()
+                mailbox.arrived = None
             else:
                 turn += 1
                 if turn > _TURN:
@@ -173,6 +199,8 @@ class Server:
                     continue
                 message = messages.popleft()
                 mailbox.taken += 1
+                if mailbox.arrivals is not None:
+                    mailbox.arrived = mailbox.arrivals.popleft()
                 if mailbox.blocked:
                     mailbox.admit()
             if self._timer is not None:
@@ -184,8 +212,6 @@ class Server:
                     self._skip(caller)
                     continue
                 self._message = message = message.message
-                if self.tracers:
-                    self._trace("call", message)
                 result = handlers.handle_call(message, caller)
                 if type(result) is CoroutineType:
                     result = await result
@@ -204,8 +230,6 @@ class Server:
                     if type(message) is Down and message.monitor.dropped:
                         continue
                 self._message = message
-                if self.tracers:
-                    self._trace("info" if isinstance(message, Info) else "cast", message)
                 if isinstance(message, Info):
                     callback = "handle_info"
                     result = handlers.handle_info(message)
@@ -293,10 +317,6 @@ class Server:
         self._timer.cancel()
         self._timer = None
         self._timed_out = False
-
-    def _trace(self, kind: str, message: Any) -> None:
-        for tracer in self.tracers:
-            tracer(kind, message)
 
 
 class TaskServer:

@@ -44,9 +44,10 @@ class TerminateChild(Call[Done | NotFound]):
 
 @frozen
 class RestartChild(Call["ActorRef | Ignored | Running | Restarting | NotFound | StartFailed"]):
-    """Start a stopped child."""
+    """Start a stopped child; with ``stop``, one that runs is stopped before."""
 
     id: str
+    stop: bool = False
 
 
 @frozen
@@ -100,10 +101,15 @@ class SupervisorRequests:
         return await self.call(TerminateChild(child), timeout=timeout)
 
     async def restart_child(
-        self, id_: str, *, timeout: float | None = None
+        self, id_: str, *, stop: bool = False, timeout: float | None = None
     ) -> ActorRef | Ignored | Running | Restarting | NotFound | StartFailed:
-        """Start a child that is stopped. If that fails it stays stopped."""
-        return await self.call(RestartChild(id_), timeout=timeout)
+        """Start a child that is stopped. If that fails it stays stopped.
+
+        With ``stop`` one that runs is restarted too, in one turn of the supervisor and whatever becomes of the caller: it is stopped by its
+        shutdown policy, and who is restarted along by the strategy goes along. That is nobody's failure and costs nothing of the restart
+        budget; only where the start fails it is tried again as after a crash, and that does.
+        """
+        return await self.call(RestartChild(id_, stop), timeout=timeout)
 
     async def delete_child(self, id_: str, *, timeout: float | None = None) -> Done | Running | Restarting | NotFound:
         """Forget the spec of a child that is stopped."""

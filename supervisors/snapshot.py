@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -27,8 +27,8 @@ class TreeNode:
     """One process, or the place of one.
 
     * ``kind`` - ``"supervisor"``, ``"worker"`` (an actor) or ``"task"`` (no mailbox: a :class:`~supervisors.Task`, spawned, adopted).
-    * ``state`` - ``"starting"``, ``"running"``, ``"restarting"``, ``"stopping"``, ``"stopped"``, or ``"unkillable"``: killed, given up,
-      and still running.
+    * ``state`` - ``"starting"``, ``"running"``, ``"suspended"``, ``"restarting"``, ``"stopping"``, ``"stopped"``, or ``"unkillable"``:
+      killed, given up, and still running.
     * ``mailbox`` - ``depth``, ``high_water``, ``drops`` and ``age_seconds`` (how long the oldest message has waited, at least).
     * ``status`` - what ``status()`` of the behaviour returns.
     """
@@ -54,6 +54,15 @@ def tree(root: ActorRef) -> TreeNode:
     return _node(process.path.rpartition("/")[2], process, state=state, last_exit=process.reason)
 
 
+def processes(root: ActorRef) -> Iterator[Process]:
+    """Every living process under ``root``, itself first, each before those that it has started."""
+    waiting = [root.process] if root.process.reason is None else []
+    while waiting:
+        process = waiting.pop()
+        yield process
+        waiting += reversed(list(process.children or ()))
+
+
 def dead_letters(root: ActorRef) -> Mapping[str, int]:
     """Messages that reached nobody, by cause: ``noproc``, ``late_reply``, ``mailbox_full``. A view that goes on counting."""
     return MappingProxyType(root.process.system.dead_letters)
@@ -62,6 +71,8 @@ def dead_letters(root: ActorRef) -> Mapping[str, int]:
 def _node(
     id_: str, process: Process, *, state: str = "running", restarts: int = 0, last_exit: ExitReason | None = None
 ) -> TreeNode:
+    if state == "running" and process.mailbox is not None and process.mailbox.suspended:
+        state = "suspended"
     return TreeNode(
         id=id_,
         path=process.path,

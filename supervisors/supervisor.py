@@ -134,8 +134,8 @@ class Supervisor(ChildKeeper):
                 return await self._add(spec, caller)
             case TerminateChild(target):
                 return await self._terminate(target, caller)
-            case RestartChild(id_):
-                return await self._revive(id_)
+            case RestartChild(id_, stop):
+                return await (self._renew(id_, caller) if stop else self._revive(id_))
             case DeleteChild(id_):
                 return self._delete(id_)
             case WhichChildren():
@@ -195,6 +195,27 @@ class Supervisor(ChildKeeper):
         if child.state == "restarting":
             return StillRestarting()
         return Running() if child.process is not None else await self._start(child)
+
+    async def _renew(self, id_: str, caller: Any) -> Any:
+        """Restart a child that runs, as after a crash that nobody has to answer for."""
+        child = self._find(id_)
+        if child is None or child.process is None:
+            return await self._revive(id_)
+        if self._refuse_circular(caller, child.process):
+            return NO_REPLY
+        temporary = child.spec.restart == "temporary"
+        group = [child] if temporary else affected(self.strategy, self._children, child)
+        for one in group:
+            if one.process is not None:
+                one.state = "stopping"
+        await self._stop(group)
+        if temporary:
+            outcome = await self._start(child)
+            if not isinstance(outcome, ActorRef):
+                self._drop_temporary(child)
+            return outcome
+        await self._start_group(child)
+        return _came_up(child)
 
     def _delete(self, id_: str) -> Done | Running | StillRestarting | NotFound:
         child = self._find(id_)
@@ -290,3 +311,13 @@ class Supervisor(ChildKeeper):
     def _drop_temporary(self, child: Child) -> None:
         if child.spec.restart == "temporary" and child in self._children:
             self._children.remove(child)
+
+
+def _came_up(child: Child) -> ActorRef | Ignored | StartFailed:
+    """How a start has ended that was not awaited for itself."""
+    if child.process is not None:
+        return ActorRef(child.process)
+    if child.state == "stopped":
+        return Ignored()
+    assert child.last_exit is not None
+    return StartFailed(child.last_exit)

@@ -36,6 +36,11 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"runestone-{os.getuid()}"
 
 
+def stacks_socket(admin: Path) -> Path:
+    """The socket beside the admin socket that answers while the event loop is stuck."""
+    return admin.with_name(f"{admin.name}.stacks")
+
+
 def _held(file: str | None) -> str | None:
     """What ``file`` holds. One that cannot be read is told where a node loads its settings; a command looks in the run directory."""
     if not file:

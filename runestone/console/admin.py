@@ -44,8 +44,19 @@ def app(actions: Actions) -> Starlette:
             return _refused(error)
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
 
+    async def trace(request: Request) -> Response:
+        try:
+            events = actions.trace(request.path_params["name"], dict(request.query_params))
+        except OperationError as error:
+            return _refused(error)
+        return StreamingResponse(_lines(events), media_type="application/x-ndjson")
+
     return Starlette(
-        routes=[Route("/v1/chat", chat, methods=["POST"]), Route("/{path:path}", operation, methods=["GET", "POST"])],
+        routes=[
+            Route("/v1/chat", chat, methods=["POST"]),
+            Route("/v1/actors/{name:path}/trace", trace, methods=["GET"]),
+            Route("/{path:path}", operation, methods=["GET", "POST"]),
+        ],
         exception_handlers={404: _no_such_path, 405: _no_such_path},
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 Values = Mapping[str, Any]
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _KEY_FROM: Final = ("key_env", "key_file", "key_stdin")
 
 
@@ -24,6 +25,15 @@ def seconds(text: str) -> float:
     if not 0 < value < math.inf:
         raise ValueError(text)
     return value
+
+
+def duration(text: str) -> float:
+    """Seconds above 0, of a number with a unit: ``500ms``, ``60s``, ``2m``, ``1h``; without one it is seconds.
+
+    Raises ``ValueError``, which argparse turns into a usage error.
+    """
+    number = text.rstrip("hms")
+    return seconds(number) * _UNITS[text[len(number) :]] if text[len(number) :] in _UNITS else seconds(text)
 
 
 def as_given(values: Values) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import http.client
 import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -62,15 +64,32 @@ class AdminClient:
             TimeoutError: no answer in time.
             Refused: the node said no, and why.
         """
+        with self._asked(method, route, body) as response:
+            answer = json.loads(response.read())
+        if "error" in answer:
+            raise Refused(answer["error"]["code"], answer["error"]["message"])
+        return dict(answer)
+
+    def lines(self, method: str, route: str, body: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """The node's answer to one request that it answers line by line. Raises as :meth:`request`."""
+        with self._asked(method, route, body) as response:
+            while line := response.readline():
+                answer = json.loads(line)
+                if (error := answer.get("error")) is not None:
+                    raise Refused(error["code"], error["message"])
+                yield answer
+
+    @contextmanager
+    def _asked(self, method: str, route: str, body: dict[str, Any] | None) -> Iterator[http.client.HTTPResponse]:
+        """What reads puts its body into the query."""
         connection = _UnixConnection(self.path, self._timeout_seconds)
+        if body and method == "GET":
+            route = f"{route}?{urlencode(body)}"
         try:
             actor = f"{_user()}@{socket.gethostname()}:{os.getpid()}"
             headers = {"content-type": "application/json", "x-runestone-actor": actor}
-            if method == "POST":
-                connection.request(method, route, json.dumps(body or {}), headers)
-            else:
-                connection.request(method, f"{route}?{urlencode(body)}" if body else route, headers=headers)
-            answer = json.loads(connection.getresponse().read())
+            connection.request(method, route, json.dumps(body or {}) if method == "POST" else None, headers)
+            yield connection.getresponse()
         except PermissionError as error:
             raise Unreachable(f"{self.path}: {error.strerror}", denied=True) from None
         except TimeoutError:
@@ -79,6 +98,3 @@ class AdminClient:
             raise Unreachable(f"no running node answers on {self.path}: {error}. Is `runestone serve` up?") from None
         finally:
             connection.close()
-        if "error" in answer:
-            raise Refused(answer["error"]["code"], answer["error"]["message"])
-        return dict(answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -30,10 +30,10 @@ class Argument:
     required: bool = False
     append: bool = False  # may be given several times
     default: str | None = None
+    key: str = field()  # under which name its value is found
 
-    @property
-    def key(self) -> str:
-        """Under which name its value is found."""
+    @key.default
+    def _own_name(self) -> str:
         return self.name.lstrip("-").replace("-", "_")
 
 
@@ -41,7 +41,8 @@ class Argument:
 class Command:
     """``path`` is what is typed, ``route`` what is asked; ``{name}`` in it stands for the argument of that name.
 
-    ``body`` makes the request's body of the other arguments.
+    ``body`` makes the request's body of the other arguments, or its query where it reads. The answer of a ``stream`` comes in lines, and
+    ``render`` has them one by one. ``beside``: it is asked of the socket beside the admin socket, which answers while the loop is stuck.
     """
 
     path: str
@@ -53,6 +54,8 @@ class Command:
     body: Callable[[Values], dict[str, Any]] = bodies.as_given
     verdict: Callable[[Mapping[str, Any]], int] = lambda _: 0  # the exit code that an answer means
     entries: str | None = None  # the answer's list, whose entries `--follow` prints as they come
+    stream: bool = False
+    beside: bool = False
 
 
 STRATEGIES = ("round_robin", "priority", "load_balanced", "fastest_first", "health_aware", "cost_optimized")
@@ -129,7 +132,11 @@ COMMANDS: tuple[Command, ...] = (
         path="tree",
         method="GET",
         route="/v1/tree",
-        help="the supervision tree",
+        help="the supervision tree, or a part of it",
+        arguments=(
+            Argument(name="path", nargs="?", help="what is under this actor alone"),
+            Argument(name="--depth", type=int, metavar="N", help="so many levels of it"),
+        ),
         render=lambda data: render.tree(data["tree"]),
     ),
     Command(
@@ -439,10 +446,10 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` a sub-command for each command of the table."""
+def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None:
+    """Give ``parser`` a sub-command for each of ``commands``."""
     groups: dict[str, Any] = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
-    for command in COMMANDS:
+    for command in commands:
         *parents, verb = command.path.split()
         parent = " ".join(parents)
         if parent not in groups:
@@ -463,7 +470,7 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
         return
     options: dict[str, Any] = {"help": argument.help, "type": argument.type}
     if argument.name.startswith("-"):
-        options["required"] = argument.required
+        options |= {"required": argument.required, "dest": argument.key}
     for name in ("nargs", "choices", "metavar", "default"):
         if (value := getattr(argument, name)) is not None:
             options[name] = value

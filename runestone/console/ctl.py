@@ -6,15 +6,18 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from runestone.config.run_directory import admin_socket
+from runestone.config.run_directory import admin_socket, stacks_socket
 from runestone.console.bodies import Unusable, seconds
 from runestone.console.client import AdminClient, Refused, Unreachable
 from runestone.console.commands import Command, add_to
+from runestone.console.table import COMMANDS
 
+EX_INTERRUPTED: Final = 130
 EXIT_CODES: Final = {
     "usage": 2,
     "not_found": 3,
@@ -25,7 +28,6 @@ EXIT_CODES: Final = {
     "denied": 77,
     "invalid": 78,
 }
-EX_INTERRUPTED: Final = 130
 _FOLLOW_SECONDS: Final = 0.5
 
 
@@ -42,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="SECONDS",
         help="how long to wait for the answer",
     )
-    add_to(parser)
+    add_to(parser, COMMANDS)
     parser.set_defaults(run=run)
 
 
@@ -50,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command in ``arguments``; the result is the exit code."""
     command: Command = arguments.command
     path = arguments.socket or admin_socket()
+    if command.beside:
+        path = stacks_socket(path)
     values = {a.key: getattr(arguments, a.key) for a in command.arguments}
     in_route = {k: quote(v, safe="") or "%20" for k, v in values.items() if f"{{{k}}}" in command.route}
     try:
@@ -57,37 +61,48 @@ def run(arguments: argparse.Namespace) -> int:
         body = command.body(given)
     except Unusable as error:
         return _fail("usage", str(error), as_json=arguments.json)
-    client, route = AdminClient(path, arguments.patience), command.route.format(**in_route)
+    watching = values.get("seconds") or 0.0 if command.method == "GET" else 0.0
+    client, route = AdminClient(path, arguments.patience + watching), command.route.format(**in_route)
     try:
-        if command.entries is not None and arguments.follow:
-            return _follow(command, client, route, body, as_json=arguments.json)
-        data = client.request(command.method, route, body)
+        return _tell(command, client, route, body, arguments)
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
     except Unreachable as error:
         return _fail("denied" if error.denied else "unreachable", str(error), as_json=arguments.json)
     except TimeoutError:
         return _fail("timeout", f"no answer within {arguments.patience:g} s", as_json=arguments.json)
     except Refused as error:
         return _fail(error.code, str(error), as_json=arguments.json)
-    print(json.dumps(data) if arguments.json else command.render(data))
-    return command.verdict(data)
 
 
-def _follow(command: Command, client: AdminClient, route: str, body: dict[str, Any], *, as_json: bool) -> int:
-    """Print what there is, then what comes: with ``as_json`` one object a line. It ends by Ctrl-C, or with the node."""
-    assert command.entries is not None
-    try:
-        while True:
-            data = client.request(command.method, route, body)
-            if data["missed"]:
-                print(f"runestone: {data['missed']} are gone from the memory", file=sys.stderr)
-            for entry in data[command.entries]:
-                print(json.dumps(entry) if as_json else command.render({command.entries: [entry]}))
-            sys.stdout.flush()
-            body = {**{k: v for k, v in body.items() if k != "limit"}, "since": data["next"]}
-            if not data[command.entries]:
-                time.sleep(_FOLLOW_SECONDS)
-    except KeyboardInterrupt:
-        return EX_INTERRUPTED
+def _tell(
+    command: Command, client: AdminClient, route: str, body: dict[str, Any], arguments: argparse.Namespace
+) -> int:
+    """Print the answer, or what comes until it ends or somebody has seen enough."""
+    as_json: bool = arguments.json
+    if command.entries is not None and arguments.follow:
+        for entry in _entries(command.entries, command.method, client, route, body):
+            print(json.dumps(entry) if as_json else command.render({command.entries: [entry]}), flush=True)
+    elif command.stream:
+        for line in client.lines(command.method, route, body):
+            print(json.dumps(line) if as_json else command.render(line), flush=True)
+    else:
+        data = client.request(command.method, route, body)
+        print(json.dumps(data) if as_json else command.render(data))
+        return command.verdict(data)
+    return 0
+
+
+def _entries(name: str, method: str, client: AdminClient, route: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The answer's list ``name``, then what comes to it, for ever."""
+    while True:
+        data = client.request(method, route, body)
+        if data["missed"]:
+            print(f"runestone: {data['missed']} are gone from the memory", file=sys.stderr)
+        yield from data[name]
+        body = {**{k: v for k, v in body.items() if k != "limit"}, "since": data["next"]}
+        if not data[name]:
+            time.sleep(_FOLLOW_SECONDS)
 
 
 def _fail(code: str, message: str, *, as_json: bool) -> int:

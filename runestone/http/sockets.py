@@ -92,7 +92,7 @@ class AdminSocket:
             os.close(lock)
             raise BindError(f"{path}: another instance is running and listens there") from None
         try:
-            return cls(path, _listen(path), lock)
+            return cls(path, listen_unix(path), lock)
         except OSError as error:
             os.close(lock)
             raise BindError(f"{path}: {error.strerror or error}") from None
@@ -112,7 +112,8 @@ class AdminSocket:
         os.close(self._lock)
 
 
-def _listen(path: Path) -> socket.socket:
+def listen_unix(path: Path) -> socket.socket:
+    """A listening unix socket of mode 0600; a dead one there is replaced, a live one never. Raises ``OSError``."""
     if path.is_socket():
         if _answers(path):
             raise OSError(errno.EADDRINUSE, "another program listens there")

@@ -12,9 +12,10 @@ from loguru import logger
 from starlette.routing import compile_path
 
 from runestone.operations import chat, costs, export
+from runestone.operations.actors import ActorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
-from runestone.operations.node import Node, tree_as_data
+from runestone.operations.node import Node
 from runestone.telemetry.events import AdminActed
 
 Body = Mapping[str, Any]
@@ -70,6 +71,7 @@ class Actions:
             ("POST", "/v1/config/reload", self._reload),
             ("POST", "/v1/log/level", self._log_level),
             ("POST", "/v1/crash", self._crash),
+            *ActorActions(self.node).table(),
         ]
 
     def chat(self, body: Body) -> AsyncGenerator[Answer, None]:
@@ -79,6 +81,10 @@ class Actions:
             self.node.gateway, _mapping(body, "request"), None if group is None else _text(body, "group")
         )
 
+    def trace(self, name: str, body: Body) -> AsyncGenerator[Answer, None]:
+        """``GET /v1/actors/NAME/trace``: the messages that an actor handles, as it does."""
+        return ActorActions(self.node).trace(name, body)
+
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _status(self, _: str, __: Body) -> Answer:
@@ -87,8 +93,8 @@ class Actions:
     async def _dashboard(self, _: str, __: Body) -> Answer:
         return {"dashboard": self.node.dashboard()}
 
-    async def _tree(self, _: str, __: Body) -> Answer:
-        return {"tree": tree_as_data(self.node.tree())}
+    async def _tree(self, _: str, body: Body) -> Answer:
+        return {"tree": ActorActions(self.node).tree(body)}
 
     async def _metrics(self, name: str, _: Body) -> Answer:
         return {"metrics": self.node.provider_metrics(name)}

@@ -16,6 +16,7 @@ COSTS: Final = "costs"
 CONFIGURATION: Final = "configuration"
 EVENTS: Final = "events"
 LEDGER: Final = "ledger"
+STACKS: Final = "stacks"
 
 
 def provider(name: str) -> str:

@@ -39,6 +39,8 @@ READS = (
     ("status",), ("tree",), ("providers",), ("provider", "show", "literal"), ("breaker", "list"), ("group", "list"),
     ("failover", "show", "default-chat-service"), ("failover", "explain", "default-chat-service", "--model", "gpt-4o"),
     ("health", "check", "all"), ("metrics", "all"), ("events", "--last", "1000"), ("config", "show"), ("config", "diff"), ("config", "export"),
+    ("actor", "show", "failover"), ("actor", "state", "failover"), ("actor", "state", "provider:literal"), ("actor", "state", "configuration"),
+    ("actor", "state", "state"), ("actor", "state", "roster"), ("top", "--for", "10ms"), ("stacks",),
 )  # fmt: skip
 
 

@@ -1,0 +1,145 @@
+"""The commands about single actors: look at them, suspend, resume, restart and trace them, and where the tasks are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runestone.console import render
+from runestone.console.bodies import duration
+from runestone.console.commands import Argument, Command
+
+ACTOR = Argument(name="name", metavar="ACTOR", help="a registered name, a path of the tree, or the end of one")
+_TOP_COLUMNS = (
+    "path",
+    "state",
+    "mailbox",
+    "oldest_seconds",
+    "messages_per_second",
+    "busy_percent",
+    "drops",
+    "restarts",
+    "incarnation",
+)
+
+
+def _facts(data: Mapping[str, Any]) -> str:
+    return render.facts({key: value for key, value in data.items() if key != "v"})
+
+
+def _restarted(data: Mapping[str, Any]) -> str:
+    return f"{data['actor']}: incarnation {data['incarnation_before']} -> {data['incarnation']}"
+
+
+def _stacks(data: Mapping[str, Any]) -> str:
+    blocks = [
+        "\n".join((f"{one['task']} ({one['state']})", *(f"    {frame}" for frame in one["frames"])))
+        for one in data["stacks"]
+    ]
+    left_out = data["chosen"] - len(blocks)
+    return "\n".join([*blocks, f"{left_out} more are left out; choose with --task"] if left_out else blocks)
+
+
+def _line(data: Mapping[str, Any]) -> str:
+    """One line of a trace, for people."""
+    if data["type"] == "end":
+        dropped = f", {data['dropped']} dropped" if data["dropped"] else ""
+        return f"over ({data['reason']}): {data['messages']} messages{dropped}"
+    waited = "?" if data["waited_ms"] is None else f"{data['waited_ms']:.2f}"
+    times = f"waited {waited:>8} ms  handled {data['handled_ms']:>8.2f} ms"
+    return (
+        f"{data['at']}  {data['kind']:4}  {data['message']:20}  {times}  {data['outcome']:10}  {data['sender'] or '-'}"
+    )
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        path="actor show",
+        method="GET",
+        route="/v1/actors/{name}",
+        help="one actor: state, mailbox, incarnation, last exit, what it tells of itself",
+        arguments=(ACTOR,),
+        render=lambda data: render.facts(data["actor"]),
+    ),
+    Command(
+        path="actor state",
+        method="GET",
+        route="/v1/actors/{name}/state",
+        help="what one actor holds: shapes, numbers and names; other texts are left out",
+        arguments=(ACTOR,),
+        render=lambda data: render.facts(data["state"]),
+    ),
+    Command(
+        path="actor suspend",
+        method="POST",
+        route="/v1/actors/{name}/suspend",
+        help="let its messages wait; that ends by itself",
+        arguments=(
+            ACTOR,
+            Argument(
+                name="--for", key="seconds", type=duration, metavar="TIME", help="such as 60s, which it is without it"
+            ),
+        ),
+        render=_facts,
+    ),
+    Command(
+        path="actor resume",
+        method="POST",
+        route="/v1/actors/{name}/resume",
+        help="end its suspension",
+        arguments=(ACTOR,),
+        render=_facts,
+    ),
+    Command(
+        path="actor restart",
+        method="POST",
+        route="/v1/actors/{name}/restart",
+        help="restart it by its supervisor; that is no failure and costs nothing of the restart budget",
+        arguments=(ACTOR,),
+        render=_restarted,
+    ),
+    Command(
+        path="top",
+        method="GET",
+        route="/v1/actors",
+        help="the actors with the most of something",
+        arguments=(
+            Argument(name="--sort", help="of what", choices=("mailbox", "busy", "rate", "restarts")),
+            Argument(name="-n", help="how many; 20 without it", type=int, metavar="N"),
+            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="watch so long; 1s without it"),
+        ),
+        render=lambda data: render.table(data["actors"], _TOP_COLUMNS),
+    ),
+    Command(
+        path="trace",
+        method="GET",
+        route="/v1/actors/{name}/trace",
+        help="follow the messages that one actor handles: types and times, no contents; ends by itself",
+        arguments=(
+            ACTOR,
+            Argument(name="--max", type=int, metavar="N", required=True, help="so many messages at most"),
+            Argument(name="--for", key="seconds", type=duration, metavar="TIME", required=True, help="so long at most"),
+        ),
+        render=_line,
+        stream=True,
+    ),
+    Command(
+        path="stacks",
+        method="GET",
+        route="/v1/stacks",
+        help="where every task is, also while the event loop is stuck; places alone, no values",
+        arguments=(Argument(name="--task", metavar="NAME", help="of this task; the name may hold a *"),),
+        render=_stacks,
+        beside=True,
+    ),
+    Command(
+        path="block",
+        method="POST",
+        route="/v1/block",
+        help="hold the event loop up as a bug would (serve --allow-faults or --demo)",
+        arguments=(
+            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="so long; 1s without it"),
+        ),
+        render=_facts,
+    ),
+)
