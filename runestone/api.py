@@ -125,7 +125,7 @@ True
 
 >>> booked = do(ProviderFactory(node).get_costs(since="1h", by="group"))["default-chat-service"]
 >>> booked["calls"], booked["unknown_cost_calls"] < 2
-(2, True)
+(3, True)
 
 Troubleshooting, 2 to 4. A breaker that is stuck open, a group, the providers:
 

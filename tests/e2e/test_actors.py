@@ -288,7 +288,7 @@ async def test_a_slow_reader_of_a_trace_loses_messages_and_slows_nobody(node: Ga
     end = json.loads(next(line for line in received.splitlines() if b'"type":"end"' in line))
 
     assert told.unanswered == {}
-    assert end["reason"] == "seconds"
+    assert end["reason"] in ("seconds", "max_events")  # as quick as the machine is
     assert end["dropped"] > 0, (end, told.figures())
     assert end["messages"] + end["dropped"] >= told.ok
 

@@ -216,7 +216,7 @@ def test_a_provider_without_telemetry_is_in_no_metric_and_in_no_figures(node: Ga
 def test_a_wrong_key_a_limit_and_a_group_that_is_out_are_told_with_what_helps(
     serve: Callable[..., Gateway], primary: Upstream, secondary: Upstream
 ) -> None:
-    node = serve()
+    node = serve(RUNESTONE_REQUEST_DEADLINE_MS="5000")  # nobody waits for half a minute
     primary.fault("status=401")
     secondary.fault("429 retry_after=30")
     node.post(WHOLE)

@@ -67,8 +67,8 @@ def test_an_idle_provider_that_is_gone_is_passed_over_until_it_is_back(
     assert node.provider("openai-default")["last_probe"]["what"].startswith("unreachable: ")
     assert probed(node, "openai-default", "unreachable") >= 2
     (alert,) = AdminClient(node.socket).request("GET", "/v1/dashboard")["dashboard"]["alerts"]
-    assert (alert["level"], alert["about"]) == ("warning", "openai-default")
-    assert alert["message"].startswith("a probe of openai-default: unreachable: ")
+    assert (alert["severity"], alert["about"]) == ("warning", "openai-default")
+    assert alert["message"].startswith("openai-default has not taken a probe well: unreachable: ")
     assert total(node, "runestone_failovers_total") == 0
     assert [line for line in node.log.read_text().splitlines() if "probe of openai-default: unreachable" in line][
         1:
