@@ -66,6 +66,8 @@ class Blocks:
         return data[:end]
 
     def _keep(self, data: bytes) -> bytes:
+        if not self._parts:
+            data = data.lstrip(b"\n")  # blank lines before an event are no part of it
         if data:
             self._parts.append(data)
             self._size += len(data)

@@ -126,6 +126,12 @@ def test_the_limit_falls_at_the_same_event_in_any_split(data: bytes, limit: int,
     assert split_too_large == too_large
 
 
+def test_blank_lines_before_an_event_do_not_count_towards_its_limit() -> None:
+    line = b"data:data:event: e\n"
+    for cut in range(4):
+        assert events([b"\n\n\n"[:cut], b"\n\n\n"[cut:] + line], limit=len(line)) == ([], False)
+
+
 def test_an_event_above_the_limit_ends_the_stream_after_those_before_it() -> None:
     assert events([b"data: a\n\ndata: " + b"b" * 2000 + b"\n\ndata: c\n\n"]) == ([Event(b"", b"a")], True)
 
