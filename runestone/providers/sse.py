@@ -123,7 +123,7 @@ class Events:
         """The events that ``data`` completes."""
         events: list[Event] = []
         for block in self._blocks.feed(data).split(b"\n\n"):
-            self.overflow = self.overflow or len(block) >= self._limit
+            self.overflow = self.overflow or len(block.lstrip(b"\n")) >= self._limit
             if not self.overflow and (event := parse(block)) is not None:
                 events.append(event)
         self.overflow = self.overflow or self._blocks.overflow

@@ -130,6 +130,7 @@ def test_blank_lines_before_an_event_do_not_count_towards_its_limit() -> None:
     line = b"data:data:event: e\n"
     for cut in range(4):
         assert events([b"\n\n\n"[:cut], b"\n\n\n"[cut:] + line], limit=len(line)) == ([], False)
+        assert events([b"\n\n\n"[:cut], b"\n\n\n"[cut:] + line + b"\n"], limit=len(line))[1] is False
 
 
 def test_an_event_above_the_limit_ends_the_stream_after_those_before_it() -> None:
