@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final, NamedTuple
@@ -99,8 +100,14 @@ def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
 
 
 def all_priced(calls: list[Ended], own: Mapping[str, Price]) -> list[Row]:
-    """The rows of ``calls``."""
-    return [priced(ended, own) for ended in calls]
+    """The rows of ``calls``. Between two of them everybody else has a turn: a thread that computes makes the event loop wait for the
+    interpreter at each of its system calls.
+    """
+    rows = []
+    for ended in calls:
+        rows.append(priced(ended, own))
+        time.sleep(0)
+    return rows
 
 
 def picodollars(dollars: Decimal | None) -> int | None:
