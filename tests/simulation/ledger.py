@@ -285,6 +285,8 @@ class Ledger:
 
     def _learn(self, call: UpstreamCallRecord, standing: Standing, memory: ProviderMemory, now: float) -> None:
         def put(scope: str | None, until: float) -> None:
+            if standing.crashed == now:
+                return  # what is cast while the next incarnation starts meets nobody
             if until > standing.out.get(scope, (0.0, 0.0, ""))[1]:
                 standing.out[scope] = (now, until, str(call.judged))
 
