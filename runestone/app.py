@@ -132,7 +132,6 @@ class Composition:
     registry: Registry
     bus: Bus
     metrics: Metrics
-    books: Books
     memories: dict[str, ProviderMemory]
     chance: Callable[[], float]
     sink: Sink | None
@@ -181,7 +180,7 @@ class Composition:
             *self._traces(),
             ChildSpec(
                 id="ledger",
-                start=partial(Bookkeeper, self.books, self._ledger, self.live, self.bus, self.metrics),
+                start=partial(Bookkeeper, self.node.books, self._ledger, self.live, self.bus),
                 name=names.LEDGER,
                 shutdown=_LEDGER_STOP_SECONDS,
                 backoff=_LEDGER_BACKOFF,
@@ -365,7 +364,8 @@ def compose(
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
-    lag = CountedLag()
+    lag, books = CountedLag(), Books()
+    bus.subscribe(books.handle)
     sources = Sources(
         in_flight=phase.by_route,
         lag=lambda: lag.worst,
@@ -373,13 +373,12 @@ def compose(
         failures=lambda: bus.failures,
         log_dropped=lambda: node.lines_dropped(),  # noqa: PLW0108 - there is no node yet
         dropped=lambda: {"events": recorder.dropped},
+        ledger=books.counts,
         reload=lambda: (memory.last_reload.refused is None, memory.last_reload.taken_at),
     )
     metrics = Metrics(sources, {route.path: route.streams for route in ROUTES})
     lag.told = metrics.late
     load = Load(lag, random.random)
-    books = Books()
-    bus.subscribe(books.handle)
     gateway = Gateway.over(registry, live, phase, load, bus)
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
@@ -408,7 +407,6 @@ def compose(
         registry=registry,
         bus=bus,
         metrics=metrics,
-        books=books,
         memories=memories,
         chance=random.random,
         sink=sink,

@@ -258,6 +258,13 @@ class Address:
         return {"anyOf": [{"type": "string", "pattern": "^https?://[^@?#\\s]+$"}, _REFERENCE]}
 
 
+#: Where a secret may be instead of in the text, as editors are told.
+PLACES: Final = tuple(
+    {"type": "object", "properties": {name: {"type": "string"}}, "required": [name], "additionalProperties": False}
+    for name in ("env", "file", "credential")
+)
+
+
 @frozen
 class SecretValue:
     """A secret, or where it is: ``{ env = "NAME" }``, ``{ file = "/path" }``, ``{ credential = "name" }``. It is resolved before."""
@@ -277,16 +284,7 @@ class SecretValue:
 
     def schema(self) -> dict[str, Any]:
         """For editors."""
-        places = [
-            {
-                "type": "object",
-                "properties": {name: {"type": "string"}},
-                "required": [name],
-                "additionalProperties": False,
-            }
-            for name in ("env", "file", "credential")
-        ]
-        return {"anyOf": [{"type": "string", "minLength": 1}, *places]}
+        return {"anyOf": [{"type": "string", "minLength": 1}, *PLACES]}
 
 
 @frozen

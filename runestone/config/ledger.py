@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from attrs import frozen
 
-from runestone.config.kinds import Invalid
+from runestone.config.kinds import PLACES, Invalid
 from runestone.config.run_directory import state_directory
 from runestone.domain.secret import Secret
 
@@ -47,16 +47,7 @@ class LedgerUrl:
 
     def schema(self) -> dict[str, Any]:
         """For editors."""
-        places = [
-            {
-                "type": "object",
-                "properties": {name: {"type": "string"}},
-                "required": [name],
-                "additionalProperties": False,
-            }
-            for name in ("env", "file", "credential")
-        ]
-        return {"anyOf": [{"type": "string"}, *places]}
+        return {"anyOf": [{"type": "string"}, *PLACES]}
 
 
 def _is_usable(url: SplitResult) -> bool:

@@ -64,7 +64,6 @@ class UpstreamCall:
         self._received = 0  # bytes of the body
         self._outcome: Outcome = "neutral"
         self._failure: Failure | None = None
-        self._closed = False
 
     @property
     def same_wire(self) -> bool:
@@ -123,9 +122,8 @@ class UpstreamCall:
 
     async def close(self) -> None:
         """Close the upstream, give the lease back, tell what became of it. The first call counts."""
-        if self._closed:
+        if self._closed_at is not None:
             return
-        self._closed = True
         self._closed_at = self._loop.time()
         self._count()
         if self._idle is not None:

@@ -21,7 +21,6 @@ from runestone.ledger.row import all_priced
 from runestone.ledger.store import BATCH, Store, StoreError
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import CallBooked
-from runestone.telemetry.metrics import Metrics
 from supervisors import NO_REPLY, Call, Caller, Cast, ExitReason, GenServer, Info, is_abnormal, run_blocking
 
 _LONGEST_BACKOFF_SECONDS: Final = 10.0
@@ -70,12 +69,11 @@ class Bookkeeper(GenServer[Tried]):
     by :class:`~runestone.telemetry.events.CallBooked`, and kept nowhere.
     """
 
-    def __init__(self, books: Books, store: Callable[[], Store | None], live: Live, bus: Bus, metrics: Metrics) -> None:
+    def __init__(self, books: Books, store: Callable[[], Store | None], live: Live, bus: Bus) -> None:
         self._books = books
         self._store = store()
         self._live = live
         self._bus = bus
-        self._metrics = metrics
         self._one = asyncio.Lock()  # who moves rows; the last flush may meet a try under way
         self._trying = False
         self._failures = 0  # in a row
@@ -111,7 +109,6 @@ class Bookkeeper(GenServer[Tried]):
             wait = self._live.settings.ledger.interval_seconds * 2 ** min(self._failures, 16)
             self._failures += 1
             self._not_before = self.now() + min(wait, _LONGEST_BACKOFF_SECONDS)
-        self._show()
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
         """Begin to answer: the database may take its time."""
@@ -139,7 +136,6 @@ class Bookkeeper(GenServer[Tried]):
     def _tick(self) -> None:
         ledger = self._live.settings.ledger
         self.send_after(ledger.interval_seconds, Tick())
-        self._show()
         if self._books.waiting and not self._trying:
             self._trying = True
             self.spawn(self._try(write=self.now() >= self._not_before), name="write")
@@ -206,7 +202,6 @@ class Bookkeeper(GenServer[Tried]):
                         break
         except TimeoutError:
             logger.error("the node ends, and {} calls are not in the ledger: {}", self._books.waiting, why)
-        self._show()
 
     # -- asked ---------------------------------------------------------------------------------------------------------
 
@@ -238,10 +233,3 @@ class Bookkeeper(GenServer[Tried]):
             total += count
             if count < BATCH:
                 return total
-
-    def _show(self) -> None:
-        books, metrics = self._books, self._metrics
-        metrics.ledger_waiting.at().set(books.waiting)
-        metrics.ledger_written.at().set(books.written)
-        metrics.ledger_dropped.at().set(books.dropped)
-        metrics.ledger_failures.at().set(books.failures)

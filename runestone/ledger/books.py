@@ -45,6 +45,10 @@ class Books:
         """How many calls are not in the ledger yet."""
         return len(self.ended) + len(self.rows)
 
+    def counts(self) -> tuple[int, int, int, int]:
+        """Calls that wait, are written and are lost, and tries that failed."""
+        return self.waiting, self.written, self.dropped, self.failures
+
     def status(self) -> dict[str, Any]:
         """For people."""
         return {

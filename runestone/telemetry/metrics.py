@@ -56,7 +56,8 @@ class Sources:
 
     ``in_flight`` by route; ``lag`` how late the loop was at most within the last minute, in seconds; ``refused`` how many requests the
     node would not add to its load; ``failures`` of event handlers; ``log_dropped`` lines; ``dropped`` events by the queue that was full;
-    ``reload`` whether the last one was taken, and when one was.
+    ``reload`` whether the last one was taken, and when one was; ``ledger`` calls that wait for it, are written and are lost, and tries that
+    failed.
     """
 
     in_flight: Callable[[], Mapping[str, int]] = dict
@@ -65,6 +66,7 @@ class Sources:
     failures: Callable[[], int] = int
     log_dropped: Callable[[], int] = int
     dropped: Callable[[], Mapping[str, int]] = dict
+    ledger: Callable[[], tuple[int, int, int, int]] = lambda: (0, 0, 0, 0)
     reload: Callable[[], tuple[bool, float]] = field(default=lambda: (True, process.started_at()))
 
 
@@ -289,6 +291,9 @@ class Metrics(Expected):
         self.log_dropped.at().set(sources.log_dropped())
         for queue, count in sources.dropped().items():
             self.events_dropped.at(queue=queue).set(count)
+        of_ledger = (self.ledger_waiting, self.ledger_written, self.ledger_dropped, self.ledger_failures)
+        for family, number in zip(of_ledger, sources.ledger(), strict=True):
+            family.at().set(number)
         taken, at = sources.reload()
         self.reload_success.at().set(taken)
         self.reload_at.at().set(at)

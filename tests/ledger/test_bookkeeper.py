@@ -23,7 +23,7 @@ from runestone.ledger.row import Ended, Row, all_priced
 from runestone.ledger.store import BATCH, Store, StoreError
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import CallBooked, Event
-from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.metrics import Metrics, Sources
 from supervisors import ActorRef, ChildSpec, Supervisor, start
 from supervisors.testing import VirtualTimeLoop, crash, leak_check, settle
 from tests.ledger.rows import event
@@ -104,6 +104,7 @@ class Desk:
 
     def counts(self) -> tuple[float, ...]:
         m = self.metrics
+        m.render()
         return tuple(f.at().value for f in (m.ledger_written, m.ledger_waiting, m.ledger_dropped, m.ledger_failures))
 
 
@@ -112,15 +113,16 @@ async def desk(*, kept: bool = True, most: int = 100_000, **ledger: Any) -> Asyn
     settings = Settings(
         server=ServerSettings(admin_socket=Path("/nowhere")), ledger=LedgerSettings(**ledger), prices=OWN
     )
-    bus, live, metrics, shelf, told = Bus(), Live(settings), Metrics(), Shelf(), list[Event]()
+    bus, live, shelf, told = Bus(), Live(settings), Shelf(), list[Event]()
     books = Books(most=most)
+    metrics = Metrics(Sources(ledger=books.counts))
     bus.subscribe(books.handle)
     bus.subscribe(told.append)
 
     def store() -> Store | None:
         return shelf if kept else None
 
-    spec = ChildSpec(id="ledger", start=partial(Bookkeeper, books, store, live, bus, metrics), name="ledger")
+    spec = ChildSpec(id="ledger", start=partial(Bookkeeper, books, store, live, bus), name="ledger")
     async with leak_check():
         root = await start(partial(Supervisor, [spec]))
 
