@@ -13,7 +13,7 @@ from typing import Final
 from runestone.domain.failure import Failure, UpstreamError
 from runestone.providers.stream import UpstreamStream
 
-_EARLY_SECONDS: Final = 1e-6  # loops fire a timer as early as their clock's step, and sums of floats are off by less
+EARLY_SECONDS: Final = 1e-6  # loops fire a timer as early as their clock's step, and sums of floats are off by less
 
 
 class IdleWatch:
@@ -54,7 +54,7 @@ class IdleWatch:
     def _check(self) -> None:
         now = self._loop.time()
         due = (now if self._since is None else self._since) + self._seconds
-        if due - now > _EARLY_SECONDS:
+        if due - now > EARLY_SECONDS:
             self._handle = self._loop.call_at(due, self._check)
             return
         self._handle = None

@@ -9,10 +9,10 @@ from typing import Final, Self
 from starlette.types import Send
 
 from runestone.failover.call import UpstreamCall
+from runestone.failover.idle import EARLY_SECONDS
 from runestone.http import errors
 
 HEARTBEAT_SECONDS: Final = 15.0
-_EARLY_SECONDS: Final = 1e-6  # loops fire a timer as early as their clock's step, and sums of floats are off by less
 HEARTBEAT: Final = b": ping\n"  # one line end only: after a blank line SDKs dispatch an empty event
 HEAD: Final[errors.Headers] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -78,7 +78,7 @@ class Heartbeat:
     def _beat(self) -> None:
         now = self._loop.time()
         due = (now if self._since is None else self._since) + HEARTBEAT_SECONDS
-        if due - now <= _EARLY_SECONDS:
+        if due - now <= EARLY_SECONDS:
             due = now + HEARTBEAT_SECONDS
             if self._sending is None or self._sending.done():
                 self._since = now

@@ -73,8 +73,6 @@ def conditions(node: Node, now: float) -> Iterator[Condition]:
     yield from _of_settings(node)
     yield from _of_process(node)
     yield from _of_ledger(node)
-    for more in node.watched:
-        yield from more()
 
 
 def _of_provider(node: Node, memory: ProviderMemory, now: float) -> Iterator[Condition]:

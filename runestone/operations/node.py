@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from attrs import define, evolve, field
@@ -35,7 +35,7 @@ from runestone.providers.probe import Probe, probe
 from runestone.providers.provider import ResetBreaker, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.telemetry import figures
-from runestone.telemetry.alerts import Alerts, Condition
+from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import CATALOGUE
 from runestone.telemetry.metrics import Metrics
@@ -68,7 +68,6 @@ class Node:
     allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
     last_reload: Callable[[], LastReload] = LastReload
-    watched: tuple[Callable[[], Iterable[Condition]], ...] = ()  # others that know of something that is wrong
     started_at: float = field(factory=time.time)  # epoch seconds
     seen: Alerts = field(factory=Alerts)  # as of the last look
     root: ActorRef | None = None

@@ -13,7 +13,6 @@ from runestone import app
 from runestone.config.load import read
 from runestone.operations.node import Node
 from runestone.resilience.health import Health
-from runestone.telemetry.alerts import Condition
 from runestone.telemetry.events import Event, LoopHeldUp
 
 pytestmark = pytest.mark.anyio
@@ -73,9 +72,11 @@ class Scene:
     async def gave_up(self) -> None:
         self.node.metrics.gave_up_window.observe(self.node.metrics.clock(), 0.0)
 
-    async def told_by_others(self) -> None:
-        behind = Condition(kind="ledger_behind", about="ledger", severity="warning", message="behind", command="look")
-        self.node.watched = (*self.node.watched, lambda: [behind])
+    async def ledger_fails(self) -> None:
+        self.node.books.failing = "the disk is full"
+
+    async def calls_lost(self) -> None:
+        self.node.books.dropped = 3
 
 
 @pytest.fixture
@@ -124,10 +125,11 @@ async def test_what_is_wrong_is_said_with_what_helps(
     [
         (Scene.lines_lost, "log_dropped", "log"),
         (Scene.handler_fails, "events_lost", "handlers"),
-        (Scene.told_by_others, "ledger_behind", "ledger"),
+        (Scene.ledger_fails, "ledger_failing", "ledger"),
+        (Scene.calls_lost, "ledger_lost", "ledger"),
     ],
 )
-async def test_what_is_lost_or_told_by_others_is_said_too(
+async def test_what_is_lost_or_cannot_be_written_is_said_too(
     scene: Scene, befalls: Callable[[Scene], object], kind: str, about: str
 ) -> None:
     await befalls(scene)  # type: ignore[misc] # a coroutine function of this file
