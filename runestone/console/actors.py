@@ -7,9 +7,11 @@ from typing import Any
 
 from runestone.console import render
 from runestone.console.bodies import duration
-from runestone.console.commands import Argument, Command
+from runestone.console.commands import Argument, Command, plain
 
-ACTOR = Argument(name="name", metavar="ACTOR", help="a registered name, a path of the tree, or the end of one")
+ACTOR = Argument(
+    name="name", metavar="ACTOR", help="a registered name, a path of the tree, or the end of one", complete="actors"
+)
 _TOP_COLUMNS = (
     "path",
     "state",
@@ -21,10 +23,6 @@ _TOP_COLUMNS = (
     "restarts",
     "incarnation",
 )
-
-
-def _facts(data: Mapping[str, Any]) -> str:
-    return render.facts({key: value for key, value in data.items() if key != "v"})
 
 
 def _restarted(data: Mapping[str, Any]) -> str:
@@ -80,7 +78,7 @@ COMMANDS: tuple[Command, ...] = (
                 name="--for", key="seconds", type=duration, metavar="TIME", help="such as 60s, which it is without it"
             ),
         ),
-        render=_facts,
+        render=plain,
     ),
     Command(
         path="actor resume",
@@ -88,7 +86,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/actors/{name}/resume",
         help="end its suspension",
         arguments=(ACTOR,),
-        render=_facts,
+        render=plain,
     ),
     Command(
         path="actor restart",
@@ -140,6 +138,6 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(
             Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="so long; 1s without it"),
         ),
-        render=_facts,
+        render=plain,
     ),
 )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from runestone.console import actors, commands
+from runestone.console import actors, costs, fleet, groups, node, settings
 from runestone.console.commands import Command
 
-COMMANDS: Final[tuple[Command, ...]] = (*commands.COMMANDS, *actors.COMMANDS)
+COMMANDS: Final[tuple[Command, ...]] = (
+    *node.COMMANDS,
+    *fleet.COMMANDS,
+    *groups.COMMANDS,
+    *costs.COMMANDS,
+    *settings.COMMANDS,
+    *actors.COMMANDS,
+)

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runestone.cli import main
+from runestone.console.table import COMMANDS
 from tests.e2e.node import Gateway, Upstream, eventually, gateway, needs_curl
 from tests.e2e.streams import HELLO
 
@@ -110,6 +112,15 @@ def test_a_path_that_no_socket_can_have_is_69_without_a_traceback(tmp_path: Path
 
     assert done.returncode == 69
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], *(command.path.split() for command in COMMANDS)], ids=" ".join)
+def test_every_verb_has_a_page_of_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["ctl", *words, "--help"])
+
+    assert ended.value.code == 0
+    assert "usage: runestone ctl" in capsys.readouterr().out
 
 
 def test_nobody_there_is_69(tmp_path: Path) -> None:
