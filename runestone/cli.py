@@ -21,7 +21,10 @@ _CUT_SHORT = 141  # as of a program that SIGPIPE has ended
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the result is its exit code."""
-    parser = argparse.ArgumentParser(prog="runestone", description="An LLM gateway that stays up when providers don't.")
+    from runestone.console import ctl, options  # noqa: PLC0415 - a command pays for what it uses alone
+
+    words = options.spelled_out(sys.argv[1:] if argv is None else argv)
+    parser = options.Parser(prog="runestone", description="An LLM gateway that stays up when providers don't.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("--demo", action="store_true", help="with simulated providers: no key, no network")
@@ -33,18 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.set_defaults(run=_serve)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
-    from runestone.console import ctl  # noqa: PLC0415 - a command pays for what it uses alone
-
     ctl.add_parser(commands)
-    if "config" in (sys.argv[1:2] if argv is None else argv[:1]):
+    if "config" in words[:1]:
         from runestone.console import config  # noqa: PLC0415 - likewise
 
         config.add_parser(commands)
     else:
         commands.add_parser("config", help="the settings: check, show, explain, init")
-    arguments = parser.parse_args(argv)
     try:
-        code = int(arguments.run(arguments))
+        try:
+            arguments = parser.parse_args(words)
+            code = int(arguments.run(arguments))
+        except options.Usage as error:
+            code = ctl.misused(error, as_json="ctl" in words[:1] and options.wants_json(words))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough; nothing may be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
-from runestone.console import bodies, render
+from runestone.console import bodies, output, render
 from runestone.console.bodies import Values
+from runestone.console.options import add_common
 
 Live = Literal["providers", "groups", "actors", "requests"]
 Renderer = Callable[[Mapping[str, Any]], str]
@@ -37,12 +38,19 @@ class Argument:
         return self.name.lstrip("-").replace("-", "_")
 
 
+def fine(_: Mapping[str, Any]) -> int:
+    """Every answer is good news."""
+    return 0
+
+
 @frozen(kw_only=True)
 class Command:
     """``path`` is what is typed, ``route`` what is asked; ``{name}`` in it stands for the argument of that name.
 
     ``body`` makes the request's body of the other arguments, or its query where it reads. The answer of a ``stream`` comes in lines, and
     ``render`` has them one by one. ``beside``: it is asked of the socket beside the admin socket, which answers while the loop is stuck.
+
+    ``good`` says of an answer whether ``--wait`` need not wait any more; an act names the command that reads it afterwards (``then``).
     """
 
     path: str
@@ -52,7 +60,12 @@ class Command:
     render: Renderer
     arguments: tuple[Argument, ...] = field(default=())
     body: Callable[[Values], dict[str, Any]] = bodies.as_given
-    verdict: Callable[[Mapping[str, Any]], int] = lambda _: 0  # the exit code that an answer means
+    rows: output.Rows = output.rows  # what the answer is about, one by one
+    verdict: Callable[[Mapping[str, Any]], int] = fine  # the exit code that an answer means
+    good: Callable[[Mapping[str, Any]], bool] | None = None
+    then: str | None = None
+    reads: bool = field(default=Factory(lambda self: self.method == "GET", takes_self=True))
+    asks: bool = False  # whether it is meant, on a terminal
     entries: str | None = None  # the answer's list, whose entries `--follow` prints as they come
     stream: bool = False
     beside: bool = False
@@ -94,9 +107,7 @@ def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None
         one = groups[parent].add_parser(verb, help=_literal(command.help), description=_literal(command.help))
         for argument in command.arguments:
             _add_argument(one, argument)
-        one.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object on standard output"
-        )
+        add_common(one, default=False, taken={argument.name for argument in command.arguments})
         one.set_defaults(command=command)
 
 

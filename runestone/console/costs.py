@@ -15,6 +15,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(Argument(name="--request", help="the file with its JSON, - for standard input", required=True),),
         body=bodies.request,
         render=lambda data: render.facts(data["costs"]),
+        reads=True,
     ),
     Command(
         path="cost show",

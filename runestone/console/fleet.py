@@ -46,6 +46,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/providers",
         help="all providers and how they are",
         render=lambda data: render.table(data["providers"], _COLUMNS),
+        good=lambda data: all(provider["usable"] for provider in data["providers"]),
     ),
     Command(
         path="provider show",
@@ -54,6 +55,7 @@ COMMANDS: tuple[Command, ...] = (
         help="one provider, with its last success and error",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["provider"]),
+        good=lambda data: data["provider"]["status"] == "up",
     ),
     Command(
         path="provider add",
@@ -67,6 +69,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         body=bodies.new_provider,
         render=changed("provider"),
+        then="provider show",
     ),
     Command(
         path="provider set",
@@ -76,6 +79,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(PROVIDER, *_OPTIONS),
         body=bodies.provider_config,
         render=changed("provider"),
+        then="provider show",
     ),
     Command(
         path="provider remove",
@@ -84,6 +88,7 @@ COMMANDS: tuple[Command, ...] = (
         help="take a provider out; returns when its streams have ended",
         arguments=(PROVIDER,),
         render=changed("provider"),
+        asks=True,
     ),
     Command(
         path="provider restart",
@@ -97,6 +102,7 @@ COMMANDS: tuple[Command, ...] = (
             ),
         ),
         render=plain,
+        then="provider show",
     ),
     Command(
         path="fault",
@@ -113,6 +119,7 @@ COMMANDS: tuple[Command, ...] = (
         help="one provider's circuit breaker",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["breaker"]),
+        good=lambda data: data["breaker"]["state"] == "closed",
     ),
     Command(
         path="breaker list",
@@ -120,6 +127,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/breakers",
         help="all circuit breakers",
         render=lambda data: render.table(data["breakers"], _BREAKER_COLUMNS),
+        good=lambda data: all(breaker["state"] == "closed" for breaker in data["breakers"]),
     ),
     Command(
         path="breaker reset",
@@ -128,6 +136,7 @@ COMMANDS: tuple[Command, ...] = (
         help="close it, clear its counters, lift what was forced",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["breaker"]),
+        then="breaker show",
     ),
     Command(
         path="breaker trip",

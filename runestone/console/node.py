@@ -12,6 +12,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/status",
         help="the node on one screen, and what is wrong",
         render=render.status,
+        good=lambda data: data["status"] == "healthy",
     ),
     Command(
         path="tree",
@@ -34,6 +35,7 @@ COMMANDS: tuple[Command, ...] = (
             [{"provider": name, **found} for name, found in data["health"].items()],
             ("provider", "ok", "status", "seconds", "message"),
         ),
+        reads=True,
         verdict=lambda data: 0 if all(found["ok"] for found in data["health"].values()) else 4,
     ),
     Command(
@@ -43,6 +45,10 @@ COMMANDS: tuple[Command, ...] = (
         help="calls and how they ended, latencies of the last minute, tokens, dollars",
         arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all"),),
         render=lambda data: render.metrics(data["metrics"]),
+        rows=lambda data: (
+            [{"name": name, **found} for name, found in data["metrics"].get("providers", {}).items()]
+            or [data["metrics"]]
+        ),
     ),
     Command(
         path="events",

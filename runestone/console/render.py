@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+
+_HEADER: Final[ContextVar[bool]] = ContextVar("header", default=True)
+_WIDE: Final[ContextVar[bool]] = ContextVar("wide", default=False)
+
+
+@contextmanager
+def style(*, header: bool = True, wide: bool = False) -> Iterator[None]:
+    """How tables are made in the block: without their ``header``, or ``wide``, with everything about their rows that is one value."""
+    told, every = _HEADER.set(header), _WIDE.set(wide)
+    try:
+        yield
+    finally:
+        _HEADER.reset(told)
+        _WIDE.reset(every)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """``rows`` as aligned columns under their names."""
-    cells = [
-        [name.upper().replace("_", " ") for name in columns],
-        *([_cell(row.get(c)) for c in columns] for row in rows),
-    ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    """``rows`` as aligned columns under their names, as :func:`style` says."""
+    if _WIDE.get():
+        more = dict.fromkeys(
+            name for row in rows for name, value in row.items() if not isinstance(value, list | Mapping)
+        )
+        columns = (*columns, *(name for name in more if name not in columns))
+    cells = [[_cell(row.get(c)) for c in columns] for row in rows]
+    if _HEADER.get():
+        cells.insert(0, [name.upper().replace("_", " ") for name in columns])
+    widths = [max((len(line[i]) for line in cells), default=0) for i in range(len(columns))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
 
