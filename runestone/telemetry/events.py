@@ -13,9 +13,13 @@ from attrs import field, frozen
 from runestone.domain.chat import Api, Usage
 
 
+#: The route of a chat that did not come in on the public port.
+INSIDE: Final = "inside"
+
+
 @frozen(kw_only=True)
 class RequestStarted:
-    """A client request on the public port has been read and understood."""
+    """A client request on the public port has been read and understood, or a chat begins by the console or from Python."""
 
     name: ClassVar = "request.started"
     request_id: str
@@ -28,7 +32,7 @@ class RequestStarted:
 
 @frozen(kw_only=True)
 class RequestFinished:
-    """A client request on the public port has its answer, or its end. Emitted once, before the last byte."""
+    """A client request on the public port, or a chat from inside, has its answer, or its end. Emitted once, before the last byte."""
 
     name: ClassVar = "request.finished"
     request_id: str
