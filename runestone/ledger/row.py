@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -22,7 +23,11 @@ from runestone.telemetry.events import AttemptFinished
 _MOST_TOKENS: Final = 2**31 - 1  # of one call; sums of many rows must fit into 64 bits
 _MOST_PICODOLLARS: Final = 2**63 - 1
 _MOST_TEXT: Final = 200
-_COUNTS: Final = tuple(a.name for a in attrs.fields(Usage) if a.name not in ("service_tier", "region"))
+_AT_ONCE: Final = 16  # rows that are made in one go, some ten microseconds each
+_TURN_SECONDS: Final = 1e-4
+_counts: Final[Callable[[Usage], tuple[Any, ...]]] = attrgetter(
+    *(a.name for a in attrs.fields(Usage) if a.name not in ("service_tier", "region"))
+)
 _ids = random.Random()  # seeded by the system; ids must differ, not be secret
 
 
@@ -64,10 +69,11 @@ class Row:
 
     def values(self) -> tuple[Any, ...]:
         """In the order of :data:`COLUMNS`."""
-        return tuple(getattr(self, name) for name in COLUMNS)
+        return _values(self)
 
 
 COLUMNS: Final = tuple(attribute.name for attribute in attrs.fields(Row))
+_values: Final[Callable[[Row], tuple[Any, ...]]] = attrgetter(*COLUMNS)
 
 
 def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
@@ -100,13 +106,13 @@ def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
 
 
 def all_priced(calls: list[Ended], own: Mapping[str, Price]) -> list[Row]:
-    """The rows of ``calls``. Between two of them everybody else has a turn: a thread that computes makes the event loop wait for the
-    interpreter at each of its system calls.
+    """The rows of ``calls``. After some of them everybody else has a turn: a thread that computes makes the event loop wait for the
+    interpreter at each of its system calls. A turn costs more than a row.
     """
     rows = []
-    for ended in calls:
-        rows.append(priced(ended, own))
-        time.sleep(0)
+    for begin in range(0, len(calls), _AT_ONCE):
+        rows += [priced(ended, own) for ended in calls[begin : begin + _AT_ONCE]]
+        time.sleep(_TURN_SECONDS)
     return rows
 
 
@@ -143,10 +149,14 @@ def _told(usage: Usage | None) -> Usage | None:
     """What a provider says, where it is possible."""
     if usage is None:
         return None
-    counts = (getattr(usage, name) for name in _COUNTS)
-    return usage if all(type(n) is int and 0 <= n <= _MOST_TOKENS for n in counts) else None
+    for count in _counts(usage):
+        if type(count) is not int or not 0 <= count <= _MOST_TOKENS:
+            return None
+    return usage
 
 
 def _text(text: str) -> str:
     """As a database takes it: no half characters, no NUL, not a book. A model's name is the client's word."""
+    if len(text) <= _MOST_TEXT and text.isascii() and "\0" not in text:
+        return text
     return text[:_MOST_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

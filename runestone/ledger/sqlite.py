@@ -7,6 +7,8 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -51,9 +53,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX calls_by_time ON calls (ended_ms)",
     ),
 )
-_INSERT: Final = (
-    f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - words of this program
-)
+_PLACES: Final = f"({', '.join('?' * len(COLUMNS))})"
+_AT_ONCE: Final = 32  # rows of one statement: at its end a thread lets go of the interpreter, and must get it back from the event loop
 _PRUNE: Final = "DELETE FROM calls WHERE id IN (SELECT id FROM calls WHERE ended_ms < ? LIMIT ?)"
 
 
@@ -73,7 +74,9 @@ class Sqlite:
     def write(self, rows: Sequence[Row]) -> None:
         """Keep ``rows``, in one transaction."""
         with self._using() as connection, _transaction(connection):
-            connection.executemany(_INSERT, [row.values() for row in rows])
+            for begin in range(0, len(rows), _AT_ONCE):
+                some = rows[begin : begin + _AT_ONCE]
+                connection.execute(_insert(len(some)), [*chain.from_iterable(row.values() for row in some)])
 
     def prune(self, before_ms: int, most: int) -> int:
         """Forget the calls that ended before, ``most`` at once."""
@@ -191,6 +194,12 @@ class SqliteStore:
     async def close(self) -> None:
         """Let go of the file."""
         await run_blocking(self._file.close)
+
+
+@cache
+def _insert(count: int) -> str:
+    places = ", ".join([_PLACES] * count)
+    return f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES {places} ON CONFLICT (id) DO NOTHING"  # noqa: S608 - words of this program
 
 
 @contextmanager

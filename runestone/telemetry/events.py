@@ -12,7 +12,6 @@ from attrs import field, frozen
 
 from runestone.domain.chat import Api, Usage
 
-
 #: The route of a chat that did not come in on the public port.
 INSIDE: Final = "inside"
 
