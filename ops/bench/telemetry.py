@@ -24,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import wires
 
-
 _PARTS = {"metrics": "Metrics", "recorder": "Recorder", "access": "AccessLog", "ledger": "Books"}
 _FILE = "all, and a file of events"
 NODES = ("nothing", *_PARTS, "all", _FILE)

@@ -52,6 +52,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX calls_by_time ON calls (ended_ms)",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN cache_write_1h_tokens INTEGER",
+        "ALTER TABLE calls ADD COLUMN audio_input_tokens INTEGER",
+        "ALTER TABLE calls ADD COLUMN audio_output_tokens INTEGER",
+        "ALTER TABLE calls ADD COLUMN web_searches INTEGER",
+        "ALTER TABLE calls ADD COLUMN service_tier TEXT",
+        "ALTER TABLE calls ADD COLUMN region TEXT",
+        "ALTER TABLE calls ADD COLUMN cost_told INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 _PLACES: Final = f"({', '.join('?' * len(COLUMNS))})"
 _AT_ONCE: Final = 32  # rows of one statement: at its end a thread lets go of the interpreter, and must get it back from the event loop
@@ -169,7 +178,7 @@ class Sqlite:
         if tables and application != _APPLICATION:
             raise StoreError("the file is another program's database")
         if version > len(self._migrations):
-            raise StoreError(f"the file is of a newer version ({version}; this one knows {len(self._migrations)})")
+            raise StoreError(sql.newer("file", version, len(self._migrations)))
         return int(version)
 
 
