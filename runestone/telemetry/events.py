@@ -94,6 +94,9 @@ class AttemptFinished:
     api: Api = "chat"
     group: str = ""
     key: str = ""
+    chunk_seconds: float | None = (
+        None  # between two chunks of a stream that came whole, on average; a client that reads slowly is in it
+    )
 
 
 @frozen(kw_only=True)

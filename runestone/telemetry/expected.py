@@ -104,6 +104,7 @@ class Expected(Families):
             for stream in ("false", "true"):
                 self.attempt_seconds.expect(provider=name, model=model, stream=stream)
             self.first_chunk_seconds.expect(provider=name, model=model)
+            self.chunk_seconds.expect(provider=name, model=model)
             for kind in TOKENS:
                 self.tokens.expect(provider=name, model=model, type=kind)
             self.cost.expect(provider=name, model=model)
