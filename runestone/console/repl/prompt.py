@@ -59,7 +59,7 @@ def converse(socket: Path, *, read_only: bool) -> int:
         print(f"runestone: {message}", file=sys.stderr)
         return ctl.EXIT_CODES[code]
     session = Session(link, interactive=True, read_only=read_only)
-    prompt = prompt_session(session, _history(session))
+    prompt = prompt_session(session, _history(session), LiveNames(lambda: session.link.socket))
     session.typed = prompt.history.get_strings
     with Watch(link, prompt.app.invalidate), suppress(Left):
         while True:
@@ -67,9 +67,8 @@ def converse(socket: Path, *, read_only: bool) -> int:
     return 0
 
 
-def prompt_session(session: Session, history: AnyHistory, **terminal: Any) -> PromptSession[str]:
-    """The prompt of ``session``; ``terminal`` may name another input and output than the terminal."""
-    names = LiveNames(lambda: session.link.socket)
+def prompt_session(session: Session, history: AnyHistory, names: Names, **terminal: Any) -> PromptSession[str]:
+    """The prompt of ``session``; ``names`` tells those of the node, ``terminal`` may be another input and output than the terminal."""
     prompt: PromptSession[str] = PromptSession(
         lambda: f"{toolbar.name(session.link)}> ",
         completer=ThreadedCompleter(NodeCompleter(session.vocabulary, names)),
