@@ -23,18 +23,29 @@ def style(*, header: bool = True, wide: bool = False) -> Iterator[None]:
         _WIDE.reset(every)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+class Table(str):
+    """Aligned columns, which still know their ``rows`` and the text of their ``cells``, the titles first, for who draws them otherwise."""
+
+    __slots__ = ("cells", "rows")
+    rows: Sequence[Mapping[str, Any]]
+    cells: Sequence[Sequence[str]]
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """``rows`` as aligned columns under their names, as :func:`style` says."""
     if _WIDE.get():
-        more = dict.fromkeys(
-            name for row in rows for name, value in row.items() if not isinstance(value, list | Mapping)
-        )
+        more = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list | Mapping))
         columns = (*columns, *(name for name in more if name not in columns))
-    cells = [[_cell(row.get(c)) for c in columns] for row in rows]
-    if _HEADER.get():
-        cells.insert(0, [name.upper().replace("_", " ") for name in columns])
-    widths = [max((len(line[i]) for line in cells), default=0) for i in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    cells = [
+        [name.upper().replace("_", " ") for name in columns],
+        *([_cell(row.get(c)) for c in columns] for row in rows),
+    ]
+    shown = cells if _HEADER.get() else cells[1:]
+    widths = [max((len(line[i]) for line in shown), default=0) for i in range(len(columns))]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in shown)
+    drawn = Table("\n".join(lines))
+    drawn.rows, drawn.cells = rows, cells
+    return drawn
 
 
 def facts(data: Mapping[str, Any]) -> str:
@@ -109,15 +120,34 @@ def event(data: Mapping[str, Any]) -> str:
 
 def costs(data: Mapping[str, Any]) -> str:
     """What calls have cost, a line each and the total. Names may be the words of clients: what moves a terminal's cursor is not printed."""
+    by = data["by"]
     rows = [
-        {**row, data["by"]: "".join(c if c.isprintable() else "\ufffd" for c in row["name"])} for row in data["costs"]
+        {by: "".join(c if c.isprintable() else "\ufffd" for c in name), **counts}
+        for name, counts in [_apart(row) for row in data["costs"]] + [("TOTAL", _apart(data["total"])[1])]
     ]
-    columns = (data["by"], *(name for name in data["total"] if name != "name"))
     about = f"calls that ended from {data['since']} to {data['until']}"
     waiting = data["ledger"]["waiting"]
     if waiting or data["ledger"]["dropped"]:
         about += f"; {waiting} more wait for the ledger, {data['ledger']['dropped']} are lost to it"
-    return f"{about}\n\n" + table([*rows, {**data["total"], data["by"]: "TOTAL"}], columns)
+    return f"{about}\n\n" + table(rows, (by, *_COSTS))
+
+
+_COSTS = (
+    "calls",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "unknown_cost_calls",
+    "cost_usd",
+)
+
+
+def _apart(line: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name of a line, and what it counts."""
+    return line["name"], {key: value for key, value in line.items() if key != "name"}
 
 
 def _node(node: Mapping[str, Any]) -> str:

@@ -1,63 +1,83 @@
-"""Processes as somebody at a terminal has them: on one of its own, or interrupted with Ctrl-C."""
+"""A terminal with a program in it, by tmux: keys go in, and what is on the screen is read as a person reads it."""
 
 from __future__ import annotations
 
-import signal
+import re
+import shlex
+import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO
+from pathlib import Path
 
-import pexpect
-from attrs import define
+import pytest
+from attrs import frozen
+
+from tests.e2e.node import eventually
+
+needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+_COLUMNS, _ROWS = "150", "60"
+_ENDED = "the program has ended with"
 
 
-class Screen(pexpect.spawn):  # type: ignore[misc, type-arg, unused-ignore] # pexpect has no types
-    """A process on a terminal of its own."""
+@frozen
+class Terminal:
+    """One that runs; ``server`` is the socket of its tmux, ``prompt`` how the program's prompt looks when it waits."""
 
-    def expect_eof(self) -> None:
-        """Wait for its end; ``exitstatus`` is known then."""
-        self.expect(pexpect.EOF)
-        self.close()
+    server: Path
+    prompt: str
+
+    def type(self, text: str) -> None:
+        """As at a keyboard."""
+        self._tmux("send-keys", "-l", "--", text)
+
+    def press(self, *keys: str) -> None:
+        """Keys by tmux' names: Enter, Tab, Up, C-c."""
+        self._tmux("send-keys", *keys)
+
+    def ready(self) -> None:
+        """Wait for the prompt: what is typed before it is nobody's."""
+        self.shows(rf"^{self.prompt} *(\n\s*\S.*)?\s*\Z")
+
+    def enter(self, line: str) -> None:
+        """At the prompt a line, and Enter."""
+        self.ready()
+        self.type(line)
+        self.press("Enter")
+
+    def screen(self) -> str:
+        """What is seen now, and what has gone off its top."""
+        return self._tmux("capture-pane", "-p", "-S", "-")
+
+    def shows(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+        """Wait until the screen has what ``pattern`` finds."""
+        found: re.Match[str] = eventually(
+            lambda: re.search(pattern, self.screen(), re.MULTILINE),
+            lambda: f"{pattern!r} on the screen:\n{self.screen()}",
+            seconds,
+        )
+        return found
+
+    def ended(self) -> int:
+        """Wait for the program's end; its exit code."""
+        return int(self.shows(rf"{_ENDED} (\d+)")[1])
+
+    def _tmux(self, *arguments: str) -> str:
+        command = ["tmux", "-S", str(self.server), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
 @contextmanager
-def terminal(command: Sequence[str], seconds: float = 30.0) -> Iterator[Screen]:
-    """``command`` on a terminal for the time of the block."""
-    screen = Screen(command[0], list(command[1:]), timeout=seconds, encoding="utf-8", dimensions=(50, 200))
+def terminal(folder: Path, command: Sequence[str], environment: Mapping[str, str], prompt: str) -> Iterator[Terminal]:
+    """A terminal that runs ``command`` for the time of the block."""
+    server = folder / "tmux"
+    shell = f"trap : INT; {shlex.join(command)}; echo {_ENDED} $?; exec sleep 600"
+    variables = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
+    start = ["tmux", "-S", str(server), "-f", "/dev/null", "new-session", "-d", "-x", _COLUMNS, "-y", _ROWS]
+    subprocess.run([*start, *variables, "sh", "-c", shell], check=True, timeout=30)
+    one = Terminal(server, prompt)
     try:
-        yield screen
+        yield one
     finally:
-        screen.close(force=True)
-
-
-@define
-class Interruptible:
-    """A running process that takes Ctrl-C, whatever the tests themselves make of it."""
-
-    process: subprocess.Popen[str]
-
-    @property
-    def stdout(self) -> IO[str] | None:
-        """What it writes."""
-        return self.process.stdout
-
-    def interrupt(self) -> int:
-        """Ctrl-C, and its exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
-
-
-@contextmanager
-def interruptible(command: Sequence[str]) -> Iterator[Interruptible]:
-    """``command`` for the time of the block."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that ignores it hands that on
-    try:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    try:
-        yield Interruptible(process)
-    finally:
-        process.kill()
-        process.communicate()
+        print(one.screen())
+        subprocess.run(["tmux", "-S", str(server), "kill-server"], check=False, capture_output=True, timeout=30)

@@ -14,7 +14,7 @@ import pytest
 from runestone.console.options import Usage, spelled_out
 from runestone.console.table import COMMANDS
 from tests.e2e.node import Gateway, Upstream, gateway
-from tests.e2e.terminal import interruptible, terminal
+from tests.e2e.spawned import interruptible, terminal
 
 pytest.importorskip("pexpect")
 
