@@ -87,7 +87,8 @@ def changed(kind: str) -> Renderer:
         about = data.get(kind)
         lines = [render.facts(about)] if isinstance(about, Mapping) else []
         told = {**(about if isinstance(about, Mapping) else {}), **data}
-        lines += [f"done: {line}" for line in told.get("done", ())]
+        done = "would be done" if data.get("dry_run") else "done"
+        lines += [f"{done}: {line}" for line in told.get("done", ())]
         lines += [f"needs a restart of the process: {key}" for key in told.get("needs_restart", ())]
         lines += [f"warning: {line}" for line in told.get("warnings", ())]
         return "\n".join(lines) or "nothing to do"

@@ -82,7 +82,8 @@ def add_common(parser: argparse.ArgumentParser, *, default: bool, taken: Contain
     """Give ``parser`` the options; those whose name is ``taken`` mean something else there. ``default``: they have their values."""
     for names, about in _COMMON:
         if not any(name in taken for name in names):
-            parser.add_argument(*names, **about, **({} if default else {"default": argparse.SUPPRESS}))
+            options = about if default else {**about, "default": argparse.SUPPRESS}
+            parser.add_argument(*names, **options)
     if default:
         parser.set_defaults(**DEFAULTS)
 

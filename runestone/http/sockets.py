@@ -7,6 +7,7 @@ import fcntl
 import os
 import resource
 import socket
+import struct
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ _USER_TIMEOUT_MS = (
 )
 _DESCRIPTORS = 65_536
 _OTHER_DESCRIPTORS = 100  # listeners, logs, the console, connections that are kept
+_CREDENTIALS = struct.Struct("3i")
 _PATH_LIMIT = 107  # bytes of a unix socket's path on Linux
 
 
@@ -60,6 +62,14 @@ def http_url(listener: socket.socket) -> str:
     """The URL of a listening TCP socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def peer(connection: socket.socket) -> tuple[int, int] | None:
+    """The process at the other end of a unix socket, as the kernel knows it: its pid (0: in no namespace of ours) and uid."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, uid
 
 
 @define(slots=True, eq=False)

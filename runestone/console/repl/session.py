@@ -16,8 +16,8 @@ from attrs import evolve
 
 from runestone.console import ctl
 from runestone.console.commands import Command
-from runestone.console.repl import meta
 from runestone.console.options import spelled_out
+from runestone.console.repl import meta
 from runestone.console.repl.grammar import Meta, Typed, Unreadable, expanded, narrowed, parse
 from runestone.console.repl.link import Link
 from runestone.console.repl.output import Enough, Piped, View
