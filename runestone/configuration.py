@@ -51,6 +51,7 @@ _AT_A_START: Final = {
     ("server", "port"): "server.port",
     ("server", "health_port"): "health.port",
     ("server", "admin_socket"): "admin.socket",
+    ("server", "observe_group"): "admin.observe_group",
     ("logs", "format"): "log.format",
     ("events", "keep"): "events.keep",
     ("events", "file"): "events.file",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 from attrs import evolve, frozen
 
-from runestone.config.run_directory import admin_socket, stacks_socket
+from runestone.config.run_directory import admin_socket, observe_socket, stacks_socket
 from runestone.console import hints, output
 from runestone.console.bodies import Unusable
 from runestone.console.client import AdminClient, Refused, Unreachable
@@ -120,11 +121,11 @@ def _order(arguments: argparse.Namespace) -> Order:
     values = {a.key: getattr(arguments, a.key) for a in command.arguments}
     in_route = {k: quote(v, safe="") or "%20" for k, v in values.items() if f"{{{k}}}" in command.route}
     given = {k: v for k, v in values.items() if k not in in_route and v is not None and v is not False}
-    path = arguments.socket or admin_socket()
+    path = _socket(command, arguments.socket or admin_socket())
     about = {"reason": arguments.reason, "dry_run": "true" if arguments.dry_run else None}
     watching = values.get("seconds") or 0.0 if command.method == "GET" else 0.0
     client = AdminClient(
-        stacks_socket(path) if command.beside else path,
+        path,
         arguments.patience + watching,
         {key: text for key, text in about.items() if text is not None},
     )
@@ -139,6 +140,15 @@ def _order(arguments: argparse.Namespace) -> Order:
         quiet=arguments.quiet,
         patience=arguments.patience,
     )
+
+
+def _socket(command: Command, admin: Path) -> Path:
+    """Where to ask: whoever may not use the admin socket may still look by the one for observers."""
+    if command.beside:
+        return stacks_socket(admin)
+    beside = observe_socket(admin)
+    observes = command.method == "GET" and not os.access(admin, os.W_OK) and os.access(beside, os.W_OK)
+    return beside if observes else admin
 
 
 def _check(command: Command, arguments: argparse.Namespace) -> None:

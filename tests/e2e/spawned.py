@@ -57,7 +57,7 @@ def terminal(command: Sequence[str]) -> Iterator[Screen]:
     """``command`` on a terminal for the time of the block."""
     end, its = os.openpty()
     with _with_interrupts():
-        process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, preexec_fn=_take_terminal)
+        process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, preexec_fn=_take_terminal)  # noqa: PLW1509 - there are no threads
     os.close(its)
     try:
         yield Screen(process, end)
