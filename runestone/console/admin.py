@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from runestone.operations.actions import Actions, Dispatch
 from runestone.operations.audit import Who
 from runestone.operations.errors import OperationError
+from runestone.telemetry.logs import masked
 
 CONNECTIONS: Final = 100  # at once: above it one is told to come back
 _STATUS: Final = {
@@ -105,7 +106,12 @@ def _who(request: Request) -> Who:
 
 
 def _error(error: OperationError) -> dict[str, Any]:
-    return {"code": error.reason, "message": str(error), "problems": list(error.problems)}
+    """A key may have been pasted into the wrong place: it is not told, not even to who has sent it."""
+    return {"code": error.reason, "message": _masked(str(error)), "problems": [_masked(one) for one in error.problems]}
+
+
+def _masked(text: str) -> str:
+    return "\n".join(map(masked, text.splitlines()))
 
 
 def _refused(error: OperationError) -> Response:
