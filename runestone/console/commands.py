@@ -10,7 +10,7 @@ from attrs import Factory, field, frozen
 
 from runestone.console import bodies, output, render
 from runestone.console.bodies import Values
-from runestone.console.options import add_common
+from runestone.console.options import common
 
 Live = Literal["providers", "groups", "actors", "requests"]
 Renderer = Callable[[Mapping[str, Any]], str]
@@ -105,10 +105,14 @@ def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None
         if parent not in groups:
             group = groups[""].add_parser(parent, help=f"{parent} commands")
             groups[parent] = group.add_subparsers(title=f"{parent} commands", metavar="COMMAND", required=True)
-        one = groups[parent].add_parser(verb, help=_literal(command.help), description=_literal(command.help))
+        one = groups[parent].add_parser(
+            verb,
+            help=_literal(command.help),
+            description=_literal(command.help),
+            parents=[common(argument.name for argument in command.arguments)],
+        )
         for argument in command.arguments:
             _add_argument(one, argument)
-        add_common(one, default=False, taken={argument.name for argument in command.arguments})
         one.set_defaults(command=command)
 
 

@@ -74,7 +74,7 @@ def add_parser(subparsers: Any) -> None:
     """Add ``ctl`` to the program's parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser("ctl", help="ask or tell a running node")
     parser.add_argument("--socket", type=Path, help="the node's admin socket (RUNESTONE_ADMIN_SOCKET)")
-    add_common(parser, default=True)
+    add_common(parser)
     add_to(parser, COMMANDS)
     parser.set_defaults(run=run)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from difflib import get_close_matches
+from functools import cache
 from itertools import pairwise
 from typing import Any, Final, NoReturn
 
@@ -78,14 +79,32 @@ class Parser(argparse.ArgumentParser):
         raise Usage(message, self.format_usage())
 
 
-def add_common(parser: argparse.ArgumentParser, *, default: bool, taken: Container[str] = ()) -> None:
-    """Give ``parser`` the options; those whose name is ``taken`` mean something else there. ``default``: they have their values."""
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the options, with their values."""
+    _add(parser, (), default=True)
+    parser.set_defaults(**DEFAULTS)
+
+
+def common(taken: Iterable[str]) -> argparse.ArgumentParser:
+    """A parent for parsers of verbs: it has the options, but for those whose names are ``taken``, which mean something else there."""
+    return _parent(frozenset(taken) & _NAMES)
+
+
+@cache
+def _parent(taken: frozenset[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    _add(parser.add_argument_group("options of every command"), taken, default=False)
+    return parser
+
+
+def _add(parser: Any, taken: Container[str], *, default: bool) -> None:
     for names, about in _COMMON:
         if not any(name in taken for name in names):
             options = about if default else {**about, "default": argparse.SUPPRESS}
             parser.add_argument(*names, **options)
-    if default:
-        parser.set_defaults(**DEFAULTS)
+
+
+_NAMES: Final = frozenset(name for names, _ in _COMMON for name in names)
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:
