@@ -38,7 +38,7 @@ class Standing:
 
 @frozen(kw_only=True)
 class Mailbox:
-    """The mailbox of one process at the moment of a look: ``drops``, and messages ``taken`` from it, are those of its present incarnation."""
+    """The mailbox of one process at the moment of a look: ``drops`` and what was ``taken`` are those of its present incarnation."""
 
     path: str
     incarnation: int
