@@ -484,8 +484,8 @@ class ProviderFactory:
     async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Decimal | None]:
         """An estimate of what ``request`` would cost at each provider in US dollars, with the model that it would use.
 
-        ``None``: no price is known. The input is estimated by its bytes, as far off as the model's requests so far were; the output is its
-        limit.
+        ``None``: no price is known. The input is counted, with the extra ``tokens`` and where that can be, or estimated by its bytes, as
+        far off as the model's requests so far were; the output is its limit.
         """
         costs = (await self.node.ask("POST", "/v1/costs/estimate", {"request": dict(request)}))["costs"]
         return {name: None if cost is None else Decimal(cost) for name, cost in costs.items()}
