@@ -370,7 +370,7 @@ def compose(
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
     lag, books = CountedLag(), Books()
-    bus.subscribe(books.handle)
+    bus.subscribe(books.handle, Books.KINDS)
     sources = Sources(
         in_flight=phase.by_route,
         lag=lambda: lag.worst,
@@ -388,7 +388,7 @@ def compose(
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
     if sink is not None:
-        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle)
+        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle, AccessLog.KINDS)
     node = Node(
         live=live,
         registry=registry,

@@ -73,7 +73,7 @@ class Telemetry(GenServer[FleetChanged]):
     def init(self) -> None:
         """Listen."""
         self._count_who_is_there()
-        unsubscribe = self._bus.subscribe(self._metrics.handle)
+        unsubscribe = self._bus.subscribe(self._metrics.handle, self._metrics.kinds)
         self.process.on_exit(lambda _process, _reason: unsubscribe())
         self._look()
 
