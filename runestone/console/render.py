@@ -7,14 +7,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+class Table(str):
+    """Aligned columns, which still know their ``rows`` and the text of their ``cells``, the titles first, for who draws them otherwise."""
+
+    __slots__ = ("cells", "rows")
+    rows: Sequence[Mapping[str, Any]]
+    cells: Sequence[Sequence[str]]
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """``rows`` as aligned columns under their names."""
     cells = [
         [name.upper().replace("_", " ") for name in columns],
         *([_cell(row.get(c)) for c in columns] for row in rows),
     ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    drawn = Table("\n".join(lines))
+    drawn.rows, drawn.cells = rows, cells
+    return drawn
 
 
 def facts(data: Mapping[str, Any]) -> str:
