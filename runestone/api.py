@@ -493,7 +493,8 @@ class ProviderFactory:
     async def get_costs(
         self, *, since: str = "24h", until: str | None = None, by: str = "provider"
     ) -> dict[str, dict[str, Any]]:
-        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"day"`` or ``"hour"``.
+        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"tier"``, ``"day"`` or
+        ``"hour"``.
 
         ``since`` and ``until`` are times ago (``"90m"``) or dates. ``cost_usd`` is exact, ``None`` where no cost is known; calls of unknown
         cost are counted in ``unknown_cost_calls``. Reasons: ``refused``, ``unavailable``.

@@ -348,6 +348,10 @@ async def test_a_chat_from_inside_is_told_and_counted_as_a_request_with_a_route_
     assert {(e["route"], e["stream"], e["key"]) for e in started} == {("inside", True, "")}
     metrics = await ProviderFactory(node).get_metrics()
     assert metrics["node"]["requests"] == 5
+    booked = await ProviderFactory(node).get_costs(by="outcome")
+    assert {name: line["requests"] for name, line in booked.items()} == {
+        "ok": 1, "caller_error": 1, "truncated": 1, "cancelled": 1,
+    }  # fmt: skip
 
 
 async def drained(events: AsyncIterator[Any]) -> None:
