@@ -82,6 +82,8 @@ def turn_as_data(turn: Turn) -> dict[str, Any]:
         "after": turn.after,
         "cause": turn.cause,
         "words": cause_in_words(turn),
+        "count": turn.count,
+        "calls": turn.calls,
         "until": None if turn.until is None else rfc3339(turn.until),
         "steps": [call_as_data(one) for one in turn.evidence if one.step is not None and one.step[0] in _OF_CALLS],
     }
