@@ -12,7 +12,7 @@ from runestone.console.repl.grammar import Cursor, Meta, Pipe, Typed, Unreadable
 
 PATHS = ("provider show", "provider restart", "provider remove", "providers", "status", "stacks", "tree", "trace")
 
-words = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=12)
+words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 commands = st.lists(words, min_size=1, max_size=5).map(tuple).filter(lambda typed: not typed[0].startswith("\\"))
 pipes = st.one_of(
     st.builds(lambda text: Pipe("grep", pattern=text), st.text("abc .;|'", min_size=1)),
@@ -23,9 +23,17 @@ lines = st.lists(st.builds(Typed, commands, st.lists(pipes, max_size=3).map(tupl
 
 
 def written(typed: Typed) -> str:
-    ends = {"grep": lambda p: f"grep {shlex.quote(p.pattern)}", "head": lambda p: f"head {p.limit}"}
-    parts = [shlex.join(typed.words), *(ends.get(p.kind, lambda one: one.kind)(p) for p in typed.pipes)]
-    return " | ".join(parts)
+    return " | ".join([shlex.join(typed.words), *map(piped, typed.pipes)])
+
+
+def piped(pipe: Pipe) -> str:
+    match pipe.kind:
+        case "grep":
+            return f"grep {shlex.quote(pipe.pattern)}"
+        case "head":
+            return f"head {pipe.limit}"
+        case kind:
+            return kind
 
 
 @given(lines, st.sampled_from([";", " ; ", "; ;"]))

@@ -90,10 +90,14 @@ def test_an_option_that_may_be_repeated_is_offered_again(verbs: Vocabulary) -> N
 def test_names_are_asked_for_only_where_one_may_stand(verbs: Vocabulary) -> None:
     asked: list[Live] = []
 
+    def names(kind: Live) -> list[str]:
+        asked.append(kind)
+        return []
+
     for text in ("", "provider ", "provider show --", "top --sort ", "status | ", "\\"):
-        candidates(verbs, text, lambda kind: asked.append(kind) or [])
+        candidates(verbs, text, names)
     assert asked == []
-    candidates(verbs, "provider show ", lambda kind: asked.append(kind) or [])
+    candidates(verbs, "provider show ", names)
     assert asked == ["providers"]
 
 

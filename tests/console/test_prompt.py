@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
@@ -30,10 +31,14 @@ def keys() -> Iterator[PipeInput]:
         yield pipe
 
 
+def made(keys: PipeInput, *earlier: str) -> PromptSession[str]:
+    session = Session(Link(Path("/nowhere")), interactive=True)
+    return prompt.prompt_session(session, InMemoryHistory(earlier), names, input=keys, output=DummyOutput())
+
+
 def line(keys: PipeInput, typed: str, shows: Shows, *earlier: str, then: str = "") -> str:
     """The line that is read when ``typed`` is typed, then, when it ``shows`` what it should, ``then`` and Enter."""
-    session = Session(Link(Path("/nowhere")), interactive=True)
-    asking = prompt.prompt_session(session, InMemoryHistory(earlier), names, input=keys, output=DummyOutput())
+    asking = made(keys, *earlier)
 
     async def read() -> str:
         async with asyncio.timeout(20):
@@ -85,5 +90,7 @@ def test_what_was_typed_before_is_suggested_and_taken_with_an_arrow(keys: PipeIn
 def test_an_interrupt_and_the_end_of_input_are_told_apart(
     keys: PipeInput, key: str, raises: type[BaseException]
 ) -> None:
+    keys.send_text(key)
+
     with pytest.raises(raises):
-        line(keys, key, lambda _: False)
+        made(keys).prompt()

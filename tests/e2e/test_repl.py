@@ -103,7 +103,7 @@ def test_ctrl_c_ends_what_is_followed_or_traced_and_not_the_console(node: Gatewa
     console.press("C-c")
     console.ready()
     console.enter("trace failover --max 1000 --for 60s")
-    eventually(lambda: node.post({**HELLO, "stream": False}) and "Admit" in console.screen(), console.screen)
+    eventually(lambda: node.post({**HELLO, "stream": False}).is_success and "Admit" in console.screen(), console.screen)
     console.press("C-c")
 
     console.enter("status | head 1")
