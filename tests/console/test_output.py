@@ -32,7 +32,7 @@ def shown(view: View, *, streamed: bool = False) -> str:
     return view.over(lambda data: render.table(data["rows"], ("name", "state")), streamed=streamed)(DATA)
 
 
-@given(st.lists(st.text("ab", max_size=3)), st.text("ab", min_size=1, max_size=2), st.integers(0, 5))
+@given(st.lists(st.text("ab", min_size=1, max_size=3)), st.text("ab", min_size=1, max_size=2), st.integers(0, 5))
 def test_pipes_do_with_lines_what_their_names_say(lines: list[str], pattern: str, limit: int) -> None:
     text = "".join(f"{line}\n" for line in lines)
     found = [line for line in lines if re.search(pattern, line)][:limit]
@@ -108,3 +108,21 @@ def test_no_colour_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_has_no_rows_is_shown_as_it_is() -> None:
     assert View(terminal=False, expanded=True).over(lambda _: "a\nb", streamed=False)(DATA) == "a\nb"
+
+
+def test_an_empty_list_has_no_lines() -> None:
+    piped = io.StringIO()
+    stream = Piped(piped, [Pipe("count")])
+    print(View(terminal=False, lines=True).over(lambda _: render.table([], ("name",)), streamed=False)({}), file=stream)
+    stream.finish()
+
+    assert piped.getvalue() == "0\n"
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_the_words_of_others_do_not_move_a_terminals_cursor(lines: bool) -> None:
+    table, facts = render.table([{"name": "\x1b[2Jx\x9b"}], ("name",)), "error  \x1b]0;x\x07\r"
+
+    for text in (table, facts):
+        shown = View(terminal=True, lines=lines).over(lambda _, text=text: text, streamed=False)({})
+        assert [part for part in ("\x1b[2J", "\x1b]", "\x9b", "\x07", "\r") if part in shown] == []

@@ -25,6 +25,7 @@ _STATES: Final = tuple(
     rf"(?<![\w.:/-])(?P<{style}>{words})(?![\w.:/-])"
     for style, words in (("good", _GOOD), ("bad", _BAD), ("odd", _ODD))
 )
+_WILD: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _STYLES: Final = {"good": "green", "bad": "bold red", "odd": "yellow"}
 
 
@@ -46,18 +47,22 @@ class View:
 
         def show(data: Mapping[str, Any]) -> str:
             if self.as_json:
-                return json.dumps(data, indent=None if streamed else 2, ensure_ascii=False)
+                return json.dumps(data, indent=None if streamed else 2)
             text = rendered(data)
-            table = text if isinstance(text, render.Table) else None
-            if table is not None and self.expanded:
-                text = _expanded(table)
-            elif table is not None and self.lines:
-                return "\n".join(text.split("\n")[1:])
-            if not self.terminal or self.lines:
+            if isinstance(text, render.Table):
+                if self.terminal and not self.lines and not self.expanded:
+                    return _drawn(text)
+                text = _expanded(text) if self.expanded else text.partition("\n")[2] if self.lines else text
+            if not self.terminal:
                 return text
-            return _drawn(text if table is None or self.expanded else table)
+            return _tame(text) if self.lines else _drawn(text)
 
         return show
+
+
+def _tame(text: str) -> str:
+    """Without what moves a terminal's cursor: words of clients and providers stand in answers."""
+    return _WILD.sub("\ufffd", text)
 
 
 def _expanded(table: render.Table) -> str:
@@ -85,19 +90,23 @@ def _drawn(text: str) -> str:
             titles, *lines = text.cells
             drawn = Table(*titles, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
             for line in lines:
-                drawn.add_row(*map(States(), line))
+                drawn.add_row(*(States()(_tame(cell)) for cell in line))
             console.print(drawn)
         else:
-            console.print(text, markup=False, soft_wrap=True)
+            console.print(_tame(text), markup=False, soft_wrap=True)
     return captured.get().rstrip("\n")
 
 
 class Piped(io.TextIOBase):
-    """A stream whose lines go through ``pipes`` to ``target`` as they come; :meth:`finish` tells what is known at the end alone."""
+    """A stream whose lines go through ``pipes`` to ``target`` as they come; :meth:`finish` tells what is known at the end alone.
+
+    Blank lines are none: they part the paragraphs of an answer, or are all of an empty one.
+    """
 
     def __init__(self, target: IO[str], pipes: Sequence[Pipe]) -> None:
         self._target = target
         self._begun = ""
+        self.used = False
         self._stages = [_STAGES[pipe.kind](pipe) for pipe in pipes if pipe.kind != "json"]
 
     def writable(self) -> bool:
@@ -110,9 +119,11 @@ class Piped(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Raises :class:`Enough` where nothing that comes can matter any more."""
+        self.used = True
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
-            self._pass(line, 0)
+            if line:
+                self._pass(line, 0)
         return len(text)
 
     def flush(self) -> None:
