@@ -100,15 +100,34 @@ def event(data: Mapping[str, Any]) -> str:
 
 def costs(data: Mapping[str, Any]) -> str:
     """What calls have cost, a line each and the total. Names may be the words of clients: what moves a terminal's cursor is not printed."""
+    by = data["by"]
     rows = [
-        {**row, data["by"]: "".join(c if c.isprintable() else "\ufffd" for c in row["name"])} for row in data["costs"]
+        {by: "".join(c if c.isprintable() else "\ufffd" for c in name), **counts}
+        for name, counts in [_apart(row) for row in data["costs"]] + [("TOTAL", _apart(data["total"])[1])]
     ]
-    columns = (data["by"], *(name for name in data["total"] if name != "name"))
     about = f"calls that ended from {data['since']} to {data['until']}"
     waiting = data["ledger"]["waiting"]
     if waiting or data["ledger"]["dropped"]:
         about += f"; {waiting} more wait for the ledger, {data['ledger']['dropped']} are lost to it"
-    return f"{about}\n\n" + table([*rows, {**data["total"], data["by"]: "TOTAL"}], columns)
+    return f"{about}\n\n" + table(rows, (by, *_COSTS))
+
+
+_COSTS = (
+    "calls",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "unknown_cost_calls",
+    "cost_usd",
+)
+
+
+def _apart(line: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name of a line, and what it counts."""
+    return line["name"], {key: value for key, value in line.items() if key != "name"}
 
 
 def _node(node: Mapping[str, Any]) -> str:
