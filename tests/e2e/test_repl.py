@@ -328,3 +328,36 @@ def test_ctl_loads_nothing_of_the_console(node: Gateway, arguments: list[str]) -
     assert "'runestone'" in loaded
     for name in ("prompt_toolkit", "rich", "pygments", "argcomplete", "loguru", "httpx", "asyncio", "starlette"):
         assert f"'{name}'" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "fails"),
+    [
+        ("prompt_toolkit", ["console"], True),
+        ("argcomplete", ["completion", "bash"], True),
+        ("rich", ["console", "-c", "help tree"], False),
+        ("prompt_toolkit", ["console", "-c", "help tree"], False),
+    ],
+)
+def test_without_the_extra_it_is_said_how_to_have_it_where_it_is_needed(
+    missing: str, arguments: list[str], *, fails: bool
+) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; from runestone.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    theirs, ours = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            stdin=ours,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+    assert done.returncode == int(fails)
+    assert ("pip install 'runestone[console]'" in done.stderr) == fails
