@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runestone.console.repl.grammar import Cursor, Meta, Pipe, Typed, Unreadable, cursor, expanded, parse
@@ -36,11 +36,13 @@ def piped(pipe: Pipe) -> str:
             return kind
 
 
+@settings(deadline=None)
 @given(lines, st.sampled_from([";", " ; ", "; ;"]))
 def test_what_is_written_with_quotes_is_read_as_it_was(typed: tuple[Typed, ...], between: str) -> None:
     assert parse(between.join(map(written, typed))) == typed
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_line_is_more_than_read_or_refused(line: str) -> None:
     try:
@@ -49,6 +51,7 @@ def test_no_line_is_more_than_read_or_refused(line: str) -> None:
         assert str(error)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_the_cursor_stands_somewhere_in_every_beginning_of_a_line(line: str) -> None:
     at = cursor(line)
@@ -130,6 +133,7 @@ def test_a_beginning_that_fits_none_or_several_is_refused_by_their_names(typed: 
         expanded(typed.split(), PATHS)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(PATHS), st.lists(words.filter(lambda word: word not in PATHS), max_size=3))
 def test_a_verb_that_is_typed_whole_is_never_another_one(path: str, rest: list[str]) -> None:
     found, behind = expanded([*path.split(), *rest], PATHS)

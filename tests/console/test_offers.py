@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runestone.console import ctl
@@ -101,6 +101,7 @@ def test_names_are_asked_for_only_where_one_may_stand(verbs: Vocabulary) -> None
     assert asked == ["providers"]
 
 
+@settings(deadline=None)
 @given(st.text("abpr \\;|'-x", max_size=20))
 def test_there_is_an_offer_for_every_beginning(verbs: Vocabulary, text: str) -> None:
     assert all(isinstance(one, str) for one in offered(verbs, text))

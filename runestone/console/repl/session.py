@@ -139,8 +139,9 @@ class Session:
 
     def _shown(self, typed: Typed, command: Command, arguments: argparse.Namespace) -> int:
         piped = Piped(sys.stdout, typed.pipes) if typed.pipes else None
-        as_json = self.view.as_json or any(pipe.kind == "json" for pipe in typed.pipes)
-        view = evolve(self.view, as_json=as_json, lines=piped is not None)
+        kinds = {pipe.kind for pipe in typed.pipes}
+        as_json = self.view.as_json or "json" in kinds
+        view = evolve(self.view, as_json=as_json, lines=piped is not None, entries="count" in kinds)
         streamed = command.stream or getattr(arguments, "follow", False)
         arguments.command = evolve(command, render=view.over(command.render, streamed=streamed))
         if piped is None:
