@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,3 +95,31 @@ def test_an_interrupt_and_the_end_of_input_are_told_apart(
 
     with pytest.raises(raises):
         made(keys).prompt()
+
+
+def test_a_node_that_does_not_answer_holds_no_key_up(keys: PipeInput) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def names(_: Live) -> list[str]:
+        asked.set()
+        answer.wait(20)
+        return []
+
+    async def read() -> str:
+        async with asyncio.timeout(20):
+            reading = asyncio.create_task(asking.prompt_async())
+            keys.send_text("provider show \t")
+            while not asked.is_set():
+                await asyncio.sleep(0.005)
+            keys.send_text("mine")
+            while not asking.default_buffer.text.endswith("mine"):
+                await asyncio.sleep(0.005)
+            assert not answer.is_set()
+            answer.set()
+            keys.send_text("\r")
+            return await reading
+
+    session = Session(Link(Path("/nowhere")), interactive=True)
+    asking = prompt.prompt_session(session, InMemoryHistory(), names, input=keys, output=DummyOutput())
+
+    assert asyncio.run(read()) == "provider show mine"
