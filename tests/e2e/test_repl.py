@@ -160,6 +160,24 @@ def test_a_node_that_restarts_is_waited_for_and_the_next_command_is_answered(
 
 
 @needs_tmux
+def test_what_is_followed_goes_on_with_the_node_that_comes_after(tmp_path: Path, serve: Callable[..., Gateway]) -> None:
+    first = serve()
+    with terminal(tmp_path, [*COMMAND, str(first.socket)], environment(tmp_path), PROMPT) as console:
+        console.enter("events --follow --name admin.acted | grep breakers")
+        first.ctl("breaker", "reset", "openai-default")
+        console.shows("openai-default/reset")
+        first.stop()
+        console.shows("reconnecting")
+        with gateway(first.socket.parent, {}, "--demo") as second:
+            console.shows("it is back")
+            second.ctl("breaker", "trip", "anthropic-default")
+            console.shows("anthropic-default/trip")
+            console.press("C-c")
+            console.enter("exit")
+            assert console.ended() == 0
+
+
+@needs_tmux
 def test_nobody_waits_for_a_node_against_his_will(tmp_path: Path, serve: Callable[..., Gateway]) -> None:
     node = serve()
     with terminal(tmp_path, [*COMMAND, str(node.socket)], environment(tmp_path), PROMPT) as console:
