@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +17,12 @@ from urllib.parse import quote
 from attrs import evolve, frozen
 
 from runestone.config.run_directory import admin_socket, observe_socket, stacks_socket
-from runestone.console import hints, output
+from runestone.console import output
 from runestone.console.bodies import Unusable
 from runestone.console.client import AdminClient, Refused, Unreachable
 from runestone.console.commands import Command, add_to, fine
 from runestone.console.options import Usage, add_common
+from runestone.console.repl.names import live_names
 from runestone.console.table import COMMANDS
 
 EX_INTERRUPTED: Final = 130
@@ -36,7 +38,6 @@ EXIT_CODES: Final = {
 }
 _FOLLOW_SECONDS: Final = 0.5
 _WAIT_SECONDS: Final = 0.2  # from one look to the next
-_HINT_SECONDS: Final = 2.0
 _CLEAR: Final = "\x1b[H\x1b[2J"
 _LOST_FOR_NOW: Final = frozenset({"unavailable", "timeout"})
 
@@ -61,8 +62,9 @@ class Order:
         return self.form in ("json", "ndjson")
 
     def ask(self) -> dict[str, Any]:
-        """The answer."""
-        return self.client.request(self.command.method, self.route, self.body)
+        """The answer; some need no node."""
+        local = self.command.local(self.values)
+        return self.client.request(self.command.method, self.route, self.body) if local is None else dict(local)
 
     def text(self, data: Mapping[str, Any]) -> str:
         """An answer, or one line of it, as it is wanted."""
@@ -84,10 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     tell = partial(fail, as_json=arguments.json or arguments.output in ("json", "ndjson"))
     try:
         order = _order(arguments)
-    except Unusable as error:
-        return tell("usage", str(error))
-    try:
         code = _carry_out(order, arguments) if _meant(order, arguments) else tell("refused", "nothing was done")
+    except Unusable as error:
+        code = tell("usage", str(error))
     except KeyboardInterrupt:
         code = EX_INTERRUPTED
     except Unreachable as error:
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     except TimeoutError as error:
         code = tell("timeout", str(error))
     except Refused as error:
-        code = tell(error.code, str(error), hint=_hint(order, error), problems=error.problems)
+        code = tell(error.code, str(error), hint=_hint(arguments, error), problems=error.problems)
     return code
 
 
@@ -177,6 +178,8 @@ def _meant(order: Order, arguments: argparse.Namespace) -> bool:
 def _carry_out(order: Order, arguments: argparse.Namespace) -> int:
     """Print the answer, or what comes until it ends or somebody has seen enough."""
     command = order.command
+    if command.into is not None and (path := order.values[command.into]) != "-":
+        return _write(order, path)
     if command.entries is not None and arguments.follow:
         for entry in _entries(order, command.entries):
             print(order.text(entry if order.as_json else {command.entries: [entry]}), flush=True)
@@ -185,19 +188,37 @@ def _carry_out(order: Order, arguments: argparse.Namespace) -> int:
         for line in order.client.lines(command.method, order.route, order.body):
             print(order.text(line), flush=True)
         return 0
-    if arguments.watch is not None:
-        return _watch(order, arguments.watch)
-    if arguments.wait is None:
-        data = _answered(order)
-    elif command.reads:
-        data = _waited(order, arguments.wait)
-    else:
-        data = _answered(order)
-        if (after := _afterwards(order)) is not None and not arguments.dry_run:
-            _waited(after, arguments.wait)
+    return _once(order, arguments) if arguments.watch is None else _watch(order, arguments.watch)
+
+
+def _once(order: Order, arguments: argparse.Namespace) -> int:
+    command = order.command
+    data = _waited(order, arguments.wait) if command.reads and arguments.wait is not None else _answered(order)
+    after = None if command.reads or arguments.wait is None or arguments.dry_run else _afterwards(order)
+    if after is not None:
+        _waited(after, arguments.wait)
     if command.reads or not order.quiet:
         _say(order.text(data))
     return command.verdict(data)
+
+
+def _write(order: Order, path: str) -> int:
+    """Put the answer's lines into a file, which is its owner's alone, and say how many there are."""
+    written = 0
+    try:
+        with open(path, "w", encoding="utf-8", opener=_own) as file:
+            for line in order.client.lines(order.command.method, order.route, order.body):
+                file.write(order.command.render(line) + "\n")
+                written += 1
+    except OSError as error:
+        return fail("failed", f"{path}: {error.strerror}", as_json=order.as_json)
+    if not order.quiet:
+        print(json.dumps({"v": 1, "file": path, "lines": written}) if order.as_json else f"{written} lines in {path}")
+    return 0
+
+
+def _own(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _answered(order: Order) -> dict[str, Any]:
@@ -275,12 +296,13 @@ def _entries(order: Order, name: str) -> Iterator[dict[str, Any]]:
             time.sleep(_FOLLOW_SECONDS)
 
 
-def _hint(order: Order, error: Refused) -> str | None:
+def _hint(arguments: argparse.Namespace, error: Refused) -> str | None:
     """What may have been meant by a name that is not there."""
     if error.code not in ("not_found", "missing_providers"):
         return None
-    for argument in order.command.arguments:
-        name = order.values[argument.key]
+    for argument in arguments.command.arguments:
+        name = getattr(arguments, argument.key)
         if argument.complete is not None and isinstance(name, str):
-            return hints.near(name, hints.live_names(order.client.within(_HINT_SECONDS), argument.complete))
+            close = get_close_matches(name, live_names(argument.complete, arguments.socket or admin_socket()), 1)
+            return f"did you mean {close[0]}?" if close else None
     return None

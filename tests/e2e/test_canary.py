@@ -47,6 +47,7 @@ READS = (
     ("health", "check", "all"), ("metrics", "all"), ("events", "--last", "1000"), ("config", "show"), ("config", "diff"), ("config", "export"),
     ("actor", "show", "failover"), ("actor", "state", "failover"), ("actor", "state", "provider:literal"), ("actor", "state", "configuration"),
     ("actor", "state", "state"), ("actor", "state", "roster"), ("top", "--for", "10ms"), ("stacks",),
+    ("why", "literal"), ("why", "openai-default"), ("what-if", "literal", "failure_threshold=1"), ("events", "export", "-"),
 )  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def answers(node: Gateway, names: dict[str | None, list[str]]) -> Iterator[tuple
     """The text of every read that there is, of everything that it can be about."""
     for command in (one for one in COMMANDS if one.method == "GET"):
         socket = stacks_socket(node.socket) if command.beside else node.socket
-        query = {"max": "30", "seconds": "0.2"} if command.stream else {}
+        query = {"max": "30", "seconds": "0.2"} if command.path == "trace" else {}
         if command.route == "/v1/actors":
             query = {"seconds": "0.01", "n": "1000"}
         elif command.route == "/v1/events":

@@ -84,7 +84,7 @@ def test_the_socket_for_observers_refuses_whatever_acts_or_operates(node: Gatewa
     with httpx.Client(transport=transport, base_url="http://node", timeout=20) as client:
         for command in COMMANDS:
             route = command.route.format(name="openai-default")
-            if command.method == "POST" or command.stream or command.beside:
+            if command.method == "POST" or command.path in ("trace", "stacks"):
                 answer = client.request(command.method, route, content=b"{}" if command.method == "POST" else None)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (403, "denied"), route
         chat = client.post("/v1/chat", json={"request": {}})
