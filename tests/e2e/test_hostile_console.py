@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runestone.console.admin import CONNECTIONS
 from runestone.console.table import COMMANDS
 from tests.e2e.node import Gateway, eventually
 from tests.e2e.streams import HELLO
@@ -162,6 +163,18 @@ def test_a_thousand_connections_at_once_keep_nobody_waiting(node: Gateway, name:
             assert node.ctl("breaker", "reset", "openai-default")["breaker"]["state"] == "closed"
 
 
+def test_one_connection_too_many_is_told_to_come_back(node: Gateway) -> None:
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(connected(node.socket))
+        for _ in range(2):  # at the latest the second one finds all of them there
+            refused = node.ctl_raw("--json", "status")
+
+        assert refused.returncode == 1
+        assert json.loads(refused.stdout)["error"]["code"] == "overloaded"
+    eventually(lambda: node.ctl_raw("status").returncode == 0, "there is room again")
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/actors/public/trace?max=10000&seconds=60", "/v1/events?limit=1000", "/v1/config", "/v1/tree"]
 )
@@ -221,6 +234,9 @@ def test_no_body_that_there_can_be_is_a_bug(node: Gateway) -> None:
                     body = json.dumps(dict.fromkeys(keys, value) | {"name": "nobody"}).encode()
                     answer = client.post(command.route.format(name="nobody"), content=body)
                     assert answer.status_code < 500, (command.path, value, answer.text)
+        tower = b'{"config":{"headers":{"a":' + b"[" * 400 + b"]" * 400 + b"}}}"
+        answer = client.post("/v1/providers/openai-default", content=tower)
+        assert "more than 100 lists and objects in each other" in answer.json()["error"]["message"]
         for deep in (b"[" * 500_000, b'{"a":' * 150_000, b'{"config":' + b"[" * 400 + b"]" * 400 + b"}"):
             answer = client.post("/v1/providers", content=deep)
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "refused")
