@@ -17,6 +17,7 @@ from runestone.domain.errors import RunestoneError
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.domain.routing import Choice, Plan
+from runestone.telemetry.events import FailoverExhausted, Refusal
 from supervisors import Call, Cast, MailboxFull, Via
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ class Refused:
     retry_after_seconds: float | None = None
 
 
+def told(refusals: tuple[Refused, ...]) -> tuple[Refusal, ...]:
+    """``refusals`` for the bus."""
+    return tuple(
+        Refusal(provider=r.provider, reason=r.reason, retry_after_seconds=r.retry_after_seconds) for r in refusals
+    )
+
+
 @define(slots=True, eq=False)
 class Lease:
     """The right to make one upstream call. It is given back exactly once; a late or second end changes nothing.
@@ -58,6 +66,7 @@ class Lease:
     api: Api = "chat"
     tier: Literal[1, 2] = 1
     panic: bool = False  # no candidate was good enough by score; this was the best one admitted
+    refusals: tuple[Refused, ...] = ()  # of those that were asked before
     _open: bool = field(default=True, init=False)
 
     def first_content(self, seconds: float, headroom: float | None = None, *, prompt: bool = True) -> None:
@@ -106,6 +115,11 @@ class Exhausted:
         """The soonest time at which one of them may take requests again."""
         return min((r.retry_after_seconds for r in self.refusals if r.retry_after_seconds is not None), default=None)
 
+    def event(self, request_id: str) -> FailoverExhausted:
+        """The same for the bus."""
+        refusals = told(self.refusals)
+        return FailoverExhausted(group=self.group, reason=self.reason, request_id=request_id, refusals=refusals)
+
 
 @frozen
 class Unroutable:
@@ -140,6 +154,7 @@ class Admit(Call["Admission"]):
     """Ask for one attempt. Everything that failover must know of the request so far travels in it."""
 
     model: str
+    request_id: str = ""
     group: str | None = None  # the header's; the model may name one too
     key: str = ""  # the name of the client's key: those who wait for the same provider take turns by it
     key_groups: tuple[str, ...] = ()  # those that the key may use, its own first; none: all

@@ -284,6 +284,7 @@ class Provider(GenServer[FirstContent | Release]):
                 api=acquire.round.admit.api,
                 tier=acquire.tier,
                 panic=acquire.panic,
+                refusals=acquire.round.refusals,
             )
         )
 
