@@ -617,6 +617,39 @@ class TelemetryHandler:
         query = {key: value for key, value in wanted.items() if value is not None}
         return cast("EventPage", await self.node.ask("GET", "/v1/events", query))
 
+    async def get_requests(
+        self,
+        *,
+        n: int = 20,
+        slow: bool = False,
+        failed: bool = False,
+        provider: str | None = None,
+        key: str | None = None,
+        since: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """The last ``n`` requests of a node, the newest first, as far as the flight recorder remembers them; times are milliseconds.
+
+        ``slow``: the slowest first; ``failed``: those alone; ``provider``: that it was called for, or refused; ``key``: of that inbound
+        key; ``since``: a time ago (``"10m"``) or a date. Reason: ``refused``.
+        """
+        wanted = {
+            "n": n,
+            "slow": slow or None,
+            "failed": failed or None,
+            "provider": provider,
+            "key": key,
+            "since": since,
+        }
+        query = {name: value for name, value in wanted.items() if value is not None}
+        return list((await self.node.ask("GET", "/v1/requests", query))["requests"])
+
+    async def get_request(self, request_id: str) -> dict[str, Any]:
+        """The way of one request: ``request``, its ``attempts``, who was ``passed_over`` and why, what happened ``meanwhile``.
+
+        Reason: ``not_found``, also for one that the flight recorder has forgotten.
+        """
+        return await self.node.ask("GET", _at("/v1/requests", request_id))
+
     def attach(self, handler: Callable[[Event], None]) -> Callable[[], None]:
         """Have ``handler`` called with every event of a node in this process; the result ends that.
 

@@ -16,6 +16,7 @@ from runestone.operations.actors import ActorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node
+from runestone.operations.requests import RequestActions
 from runestone.telemetry.events import AdminActed
 
 Body = Mapping[str, Any]
@@ -72,6 +73,7 @@ class Actions:
             ("POST", "/v1/log/level", self._log_level),
             ("POST", "/v1/crash", self._crash),
             *ActorActions(self.node).table(),
+            *RequestActions(self.node).table(),
         ]
 
     def chat(self, body: Body) -> AsyncGenerator[Answer, None]:

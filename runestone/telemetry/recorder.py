@@ -99,6 +99,19 @@ class Recorder:
         """Events that should have been written and were not."""
         return self._dropped + (0 if self._output is None else self._output.dropped)
 
+    @property
+    def full(self) -> bool:
+        """Whether older events are gone."""
+        return len(self._ring) == self._ring.maxlen
+
+    def kept(self) -> list[Recorded]:
+        """All that is remembered, the oldest first."""
+        return list(self._ring)
+
+    def newest_first(self) -> Iterator[Recorded]:
+        """The same from the other end, as long as nothing is recorded meanwhile."""
+        return reversed(self._ring)
+
     def handle(self, event: Event) -> None:
         """Keep one event."""
         self.latest += 1
