@@ -234,6 +234,14 @@ class EventPage(TypedDict):
     missed: int
 
 
+class LogPage(TypedDict):
+    """Lines of the log, each with its ``seq``, the ``since`` of those that come after, and how many that were looked for are gone."""
+
+    lines: list[dict[str, Any]]
+    next: int
+    missed: int
+
+
 @frozen
 class Started:
     """The answer begins: the request's id, who gives it, and with which model."""
@@ -649,6 +657,24 @@ class TelemetryHandler:
         Reason: ``not_found``, also for one that the flight recorder has forgotten.
         """
         return await self.node.ask("GET", _at("/v1/requests", request_id))
+
+    async def get_log(
+        self,
+        *,
+        level: str = "debug",
+        logger: str | None = None,
+        request: str | None = None,
+        since: int | None = None,
+        limit: int = 50,
+    ) -> LogPage:
+        """Lines of the log of a node that :program:`runestone serve` runs: the last ``limit``, or the first behind the number ``since``.
+
+        ``level``: the least grave; ``logger``: who says it, or the beginning of that name; ``request``: whom it is about. Reasons:
+        ``refused``; ``unavailable`` for a node in this process, whose log is this program's.
+        """
+        wanted = {"level": level, "logger": logger, "request": request, "since": since, "limit": limit}
+        query = {key: value for key, value in wanted.items() if value is not None}
+        return cast("LogPage", await self.node.ask("GET", "/v1/log/lines", query))
 
     def attach(self, handler: Callable[[Event], None]) -> Callable[[], None]:
         """Have ``handler`` called with every event of a node in this process; the result ends that.

@@ -392,6 +392,7 @@ def compose(
         metrics=metrics,
         recorder=recorder,
         lines_dropped=lambda: 0 if sink is None else sink.dropped,
+        log_tail=None if sink is None else sink.tail,
         books=books,
         gateway=gateway,
         lag=lag,

@@ -15,6 +15,7 @@ from runestone.operations import chat, costs, export
 from runestone.operations.actors import ActorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
+from runestone.operations.log import LogActions
 from runestone.operations.node import Node
 from runestone.operations.requests import RequestActions
 from runestone.telemetry.events import AdminActed
@@ -74,6 +75,7 @@ class Actions:
             ("POST", "/v1/crash", self._crash),
             *ActorActions(self.node).table(),
             *RequestActions(self.node).table(),
+            *LogActions(self.node).table(),
         ]
 
     def chat(self, body: Body) -> AsyncGenerator[Answer, None]:

@@ -38,6 +38,7 @@ from runestone.telemetry import figures
 from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import CATALOGUE
+from runestone.telemetry.logs import Tail
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
 from runestone.telemetry.recorder import Recorder, Wanted, kinds
@@ -65,6 +66,7 @@ class Node:
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
     lines_dropped: Callable[[], int]  # of the log
+    log_tail: Tail | None = None  # its last lines, if the log of the process is this node's
     allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
     last_reload: Callable[[], LastReload] = LastReload
