@@ -234,6 +234,17 @@ class EventPage(TypedDict):
     missed: int
 
 
+class Finding(TypedDict):
+    """One thing that the doctor has found: the rule, how grave it is, what it is about, a sentence, since when (RFC 3339), what helps."""
+
+    rule: str
+    level: Literal["error", "warning", "info"]
+    about: str
+    message: str
+    since: str | None
+    command: str
+
+
 class LogPage(TypedDict):
     """Lines of the log, each with its ``seq``, the ``since`` of those that come after, and how many that were looked for are gone."""
 
@@ -650,6 +661,10 @@ class TelemetryHandler:
         }
         query = {name: value for name, value in wanted.items() if value is not None}
         return list((await self.node.ask("GET", "/v1/requests", query))["requests"])
+
+    async def examine(self) -> list[Finding]:
+        """What is wrong with a node or may become so, the worst first, each with the command that mends it or shows more."""
+        return list((await self.node.ask("GET", "/v1/doctor"))["findings"])
 
     async def get_request(self, request_id: str) -> dict[str, Any]:
         """The way of one request: ``request``, its ``attempts``, who was ``passed_over`` and why, what happened ``meanwhile``.

@@ -41,8 +41,13 @@ COMMANDS: tuple[Command, ...] = (
         method="GET",
         route="/v1/metrics/{name}",
         help="calls and how they ended, latencies of the last minute, tokens, dollars",
-        arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all"),),
-        render=lambda data: render.metrics(data["metrics"]),
+        arguments=(
+            Argument(name="name", help="a provider, or all", nargs="?", default="all", complete="providers"),
+            Argument(name="--prom", help="as Prometheus scrapes them", flag=True),
+        ),
+        render=lambda data: (
+            data["prometheus"].rstrip("\n") if "prometheus" in data else render.metrics(data["metrics"])
+        ),
     ),
     Command(
         path="events",

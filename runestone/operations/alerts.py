@@ -201,7 +201,7 @@ def _of_tree(kind: str, severity: Severity, message: str) -> Condition:
 
 
 def _of_loop(message: str) -> Condition:
-    command = "runestone ctl tree"
+    command = "runestone ctl top --sort busy"
     return Condition(kind="loop_lag", about="loop", severity="warning", message=message, command=command)
 
 

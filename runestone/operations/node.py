@@ -37,17 +37,20 @@ from runestone.providers.roster import RestartProvider
 from runestone.telemetry import figures
 from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.clock import Clock
 from runestone.telemetry.events import CATALOGUE
 from runestone.telemetry.logs import Tail
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
 from runestone.telemetry.recorder import Recorder, Wanted, kinds
+from runestone.telemetry.series import about_provider
 from supervisors import ActorError, ActorRef, Call, CallTimeout, LoopLag, Registry, StartFailed, TreeNode, tree
 
 R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
 SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
 _REACH_SECONDS = 5.0
+_HOUR_SECONDS = 3600.0
 _NOMINAL = Usage(input_tokens=1000, output_tokens=1000)  # of a request that nobody has made
 
 
@@ -72,6 +75,7 @@ class Node:
     last_reload: Callable[[], LastReload] = LastReload
     started_at: float = field(factory=time.time)  # epoch seconds
     seen: Alerts = field(factory=Alerts)  # as of the last look
+    clock: Clock = field(factory=Clock)  # likewise
     root: ActorRef | None = None
 
     @property
@@ -104,6 +108,7 @@ class Node:
         done = measured.of_node(self)
         return {
             "version": runestone.__version__,
+            "node": platform.node(),
             "status": self.health(),
             "phase": "draining" if self.phase.draining else "ready",
             "mode": self.settings.server.mode,
@@ -116,6 +121,8 @@ class Node:
             "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             **{key: done[key] for key in measured.AT_A_GLANCE},
+            "cost_today_usd": round(self.metrics.cost_today_usd(), 6),
+            "restarts_1h": self.metrics.restarts_within(_HOUR_SECONDS),
             "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
             "alerts": self.alerts(),
@@ -254,11 +261,18 @@ class Node:
 
     def watch(self) -> None:
         """Look what is wrong: an alert knows since when it lasts because somebody looks once a second."""
-        self.seen = self.seen.observe(conditions(self, self._now()), time.time())
+        now = time.time()
+        self.clock = self.clock.observe(now, time.monotonic())
+        self.seen = self.seen.observe(conditions(self, self._now()), now)
 
     def provider_metrics(self, name: str = "all") -> dict[str, Any]:
         """What one provider has done, or all and the node (``all``), and how they stand: counts, percentiles, tokens, dollars."""
         return measured.of_node_and_providers(self) if name == "all" else measured.of_provider(self, self._memory(name))
+
+    async def prometheus(self, name: str = "all") -> str:
+        """The same as Prometheus scrapes it: all series, or those of one provider."""
+        text = (await self.metrics.rendered()).decode()
+        return text if name == "all" else about_provider(text, self._memory(name).name)
 
     async def probe(self, name: str = "all") -> dict[str, Any]:
         """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""

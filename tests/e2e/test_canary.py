@@ -41,7 +41,7 @@ READS = (
     ("health", "check", "all"), ("metrics", "all"), ("events", "--last", "1000"), ("config", "show"), ("config", "diff"), ("config", "export"),
     ("actor", "show", "failover"), ("actor", "state", "failover"), ("actor", "state", "provider:literal"), ("actor", "state", "configuration"),
     ("actor", "state", "state"), ("actor", "state", "roster"), ("top", "--for", "10ms"), ("stacks",),
-    ("requests", "-n", "1000"), ("requests", "--failed"), ("logs", "tail", "-n", "1000"),
+    ("requests", "-n", "1000"), ("requests", "--failed"), ("doctor",), ("metrics", "all", "--prom"), ("logs", "tail", "-n", "1000"),
 )  # fmt: skip
 
 
