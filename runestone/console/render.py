@@ -121,6 +121,8 @@ def cell(value: Any) -> str:
             return "-"
         case bool():
             return "yes" if value else "no"
+        case float() if 0 < abs(value) < 1e-4:
+            return f"{value:.9f}".rstrip("0").rstrip(".")
         case Mapping():
             return ", ".join(f"{k}={cell(v)}" for k, v in value.items()) or "-"
         case list():

@@ -11,7 +11,7 @@ from runestone.console.commands import Argument, Command
 
 _COLUMNS = (
     "at",
-    "id",
+    "request_id",
     "asked",
     "key",
     "group",

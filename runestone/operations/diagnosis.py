@@ -9,7 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from runestone.operations import snapshot
-from runestone.operations.doctor import LEVELS, RULES, examine
+from runestone.operations.doctor import RULES, examine
+from runestone.operations.findings import LEVELS
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node
 

@@ -6,60 +6,24 @@ An error is something that clients notice or that is lost for good, a warning wh
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from shlex import quote
-from typing import Any, Final, Literal
+from typing import Final
 
 import httpx
-from attrs import evolve, frozen
+from attrs import evolve
 
 from runestone.config.build import is_loopback
 from runestone.config.worst_case import most_calls
+from runestone.operations import strains
+from runestone.operations.findings import LEVELS, Finding, Rule, about, of_settings
 from runestone.operations.snapshot import ProviderSight, Snapshot
 from runestone.telemetry.alerts import Alert
 
-Level = Literal["error", "warning", "info"]
-LEVELS: Final[tuple[Level, ...]] = ("error", "warning", "info")
 BREAKER_SECONDS: Final = 300.0  # open for longer, it is no passing trouble
 MANY_CALLS: Final = 8  # upstream calls that one request may cause
-RESTARTS: Final = 3
-DEEP: Final = 1000  # messages
-OLD_SECONDS: Final = 5.0  # of a message that waits
-NEAR: Final = 0.8  # of a limit
-SLOW_SECONDS: Final = 10.0  # to the first content
-STREAMS: Final = 10  # before that is said
-REACH_SECONDS: Final = 300.0
-JUMP_SECONDS: Final = 3600.0  # for which a jump of the clock is told
 _EASIER: Final = ("recovering", "throttled")  # alerts about what mends itself
 _TOLD_APART: Final = "over plain http"  # a warning of the settings that has a rule of its own
-
-
-@frozen(kw_only=True)
-class Finding:
-    """One thing: the rule that found it, how grave it is, what it is about, a sentence, what helps, and since when (epoch seconds)."""
-
-    rule: str
-    level: Level
-    about: str
-    message: str
-    command: str
-    since: float | None = None
-
-    def as_data(self) -> dict[str, Any]:
-        """As plain data."""
-        since = None if self.since is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.since))
-        return {
-            "level": self.level,
-            "rule": self.rule,
-            "about": self.about,
-            "message": self.message,
-            "since": since,
-            "command": self.command,
-        }
-
-
-Rule = Callable[[Snapshot], Iterator[Finding]]
 
 
 def examine(snapshot: Snapshot) -> list[Finding]:
@@ -124,10 +88,10 @@ def breakers_that_only_measure(seen: Snapshot) -> Iterator[Finding]:
         name = quote(provider.name)
         if provider.mode == "disabled":
             message = f"the breaker of {provider.name} is disabled: it measures, and refuses nobody"
-            yield _about(provider, "breaker_disabled", "warning", message, f"breaker reset {name}")
+            yield about(provider, "breaker_disabled", "warning", message, f"breaker reset {name}")
         elif not provider.circuit_breaker:
             message = f"{provider.name} is set to have no circuit breaker: it is asked however often it fails"
-            yield _about(provider, "no_breaker", "info", message, f"provider set {name} --circuit-breaker true")
+            yield about(provider, "no_breaker", "info", message, f"provider set {name} --circuit-breaker true")
 
 
 def suspended_actors(seen: Snapshot) -> Iterator[Finding]:
@@ -153,14 +117,14 @@ def unsaved_changes(seen: Snapshot) -> Iterator[Finding]:
         message = (
             f"{count} settings changed at run time end with the process ({listed}): put what this prints into {where}"
         )
-        yield _of_settings("unsaved_changes", "warning", message, "runestone ctl config export")
+        yield of_settings("unsaved_changes", "warning", message, "runestone ctl config export")
 
 
 def changes_for_the_next_start(seen: Snapshot) -> Iterator[Finding]:
     """What is set and not in force."""
     if seen.needs_restart:
         message = f"set, and not in force before the process is started anew: {', '.join(seen.needs_restart)}"
-        yield _of_settings("needs_restart", "warning", message, "runestone ctl config diff")
+        yield of_settings("needs_restart", "warning", message, "runestone ctl config diff")
 
 
 def a_talkative_log(seen: Snapshot) -> Iterator[Finding]:
@@ -168,17 +132,17 @@ def a_talkative_log(seen: Snapshot) -> Iterator[Finding]:
     level = seen.settings.logs.level.upper()
     if level in ("DEBUG", "TRACE") and seen.log_level_origin == "runtime":
         message = f"the log's level was turned to {level} while the node ran"
-        yield _of_settings("log_level", "info", message, "runestone ctl log level info")
+        yield of_settings("log_level", "info", message, "runestone ctl log level info")
 
 
 def faults_on_request(seen: Snapshot) -> Iterator[Finding]:
     """Whoever has the admin socket may break things."""
     if seen.demo:
         message = "its providers are simulated (serve --demo): nothing of what it answers is real"
-        yield _of_settings("demo", "info", message, "runestone serve")
+        yield of_settings("demo", "info", message, "runestone serve")
     elif seen.allow_faults:
         message = "faults and crashes on request are allowed (serve --allow-faults)"
-        yield _of_settings("faults_allowed", "info", message, "runestone serve")
+        yield of_settings("faults_allowed", "info", message, "runestone serve")
 
 
 # -- the settings -------------------------------------------------------------------------------------------------------------
@@ -188,14 +152,21 @@ def nobody_to_ask(seen: Snapshot) -> Iterator[Finding]:
     """No provider at all."""
     if not seen.providers:
         message = "there is no provider: set OPENAI_API_KEY or ANTHROPIC_API_KEY, or add one"
-        yield _of_settings("no_provider", "error", message, "runestone config check")
+        yield of_settings("no_provider", "error", message, "runestone config check")
 
 
 def nobody_to_stand_in(seen: Snapshot) -> Iterator[Finding]:
     """One provider alone."""
     if len(seen.providers) == 1:
         message = f"there is {seen.providers[0].name} alone: when it fails, nobody stands in"
-        yield _of_settings("no_failover", "info", message, "runestone ctl provider add --help")
+        yield of_settings("no_failover", "info", message, "runestone ctl provider add --help")
+
+
+def everybody_throttled(seen: Snapshot) -> Iterator[Finding]:
+    """All of them have said 429."""
+    if seen.providers and all(provider.status == "throttled" for provider in seen.providers):
+        message = "every provider has said 429: ask the vendors for higher limits, or add another one"
+        yield of_settings("all_throttled", "error", message, "runestone ctl providers")
 
 
 def no_inbound_keys(seen: Snapshot) -> Iterator[Finding]:
@@ -205,7 +176,7 @@ def no_inbound_keys(seen: Snapshot) -> Iterator[Finding]:
         near = is_loopback(host)
         whom = "any program on this machine may ask" if near else f"anybody who reaches {host} may ask"
         message = f"no inbound keys are set: {whom}; set RUNESTONE_API_KEYS"
-        yield _of_settings(
+        yield of_settings(
             "no_inbound_keys", "warning" if near else "error", message, "runestone config explain keys.NAME.key"
         )
 
@@ -218,7 +189,7 @@ def plain_http(seen: Snapshot) -> Iterator[Finding]:
             message = f"keys and prompts go to {provider.name} over plain http ({url.host})"
             safe = url.copy_with(scheme="https", port=url.port)
             command = f"provider set {quote(provider.name)} --base-url {quote(str(safe))}"
-            yield _about(provider, "plain_http", "warning", message, command)
+            yield about(provider, "plain_http", "warning", message, command)
 
 
 def many_calls(seen: Snapshot) -> Iterator[Finding]:
@@ -229,7 +200,7 @@ def many_calls(seen: Snapshot) -> Iterator[Finding]:
         message = f"one request may cause {calls} upstream calls: {most.name} is tried {most.attempts} times, in an outage too"
         fewer = max(1, min(3, most.attempts - 1))
         command = f"provider set {quote(most.name)} --retry-attempts {fewer}"
-        yield _about(most, "many_calls", "warning", message, command)
+        yield about(most, "many_calls", "warning", message, command)
 
 
 def timeouts_beyond_the_deadline(seen: Snapshot) -> Iterator[Finding]:
@@ -249,14 +220,14 @@ def timeouts_beyond_the_deadline(seen: Snapshot) -> Iterator[Finding]:
                 f"request: who comes last may not get its turn ({slowest.name} has {slowest.timeout_seconds:g} s)"
             )
             command = f"provider set {quote(slowest.name)} --timeout {share}"
-            yield _about(slowest, "timeouts_beyond_deadline", "warning", message, command)
+            yield about(slowest, "timeouts_beyond_deadline", "warning", message, command)
 
 
 def odd_settings(seen: Snapshot) -> Iterator[Finding]:
     """What the settings themselves are warned about."""
     for warning in seen.settings.warnings:
         if _TOLD_APART not in warning:
-            yield _of_settings("odd_setting", "warning", warning, "runestone config check")
+            yield of_settings("odd_setting", "warning", warning, "runestone config check")
 
 
 def unknown_prices(seen: Snapshot) -> Iterator[Finding]:
@@ -272,95 +243,6 @@ def unknown_prices(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
-# -- the process --------------------------------------------------------------------------------------------------------------
-
-
-def restarts_again_and_again(seen: Snapshot) -> Iterator[Finding]:
-    """What crashes, comes back and crashes."""
-    for path, count in seen.restarted.items():
-        if count >= RESTARTS:
-            parts = path.split("/")
-            provider = next((p for p in seen.providers if p.name in parts), None)
-            helps = (
-                f"actor show {quote(path)}" if provider is None else f"provider restart {quote(provider.name)} --hard"
-            )
-            yield Finding(
-                rule="restarts_again",
-                level="warning",
-                about=path,
-                message=f"{path} was restarted {count} times within ten minutes",
-                command=f"runestone ctl {helps}",
-            )
-
-
-def deep_mailboxes(seen: Snapshot) -> Iterator[Finding]:
-    """An actor that does not keep up."""
-    for actor in seen.actors:
-        if actor.state != "suspended" and (actor.depth >= DEEP or actor.age_seconds >= OLD_SECONDS):
-            message = (
-                f"{actor.path} does not keep up: {actor.depth} messages wait, the oldest for {actor.age_seconds:.1f} s"
-            )
-            yield Finding(
-                rule="mailbox_deep",
-                level="warning",
-                about=actor.path,
-                message=message,
-                command=f"runestone ctl actor show {quote(actor.path)}",
-            )
-
-
-def near_its_limits(seen: Snapshot) -> Iterator[Finding]:
-    """File descriptors, and requests in flight."""
-    if seen.descriptors is not None and seen.descriptors[0] >= NEAR * seen.descriptors[1]:
-        opened, most, allowed = seen.descriptors
-        message = f"{opened} of {most} file descriptors are in use: connections will fail"
-        wanted = max(65536, 4 * most)
-        raised = f"{min(wanted, allowed)}:" if allowed > most else str(wanted)  # both limits take privileges
-        command = f"prlimit --pid {seen.pid} --nofile={raised}"
-        yield Finding(rule="descriptors", level="error", about="process", message=message, command=command)
-    most = seen.settings.server.max_requests
-    if seen.in_flight >= NEAR * most:
-        message = f"{seen.in_flight} of {most} requests are in flight: beyond that they are refused"
-        command = "runestone config explain server.max_requests"
-        yield Finding(rule="max_requests", level="warning", about="load", message=message, command=command)
-
-
-def slow_providers(seen: Snapshot) -> Iterator[Finding]:
-    """Who keeps clients waiting."""
-    for provider in seen.providers:
-        p95 = provider.first_content_p95_seconds
-        if p95 is not None and p95 >= SLOW_SECONDS and provider.streams >= STREAMS:
-            message = f"{provider.name} is slow: one stream in twenty has its first content after {p95:.1f} s or more"
-            yield _about(provider, "slow", "warning", message, f"requests --slow --provider {quote(provider.name)}")
-
-
-def a_short_memory(seen: Snapshot) -> Iterator[Finding]:
-    """A flight recorder that forgets what happened a moment ago."""
-    if seen.reach_seconds is not None and seen.reach_seconds < REACH_SECONDS:
-        message = f"the memory of events reaches back {seen.reach_seconds:.0f} s only, at this load: raise events.keep, or set events.file"
-        yield Finding(
-            rule="short_memory",
-            level="info",
-            about="events",
-            message=message,
-            command="runestone config explain events.keep",
-        )
-
-
-def clock_jumps(seen: Snapshot) -> Iterator[Finding]:
-    """A system clock that was set, or a machine that slept."""
-    if seen.jump is not None and 0 <= seen.now - seen.jump.at < JUMP_SECONDS:
-        message = f"the system's clock jumped by {seen.jump.seconds:+.1f} s: times in the log, events and the ledger jump with it"
-        yield Finding(
-            rule="clock_jump",
-            level="warning",
-            about="clock",
-            message=message,
-            command="timedatectl timesync-status",
-            since=seen.jump.at,
-        )
-
-
 RULES: Final[tuple[Rule, ...]] = (
     alerts,
     breakers_that_only_measure,
@@ -371,24 +253,12 @@ RULES: Final[tuple[Rule, ...]] = (
     faults_on_request,
     nobody_to_ask,
     nobody_to_stand_in,
+    everybody_throttled,
     no_inbound_keys,
     plain_http,
     many_calls,
     timeouts_beyond_the_deadline,
     odd_settings,
     unknown_prices,
-    restarts_again_and_again,
-    deep_mailboxes,
-    near_its_limits,
-    slow_providers,
-    a_short_memory,
-    clock_jumps,
+    *strains.RULES,
 )
-
-
-def _about(provider: ProviderSight, rule: str, level: Level, message: str, command: str) -> Finding:
-    return Finding(rule=rule, level=level, about=provider.name, message=message, command=f"runestone ctl {command}")
-
-
-def _of_settings(rule: str, level: Level, message: str, command: str) -> Finding:
-    return Finding(rule=rule, level=level, about="settings", message=message, command=command)

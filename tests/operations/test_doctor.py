@@ -18,7 +18,8 @@ from runestone.config.settings import (
     ServerSettings,
     Settings,
 )
-from runestone.operations.doctor import LEVELS, RULES, Finding, examine
+from runestone.operations.doctor import RULES, examine
+from runestone.operations.findings import LEVELS, Finding
 from runestone.operations.snapshot import ActorSight, ProviderSight, Snapshot
 from runestone.resilience.retry import RetryPolicy
 from runestone.telemetry.alerts import Alert, Condition
@@ -138,6 +139,10 @@ def test_a_sound_node_has_no_findings() -> None:
         (sound(allow_faults=True), "faults_allowed", "info", "--allow-faults", "runestone serve"),
         (sound(allow_faults=True, demo=True), "demo", "info", "simulated", "runestone serve"),
         (sound(providers=()), "no_provider", "error", "OPENAI_API_KEY", "runestone config check"),
+        (
+            sound(providers=(ProviderSight(name="a", status="throttled"), ProviderSight(name="b", status="throttled"))),
+            "all_throttled", "error", "429", "runestone ctl providers",
+        ),
         (sound(providers=(ProviderSight(name="a"),)), "no_failover", "info", "a alone", "runestone ctl provider add --help"),
         (
             sound(settings=settings(auth=AuthSettings())),
