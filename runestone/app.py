@@ -286,7 +286,9 @@ class Composition:
 
     def _mailboxes(self) -> list[Mailbox]:
         return [
-            Mailbox(path=process.path, incarnation=process.incarnation, depth=box.depth, drops=box.drops)
+            Mailbox(
+                path=process.path, incarnation=process.incarnation, depth=box.depth, drops=box.drops, taken=box.taken
+            )
             for process in (ref.process for ref in self.registry.names().values())
             if (box := process.mailbox) is not None
         ]

@@ -10,7 +10,7 @@ from runestone.console.commands import Command, changed
 
 
 def _difference(data: Mapping[str, Any]) -> str:
-    lines = [render.table(data["changes"], ("key", "value", "before", "unsaved"))]
+    lines: list[str] = [render.table(data["changes"], ("key", "value", "before", "unsaved"))]
     lines += [f"needs a restart of the process: {key}" for key in data["needs_restart"]]
     if data["last_rejection"] is not None:
         lines.append(f"the last change was refused: {data['last_rejection']}")

@@ -64,11 +64,11 @@ class Attempts:
         self._bus = bus
         self._admit = Admit(
             model=chat.model,
-            request_id=chat.request_id,
             group=chat.group,
             key=chat.key,
             key_groups=chat.key_groups,
             api=chat.api,
+            request_id=chat.request_id,
             deadline=deadline,
         )
         self._call: UpstreamCall | None = None

@@ -257,7 +257,7 @@ def _row(journey: Journey, now: float) -> Answer:
         "cost_usd": _usd(journey.cost_usd),
         "unknown_cost_calls": sum(leg.booked and leg.cost_usd is None for leg in journey.legs),
         "stream": done.stream if done is not None else first.stream if first is not None else None,
-        "route": done.route if done is not None else first.route if first is not None else "from inside",
+        "route": done.route if done is not None else first.route if first is not None else None,
     }
 
 
@@ -295,7 +295,7 @@ def _refusals(refusals: Sequence[Refusal]) -> list[Answer]:
 
 
 def _key(journey: Journey) -> str | None:
-    return (journey.finished or journey.started).key or None if not journey.inside else None  # type: ignore[union-attr]
+    return (journey.finished or journey.started).key or None if not journey.headless else None  # type: ignore[union-attr]
 
 
 def _decision(journey: Journey) -> tuple[int, float] | None:

@@ -154,7 +154,6 @@ class Admit(Call["Admission"]):
     """Ask for one attempt. Everything that failover must know of the request so far travels in it."""
 
     model: str
-    request_id: str = ""
     group: str | None = None  # the header's; the model may name one too
     key: str = ""  # the name of the client's key: those who wait for the same provider take turns by it
     key_groups: tuple[str, ...] = ()  # those that the key may use, its own first; none: all
@@ -164,6 +163,7 @@ class Admit(Call["Admission"]):
     calls: int = 0
     tried: tuple[Tried, ...] = ()
     waited: bool = False  # a Wait for the last of ``tried`` is over
+    request_id: str = ""
     deadline: float  # loop time
 
     def abandon(self, reply: Admission) -> None:

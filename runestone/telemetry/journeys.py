@@ -57,7 +57,7 @@ class Leg:
 
 @define(slots=True, eq=False)
 class Journey:
-    """One request, as far as its events are remembered. One from inside has no ``started`` and no ``finished``."""
+    """One request, as far as its events are remembered."""
 
     id: str
     legs: list[Leg] = field(factory=list)
@@ -81,8 +81,8 @@ class Journey:
         return next((leg.began_at for leg in self.legs if leg.began_at is not None), self.last_at)
 
     @property
-    def inside(self) -> bool:
-        """Whether it did not come by the public port, or that it did is forgotten."""
+    def headless(self) -> bool:
+        """Whether neither its beginning nor its end is known, but some of its calls."""
         return self.started is None and self.finished is None
 
     @property

@@ -238,7 +238,7 @@ def test_a_chat_from_inside_is_listed_with_its_calls(node: Gateway) -> None:
     client = AdminClient(node.socket)
     lines = list(client.lines("POST", "/v1/chat", {"request": WHOLE}))
 
-    (row,) = eventually(lambda: [r for r in node.ctl("requests")["requests"] if r["state"] == "ok"], "it has ended")
+    (row,) = node.ctl("requests")["requests"]
 
     assert row["request_id"] == lines[0]["id"]
-    assert (row["provider"], row["attempts"]) == ("openai-default", 1)
+    assert (row["provider"], row["attempts"], row["state"], row["route"]) == ("openai-default", 1, "ok", "inside")

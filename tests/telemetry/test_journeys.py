@@ -76,7 +76,7 @@ def test_each_call_has_its_reason_its_waits_and_its_cost() -> None:
 def test_the_whole_is_told_as_its_end_tells_it() -> None:
     journey = only(*way("r"))
 
-    assert (journey.state, journey.outcome, journey.group, journey.inside) == ("ok", "ok", "g", False)
+    assert (journey.state, journey.outcome, journey.group, journey.headless) == ("ok", "ok", "g", False)
     assert (journey.seconds(0.0), journey.content_seconds, journey.began_at) == (9.0, 8.25, 1001.0)
     assert (journey.waited_seconds, journey.cost_usd) == (0.5, 0.5)
     assert [journey.touches(name) for name in "abcd"] == [True, True, True, False]
@@ -95,10 +95,10 @@ def test_one_under_way_says_for_how_long() -> None:
     assert only(*way("r")[:9]).content_seconds == 7.25  # its call began after seven seconds
 
 
-def test_a_chat_from_inside_is_told_by_its_calls() -> None:
+def test_one_of_which_only_calls_are_remembered_is_told_by_those() -> None:
     going, gone = only(called("r")), only(called("r"), ended("r", duration_seconds=1.0))
 
-    assert (going.state, gone.state, gone.outcome, gone.inside) == ("in_flight", "ok", "ok", True)
+    assert (going.state, gone.state, gone.outcome, gone.headless) == ("in_flight", "ok", "ok", True)
     assert (going.seconds(1004.0), gone.seconds(2000.0)) == (3.0, 1.0)
     assert only(called("r"), ended("r", outcome="cancelled")).state == "client_gone"
     assert only(called("r"), ended("r", outcome="timeout")).state == "failed"
