@@ -222,7 +222,7 @@ class Composition:
                 name=names.REQUESTS,
                 shutdown=_REQUEST_STOP_SECONDS,
             ),
-            self._listener("public", self.sockets.public, self._front, self._admission()),
+            self._listener(names.PUBLIC, self.sockets.public, self._front, self._admission()),
         )
 
     def _set_log_level(self, level: str) -> None:

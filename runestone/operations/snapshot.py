@@ -15,6 +15,7 @@ from attrs import field, frozen
 from runestone.config.settings import Settings
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node
+from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.resilience.breaker import ForcedOpen
 from runestone.telemetry import process
@@ -72,6 +73,7 @@ class Snapshot:
     actors: tuple[ActorSight, ...] = ()
     restarted: Mapping[str, int] = field(factory=dict)
     in_flight: int = 0
+    connections: tuple[int, int] | None = None  # of clients: open, and how many may be
     descriptors: tuple[int, int, int] | None = None  # open, how many may be, and to how many that may be raised
     pid: int = 0
     config_file: Path | None = None
@@ -88,7 +90,7 @@ class Snapshot:
 def take(node: Node, fleet: Fleet) -> Snapshot:
     """How things are now. Raises :class:`OperationError` ``unavailable`` while the tree starts."""
     node.watch()
-    now, kept, settings = time.time(), node.recorder.kept(), node.settings
+    now, kept, settings, tree = time.time(), node.recorder.kept(), node.settings, node.tree()
     opened = process.open_descriptors()
     origins = {entry.key: entry.origin for entry in fleet.memory.loaded.entries if entry.key == "log.level"}
     return Snapshot(
@@ -96,7 +98,8 @@ def take(node: Node, fleet: Fleet) -> Snapshot:
         settings=settings,
         alerts=node.seen.alerts,
         providers=tuple(_provider(node, memory) for _, memory in sorted(node.memories.items())),
-        actors=tuple(_actors(node.tree())),
+        actors=tuple(_actors(tree)),
+        connections=_connections(tree),
         restarted=_restarted(kept, now),
         in_flight=node.in_flight(),
         descriptors=None if opened is None else (opened, process.most_descriptors(), process.allowed_descriptors()),
@@ -143,6 +146,16 @@ def _actors(node: TreeNode) -> Iterator[ActorSight]:
         )
     for child in node.children:
         yield from _actors(child)
+
+
+def _connections(node: TreeNode) -> tuple[int, int] | None:
+    """As the listener of the public port tells."""
+    if node.name == names.PUBLIC:
+        match node.status:
+            case {"connections": int(opened), "most connections": int(most)}:
+                return opened, most
+    found = (_connections(child) for child in node.children)
+    return next((pair for pair in found if pair is not None), None)
 
 
 def _restarted(kept: list[Recorded], now: float) -> dict[str, int]:

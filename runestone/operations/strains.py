@@ -62,6 +62,11 @@ def near_its_limits(seen: Snapshot) -> Iterator[Finding]:
         raised = f"{min(wanted, allowed)}:" if allowed > most else str(wanted)  # both limits take privileges
         command = f"prlimit --pid {seen.pid} --nofile={raised}"
         yield Finding(rule="descriptors", level="error", about="process", message=message, command=command)
+    if seen.connections is not None and seen.connections[0] >= NEAR * seen.connections[1]:
+        opened, most = seen.connections
+        message = f"{opened} of {most} connections of clients are open: beyond that they are refused"
+        command = "runestone config explain server.max_connections"
+        yield Finding(rule="max_connections", level="warning", about="load", message=message, command=command)
     most = seen.settings.server.max_requests
     if seen.in_flight >= NEAR * most:
         message = f"{seen.in_flight} of {most} requests are in flight: beyond that they are refused"

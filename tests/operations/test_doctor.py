@@ -42,6 +42,7 @@ def sound(**more: Any) -> Snapshot:
         "providers": (ProviderSight(name="a"), ProviderSight(name="b")),
         "actors": (ActorSight(path="runestone/node/failover", depth=3, age_seconds=0.1),),
         "in_flight": 10,
+        "connections": (79, 100),
         "descriptors": (100, 1024, 4096),
         "pid": 7,
         "reach_seconds": 4000.0,
@@ -182,6 +183,10 @@ def test_a_sound_node_has_no_findings() -> None:
         ),
         (sound(descriptors=(820, 1024, 1024)), "descriptors", "error", "820 of 1024", "prlimit --pid 7 --nofile=65536"),
         (sound(descriptors=(820, 1024, 4096)), "descriptors", "error", "820 of 1024", "prlimit --pid 7 --nofile=4096:"),
+        (
+            sound(connections=(80, 100)),
+            "max_connections", "warning", "80 of 100", "runestone config explain server.max_connections",
+        ),
         (sound(in_flight=1600), "max_requests", "warning", "1600 of 2000", "runestone config explain server.max_requests"),
         (
             sights(first_content_p95_seconds=12.0, streams=10),
