@@ -150,10 +150,9 @@ def _actors(node: TreeNode) -> Iterator[ActorSight]:
 
 def _connections(node: TreeNode) -> tuple[int, int] | None:
     """As the listener of the public port tells."""
-    if node.name == names.PUBLIC:
-        match node.status:
-            case {"connections": int(opened), "most connections": int(most)}:
-                return opened, most
+    opened, most = node.status.get("connections"), node.status.get("most connections")
+    if node.name == names.PUBLIC and isinstance(opened, int) and isinstance(most, int):
+        return opened, most
     found = (_connections(child) for child in node.children)
     return next((pair for pair in found if pair is not None), None)
 
