@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runestone.console import actors, costs, doctor, fleet, groups, logs, node, requests, settings
+from runestone.console import actors, costs, doctor, fleet, groups, logs, node, requests, settings, why
 from runestone.console.commands import Command
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -17,4 +17,5 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *doctor.COMMANDS,
     *requests.COMMANDS,
     *logs.COMMANDS,
+    *why.COMMANDS,
 )

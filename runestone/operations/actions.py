@@ -16,6 +16,7 @@ from runestone.operations.actors import ActorActions
 from runestone.operations.diagnosis import DoctorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
+from runestone.operations.history import HistoryActions
 from runestone.operations.log import LogActions
 from runestone.operations.node import Node
 from runestone.operations.requests import RequestActions
@@ -78,6 +79,7 @@ class Actions:
             *DoctorActions(self.node, self.fleet).table(),
             *RequestActions(self.node).table(),
             *LogActions(self.node).table(),
+            *HistoryActions(self.node).table(),
         ]
 
     def chat(self, body: Body) -> AsyncGenerator[Answer, None]:
@@ -90,6 +92,10 @@ class Actions:
     def trace(self, name: str, body: Body) -> AsyncGenerator[Answer, None]:
         """``GET /v1/actors/NAME/trace``: the messages that an actor handles, as it does."""
         return ActorActions(self.node).trace(name, body)
+
+    def export(self, body: Body) -> AsyncGenerator[Answer, None]:
+        """``GET /v1/events/export``: all that is recorded."""
+        return HistoryActions(self.node).export(body)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -142,7 +148,7 @@ class Actions:
         return {"explanation": await self.node.explain(_text(body, "model"), name)}
 
     async def _estimate(self, _: str, body: Body) -> Answer:
-        return {"costs": await self.node.estimate_costs(_mapping(body, "request"))}
+        return await self.node.estimate_costs(_mapping(body, "request"))
 
     async def _costs(self, _: str, body: Body) -> Answer:
         return await costs.shown(self.node, body)

@@ -42,6 +42,7 @@ READS = (
     ("actor", "show", "failover"), ("actor", "state", "failover"), ("actor", "state", "provider:literal"), ("actor", "state", "configuration"),
     ("actor", "state", "state"), ("actor", "state", "roster"), ("top", "--for", "10ms"), ("stacks",),
     ("requests", "-n", "1000"), ("requests", "--failed"), ("doctor",), ("metrics", "all", "--prom"), ("logs", "tail", "-n", "1000"),
+    ("why", "literal"), ("why", "openai-default"), ("what-if", "literal", "failure_threshold=1"), ("events", "export", "-"),
 )  # fmt: skip
 
 
