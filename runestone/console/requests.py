@@ -11,7 +11,7 @@ from runestone.console.commands import Argument, Command
 
 _COLUMNS = (
     "at",
-    "request_id",
+    "id",
     "asked",
     "key",
     "group",

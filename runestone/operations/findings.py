@@ -29,8 +29,8 @@ class Finding:
         """As plain data."""
         since = None if self.since is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.since))
         return {
-            "level": self.level,
             "rule": self.rule,
+            "level": self.level,
             "about": self.about,
             "message": self.message,
             "since": since,

@@ -236,7 +236,7 @@ def _row(journey: Journey, now: float) -> Answer:
     last = journey.legs[-1] if journey.legs else None
     model = done.model if done is not None else last.model if last is not None else None
     return {
-        "request_id": masked(journey.id),
+        "id": masked(journey.id),
         "at": _at(journey.began_at),
         "state": journey.state,
         "asked": None if asked is None else masked(asked),

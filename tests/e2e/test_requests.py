@@ -37,7 +37,7 @@ def booked(node: Gateway, request_id: str) -> dict[str, Any]:
 
 
 def listed(node: Gateway, *options: str) -> list[str]:
-    return [row["request_id"] for row in node.ctl("requests", *options)["requests"]]
+    return [row["id"] for row in node.ctl("requests", *options)["requests"]]
 
 
 def test_a_request_that_failed_over_tells_each_call_with_its_reason_its_wait_and_its_cost(
@@ -68,7 +68,7 @@ def test_a_request_that_failed_over_tells_each_call_with_its_reason_its_wait_and
     assert row["waited_ms"] == pytest.approx(sum(c["waited_ms"] for c in calls), abs=0.2)
     assert 0 < row["first_content_ms"] <= row["duration_ms"]
     assert (way["exhausted"], way["passed_over"], way["same_id"]) == ([], [], 0)
-    for text in (str(way), node.ctl_raw("requests").stdout, node.ctl_raw("request", "show", row["request_id"]).stdout):
+    for text in (str(way), node.ctl_raw("requests").stdout, node.ctl_raw("request", "show", row["id"]).stdout):
         assert CANARY not in text
         assert "anthropic-default" in text
 
@@ -175,7 +175,7 @@ def test_one_in_flight_is_told_as_such_and_so_is_a_client_that_left(node: Gatewa
     ) as answer:
         assert answer.headers["x-request-id"] == "going"
         (row,) = node.ctl("requests")["requests"]
-        assert (row["request_id"], row["state"], row["outcome"], row["status"]) == ("going", "in_flight", None, None)
+        assert (row["id"], row["state"], row["outcome"], row["status"]) == ("going", "in_flight", None, None)
         assert (row["providers"], row["stream"]) == (["openai-default"], True)
         assert row["duration_ms"] > 0
         assert node.ctl("requests")["in_flight"] == 1
@@ -185,7 +185,7 @@ def test_one_in_flight_is_told_as_such_and_so_is_a_client_that_left(node: Gatewa
     gone = eventually(
         lambda: [r for r in node.ctl("requests")["requests"] if r["state"] == "client_gone"], "it is gone"
     )
-    assert gone[0]["request_id"] == "going"
+    assert gone[0]["id"] == "going"
     assert listed(node, "--failed") == []
 
 
@@ -197,7 +197,7 @@ def test_what_is_forgotten_is_3_and_says_how_far_the_memory_reaches_and_where_to
     node = serve("--config", str(file))
     never = node.ctl_raw("request", "show", "req_none")
     old = asked(node)
-    while not (told := node.ctl("requests"))["forgotten"] or old in [row["request_id"] for row in told["requests"]]:
+    while not (told := node.ctl("requests"))["forgotten"] or old in [row["id"] for row in told["requests"]]:
         asked(node)
 
     gone = node.ctl_raw("request", "show", old)
@@ -230,8 +230,8 @@ def test_from_python_it_is_the_same(node: Gateway) -> None:
 
     rows, way, reason = asyncio.run(remotely())
 
-    assert [row["request_id"] in ids for row in rows] == [True]
-    assert (way["request"]["request_id"], reason) == (ids[0], "not_found")
+    assert [row["id"] in ids for row in rows] == [True]
+    assert (way["request"]["id"], reason) == (ids[0], "not_found")
 
 
 def test_a_chat_from_inside_is_listed_with_its_calls(node: Gateway) -> None:
@@ -240,5 +240,5 @@ def test_a_chat_from_inside_is_listed_with_its_calls(node: Gateway) -> None:
 
     (row,) = node.ctl("requests")["requests"]
 
-    assert row["request_id"] == lines[0]["id"]
+    assert row["id"] == lines[0]["id"]
     assert (row["provider"], row["attempts"], row["state"], row["route"]) == ("openai-default", 1, "ok", "inside")
