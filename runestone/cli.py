@@ -1,4 +1,4 @@
-"""The command line: ``runestone serve``, ``ctl``, ``config``, ``version``."""
+"""The command line: ``runestone serve``, ``ctl``, ``check``, ``config``, ``version``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ _FLAGS = {
     "--health-port": "the health port (RUNESTONE_HEALTH_PORT)",
     "--log-level": "from which level on there are lines (RUNESTONE_LOG_LEVEL)",
 }
+_BOXES = (
+    "endpoints",
+    "failover",
+    "breakers",
+    "health",
+    "metrics",
+    "costs",
+    "performance",
+    "errors",
+    "telemetry",
+    "legacy",
+)
 _CUT_SHORT = 141  # as of a program that SIGPIPE has ended
 
 
@@ -33,6 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.set_defaults(run=_serve)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
+    check = commands.add_parser(
+        "check", help="try the migration guide's checklist on a running node, without harm to it"
+    )
+    check.add_argument("--socket", type=Path, help="the node's admin socket (RUNESTONE_ADMIN_SOCKET)")
+    check.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    check.add_argument(
+        "--only", action="append", choices=_BOXES, metavar="BOX", help=f"of {', '.join(_BOXES)}; repeatable"
+    )
+    check.add_argument(
+        "--key-env", metavar="VARIABLE", help="the variable that holds a key of the node, to ask its API"
+    )
+    check.set_defaults(run=_check)
     from runestone.console import ctl  # noqa: PLC0415 - a command pays for what it uses alone
 
     ctl.add_parser(commands)
@@ -55,6 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _version(_: argparse.Namespace) -> int:
     print(runestone.__version__)
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from runestone.check import command  # noqa: PLC0415 - likewise
+
+    return command.run(arguments)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from runestone.configuration import LastReload
 from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
 from runestone.domain.chat import Usage
+from runestone.domain.routing import is_throw_away
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Gateway, Phase
 from runestone.ledger.books import Books
@@ -92,7 +93,7 @@ class Node:
         """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
         if self.phase.draining:
             return "draining"
-        usable = [self.usable(memory) for memory in self.memories.values()]
+        usable = [self.usable(memory) for name, memory in self.memories.items() if not is_throw_away(name)]
         if not any(usable):
             return "unhealthy"
         return "healthy" if all(usable) and not self.settings.refusals else "degraded"
