@@ -400,6 +400,7 @@ def compose(
         last_reload=lambda: memory.last_reload,
         allow_faults=allow_faults,
         set_simulated_fault=simulation.set_fault if simulation else None,
+        simulated_faults=simulation.faults if simulation else dict,
     )
     return Composition(
         configuration=memory,

@@ -37,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("--demo", action="store_true", help="with simulated providers: no key, no network")
-    serve.add_argument("--allow-faults", action="store_true", help="let the console crash actors, as --demo does")
+    serve.add_argument(
+        "--allow-faults",
+        action="store_true",
+        help="let the console crash actors and put faults in front of providers, as --demo does",
+    )
     serve.add_argument("--config", type=Path, metavar="FILE", help="a runestone.toml (RUNESTONE_CONFIG)")
     serve.add_argument("--watch", action="store_true", help="reload when the file changes (needs the extra watch)")
     for flag, text in _FLAGS.items():

@@ -90,6 +90,8 @@ def _of_provider(node: Node, memory: ProviderMemory, now: float) -> Iterator[Con
         yield _about(memory, "probe_failed", severity, message, "health check {}", last=False)
     elif status == "up":
         yield from _of_score(node, memory, now)
+    if (fault := node.fault_of(memory)) is not None:
+        yield _about(memory, "fault_on", "warning", f"has a fault switched on: {fault}", "fault {} none", last=False)
     if memory.settings.circuit_breaker:
         yield from _of_quarantine(memory, now)
 
