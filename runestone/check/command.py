@@ -88,7 +88,7 @@ def _key(variable: str | None) -> str | None:
 def _alone(path: Path) -> Iterator[None]:
     """One check at a time: each takes away what others have left behind. The lock ends with the process, however that ends."""
     try:
-        lock = os.open(f"{path}.check", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{path}.check", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except PermissionError as error:
         raise _Refused(f"{path}: {error.strerror}", EX_DENIED, "denied") from None
     except OSError:

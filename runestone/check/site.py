@@ -71,7 +71,10 @@ class Site:
         site = cls(
             node=node, http=http, public=where["public"], health=where["health"], key=key, closed=False, stage=stage
         )
-        closed = key is None and (await site.call("GET", "/v1/models")).status_code == 401
+        try:
+            closed = key is None and (await site.call("GET", "/v1/models")).status_code == 401
+        except Unticked:  # nobody listens there, which a box will tell
+            return site
         return evolve(site, closed=closed)
 
     async def ask(self, path: str) -> dict[str, Any]:
@@ -97,7 +100,7 @@ class Site:
         more |= {name.replace("_", "-"): value for name, value in headers.items()}
         content = {"content": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
         for left in range(_TRIES, 0, -1):
-            answer = await self._answer(method, f"{self.public}{path}", headers=more, **content)
+            answer = await self.answer(method, f"{self.public}{path}", headers=more, **content)
             if answer.status_code != 503 or "retry-after" not in answer.headers or left == 1:
                 return answer
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -105,9 +108,10 @@ class Site:
 
     async def look(self, path: str, **headers: str) -> httpx.Response:
         """A request to :4004."""
-        return await self._answer("GET", f"{self.health}{path}", headers=headers)
+        return await self.answer("GET", f"{self.health}{path}", headers=headers)
 
-    async def _answer(self, method: str, url: str, **options: Any) -> httpx.Response:
+    async def answer(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """The answer to a request to anywhere; one that never comes unticks."""
         try:
             return await self.http.request(method, url, **options)
         except httpx.HTTPError as error:

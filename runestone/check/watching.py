@@ -102,7 +102,7 @@ async def performance(site: Site) -> str:
     request = {"model": GPT, "messages": HELLO}
 
     async def directly() -> None:
-        await site.http.post(f"{stage.first.url}/chat/completions", json=request)
+        await site.answer("POST", f"{stage.first.url}/chat/completions", json=request)
 
     async def through_the_node() -> None:
         if site.closed:
