@@ -110,7 +110,7 @@ class Gateway:
     load: Load
     requests: Via
     _failover: Via
-    _bus: Bus
+    bus: Bus
     estimates: Estimates = field(factory=Estimates)
 
     @classmethod
@@ -130,7 +130,7 @@ class Gateway:
             chat,
             self._failover,
             self.timeouts,
-            self._bus,
+            self.bus,
             deadline=deadline,
             prices=prices,
             estimates=self.estimates,

@@ -67,6 +67,7 @@ class Attempts:
             key=chat.key,
             key_groups=chat.key_groups,
             api=chat.api,
+            request_id=chat.request_id,
             deadline=deadline,
         )
         self._call: UpstreamCall | None = None

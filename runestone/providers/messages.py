@@ -149,6 +149,7 @@ class Admit(Call["Admission"]):
     calls: int = 0
     tried: tuple[Tried, ...] = ()
     waited: bool = False  # a Wait for the last of ``tried`` is over
+    request_id: str = ""
     deadline: float  # loop time
 
     def abandon(self, reply: Admission) -> None:
