@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from runestone.check.boxes import BOXES
 from runestone.check.serving import ROUTES
 from runestone.cli import main
+from runestone.console.client import AdminClient
 from runestone.http import apis
 from tests.e2e.load import Client, crowd
 from tests.e2e.node import Gateway, Upstream, eventually, gateway
@@ -61,6 +63,12 @@ def what_checks_have_made(node: Gateway) -> list[str]:
     names += [group["name"] for group in node.ctl("group", "list")["groups"]]
     names += [change["key"] for change in node.ctl("config", "diff")["changes"]]
     return [name for name in names if "check-" in name]
+
+
+def estimates(node: Gateway) -> dict[str, Any]:
+    """What a request would cost, which the node corrects by what providers have counted."""
+    costs = AdminClient(node.socket).request("POST", "/v1/costs/estimate", {"request": ANYBODY})["costs"]
+    return dict(costs)
 
 
 @contextmanager
@@ -126,6 +134,7 @@ def test_under_load_all_boxes_are_ticked_and_no_request_meets_the_check(
 
 
 def test_nothing_of_a_check_is_counted_booked_or_kept_by_the_name_of_its_providers(node: Gateway) -> None:
+    before = estimates(node)
     done = check(node, "--json", "--only", "failover", "--only", "breakers", "--only", "errors", "--only", "legacy")
     assert unticked(boxes(done)) == {}
 
@@ -137,18 +146,26 @@ def test_nothing_of_a_check_is_counted_booked_or_kept_by_the_name_of_its_provide
     assert stats["requests"] == stats["exhausted"] == 0
     assert node.ctl("cost", "show", "--by", "provider")["costs"] == []
     assert "check-" not in json.dumps(node.ctl("metrics", "all")["metrics"])
+    assert estimates(node) == before
 
 
-def test_while_a_check_runs_the_node_is_as_healthy_as_its_real_providers(node: Gateway, primary: Upstream) -> None:
-    with running(node) as process:
-        process.send_signal(signal.SIGSTOP)
-        models = node.ctl_raw("config", "export").stdout + json.dumps(node.health("/detailed").json()["groups"][:2])
-        healthy, alerts = node.health().json(), node.ctl("status")["alerts"]
-        process.send_signal(signal.SIGCONT)
+def test_how_a_throw_away_provider_is_says_nothing_of_the_node(node: Gateway) -> None:
+    where = ["--kind", "openai", "--base-url", "http://127.0.0.1:1/v1", "--key-env", "HOME", "--telemetry", "false"]
+    node.ctl("provider", "add", "check-0abcde-first", *where, "--default-model", "check-model")
+    node.ctl("group", "create", "check-0abcde", "--members", "check-0abcde-first")
+    node.ctl("breaker", "trip", "check-0abcde-first")
 
-    assert "check-" not in models
-    assert healthy == {"status": "healthy"}
-    assert [alert for alert in alerts if "check-" in alert["message"]] == []
+    told = [
+        node.health().text,
+        json.dumps(node.ctl("status")["alerts"]),
+        node.ctl_raw("config", "export").stdout,
+        httpx.get(f"{node.base_url}/models", trust_env=False).text,
+        node.health("/metrics").text,
+        json.dumps(node.ctl("failover", "show", "default-chat-service")),
+    ]
+
+    assert node.health().json() == {"status": "healthy"}
+    assert [text for text in told if "check-" in text] == []
 
 
 @contextmanager
