@@ -20,7 +20,7 @@ from runestone.domain.catalogue import wire_of
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, NoProviderAvailable, RunestoneError, UpstreamFailed
 from runestone.domain.failure import Failure, UpstreamError
-from runestone.domain.routing import Choice, is_throw_away
+from runestone.domain.routing import Choice
 from runestone.failover.call import UpstreamCall
 from runestone.providers.codecs import codec_for
 from runestone.providers.messages import (
@@ -90,9 +90,8 @@ class Attempts:
     ) -> None:
         if self._call is not None:
             await self._call.close()
-            choice = self._call.lease.choice
-            if self._call.ended and not is_throw_away(choice.provider):
-                self._estimates.answered(self._chat, choice.model, self._call.usage)
+            if self._call.ended:
+                self._estimates.answered(self._chat, self._call.lease.choice.model, self._call.usage)
 
     async def open(self) -> UpstreamCall:
         """Call candidates until one has passed its commit point.
