@@ -29,6 +29,7 @@ _BOXES = (
     "telemetry",
     "legacy",
 )
+_INTERRUPTED = 130
 _CUT_SHORT = 141  # as of a program that SIGPIPE has ended
 
 
@@ -102,9 +103,12 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from runestone.check import command  # noqa: PLC0415 - likewise
+    try:
+        from runestone.check import command  # noqa: PLC0415 - likewise
 
-    return command.run(arguments)
+        return command.run(arguments)
+    except KeyboardInterrupt:  # before it has begun
+        return _INTERRUPTED
 
 
 def _serve(arguments: argparse.Namespace) -> int:

@@ -72,10 +72,14 @@ class Site:
             node=node, http=http, public=where["public"], health=where["health"], key=key, closed=False, stage=stage
         )
         try:
-            closed = key is None and (await site.call("GET", "/v1/models")).status_code == 401
+            refused = (await site.call("GET", "/v1/models")).status_code == 401
         except Unticked:  # nobody listens there, which a box will tell
             return site
-        return evolve(site, closed=closed)
+        if refused and key is not None:
+            raise OperationError(
+                "refused", "the node does not know the key; give --key-env the variable of one of its own"
+            )
+        return evolve(site, closed=refused)
 
     async def ask(self, path: str) -> dict[str, Any]:
         """What the node tells by its admin socket."""

@@ -288,10 +288,12 @@ def test_a_node_with_keys_is_checked_with_one_of_them_and_without_one_as_far_as_
     without = check(node, "--json")
     with_it = check(node, "--json", "--only", "endpoints", "--key-env", "ITS_KEY", ITS_KEY="sk-client-0123456789")
     unset = check(node, "--key-env", "NO_SUCH_VARIABLE")
+    unknown = check(node, "--key-env", "ITS_KEY", ITS_KEY="sk-of-somebody-else")
 
     assert unticked(boxes(without)) == {}
     assert "--key-env" in boxes(without)["endpoints"]["detail"]
     assert "routes of http" in boxes(with_it)["endpoints"]["detail"]
+    assert (unknown.returncode, "does not know the key" in unknown.stderr) == (1, True)
     assert (unset.returncode, "NO_SUCH_VARIABLE" in unset.stderr) == (2, True)
     assert "sk-client" not in without.stdout + with_it.stdout + node.log.read_text()
 
