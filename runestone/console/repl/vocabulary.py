@@ -133,8 +133,9 @@ def _verbs(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[V
         for name, sub in action.choices.items():
             yield from _verbs(sub, (*path, name))
     command = parser.get_default("command")
-    if not below and isinstance(command, Command):
-        slots = tuple(_slot(a, command) for a in parser._actions if a.dest != "help")  # noqa: SLF001 - likewise
+    if isinstance(command, Command):
+        own = (a for a in parser._actions if a.dest != "help" and a not in below)  # noqa: SLF001 - likewise
+        slots = tuple(_slot(a, command) for a in own)
         yield Verb(path=command.path, help=command.help, slots=slots, command=command)
 
 
