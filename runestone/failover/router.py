@@ -17,7 +17,7 @@ from runestone.config.settings import GroupSettings, Settings
 from runestone.domain.catalogue import KINDS
 from runestone.domain.chat import stands_in
 from runestone.domain.errors import RunestoneError
-from runestone.domain.routing import Alias, Directory, Group, Member, Plan
+from runestone.domain.routing import Alias, Directory, Group, Member, Plan, is_throw_away
 from runestone.failover.explain import Explanation, explain
 from runestone.failover.plan import Rules, Scene, after_refusals, retry_wait, turns
 from runestone.providers import names
@@ -44,6 +44,7 @@ from supervisors import NO_REPLY, Call, Caller, GenServer, Registry
 
 _PLANS_KEPT = 1024
 _DOWN_SECONDS = 1.0
+_NO_RETRY = RetryPolicy(max_attempts=1)
 PlanKey = tuple[str, str | None, tuple[str, ...], bool]
 
 
@@ -243,7 +244,8 @@ class FailoverRouter(GenServer[object]):
 
     def _exhausted(self, admit: Admit, answer: Exhausted, caller: Caller[Admission]) -> None:
         self._stats_of(answer.group).exhausted += 1
-        self._bus.emit(answer.event(admit.request_id))
+        if not is_throw_away(answer.group):
+            self._bus.emit(answer.event(admit.request_id))
         caller.reply(answer)
 
     def _withdraw(self, now: float) -> bool:
@@ -359,9 +361,6 @@ class FailoverRouter(GenServer[object]):
             "share": dict(stats.share),
             "refusals": dict(stats.refusals),
         }
-
-
-_NO_RETRY = RetryPolicy(max_attempts=1)
 
 
 def _objection(memory: ProviderMemory, model: str, now: float) -> str | None:
