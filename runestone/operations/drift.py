@@ -14,6 +14,7 @@ from runestone.configuration import Memory
 
 Path = tuple[str, ...]
 _NAMED: Final = ("providers", "groups", BREAKERS)
+_DEEP: Final = 4  # providers.NAME.circuit_breaker.KEY
 
 
 @define(slots=True, eq=False)
@@ -42,9 +43,17 @@ class Drift:
         return [".".join(path) for path, _ in memory.overlay.values() if base is None or not _same(path, base, loaded)]
 
     def before(self, memory: Memory) -> Mapping[Path, Any]:
-        """The values, as they may be told, that file and variables give."""
+        """The values, as they may be told, that file and variables give, by the paths of the overlay."""
         base = self.base(memory)
-        return {} if base is None else {entry.path: entry.shown for entry in base.entries if entry.written}
+        if base is None:
+            return {}
+        written = {entry.path: entry.shown for entry in base.entries if entry.written}
+        tuned = {
+            (BREAKERS, name, key): value
+            for (kind, name, table, key), value in ((path, v) for path, v in written.items() if len(path) == _DEEP)
+            if (kind, table) == ("providers", "circuit_breaker")
+        }
+        return {**written, **tuned}
 
 
 def _same(path: Path, one: Loaded, other: Loaded) -> bool:

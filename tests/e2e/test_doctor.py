@@ -98,6 +98,9 @@ def test_what_operators_leave_behind_is_found_and_mended_by_what_is_printed(
     node.ctl("log", "level", "debug")
     mended(node, "log_level", "info")
 
+    node.ctl("fault", "openai-default", "503")
+    mended(node, "fault_on", "warning")
+
     far = ["--kind", "openai", "--base-url", "http://192.0.2.1:9/v1", "--key-file", str(key)]
     node.ctl("provider", "add", "far", *far)
     mended(node, "plain_http", "warning")
