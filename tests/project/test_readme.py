@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 from starlette.routing import Route
 
 from runestone.console.admin import app
 from runestone.console.repl.offers import METAS
 from runestone.console.table import COMMANDS
 from runestone.operations.actions import Actions
+from runestone.operations.fleet import Fleet
+from runestone.operations.node import Node
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 PATHS = {command.path for command in COMMANDS}
@@ -45,10 +48,15 @@ def test_every_verb_is_in_the_readmes_list_and_no_other() -> None:
     assert sorted(named - PATHS) == [], "in the README's list of ctl, and no verb"
 
 
+def empty(cls: Any) -> Any:
+    """One that nothing is asked of."""
+    needed = {field.alias: None for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING}
+    return cls(**needed)
+
+
 def routes() -> set[tuple[str, str]]:
     """What the node can be asked: answered whole, and line by line."""
-    node: Any = None  # nothing is asked of it
-    actions = Actions(node, node)
+    actions = Actions(empty(Node), empty(Fleet))
     streams = [route for route in app(actions).routes if isinstance(route, Route) and route.path != "/{path:path}"]
     lines = {(method, route.path.replace(":path", "")) for route in streams for method in route.methods or ()}
     return {(method, path) for method, path, _ in actions.table()} | (lines - {("HEAD", path) for _, path in lines})
