@@ -44,22 +44,25 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all", complete="providers"),),
         render=lambda data: render.metrics(data["metrics"]),
     ),
-    Command(
-        path="events",
-        method="GET",
-        route="/v1/events",
-        help="what has happened, from the flight recorder",
-        arguments=(
-            Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
-            Argument(name="--provider", help="about this provider", metavar="NAME", complete="providers"),
-            Argument(name="--request", help="about this request", metavar="ID", complete="requests"),
-            Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
-            Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
-            Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
-        ),
-        body=bodies.events,
-        render=lambda data: "\n".join(map(render.event, data["events"])),
-        entries="events",
+    *(
+        Command(
+            path=path,
+            method="GET",
+            route="/v1/events",
+            help="what has happened, from the flight recorder",
+            arguments=(
+                Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
+                Argument(name="--provider", help="about this provider", metavar="NAME", complete="providers"),
+                Argument(name="--request", help="about this request", metavar="ID", complete="requests"),
+                Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
+                Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
+                Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
+            ),
+            body=bodies.events,
+            render=lambda data: "\n".join(map(render.event, data["events"])),
+            entries="events",
+        )
+        for path in ("events", "events tail")
     ),
     Command(
         path="log level",

@@ -124,6 +124,15 @@ def event(data: Mapping[str, Any]) -> str:
     return " ".join((str(data["seq"]), f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", data["event"], *rest))
 
 
+def estimates(data: Mapping[str, Any]) -> str:
+    """What a request would cost, a provider a line."""
+    rows = [
+        {"provider": name, "cost_usd": dollars, **(data["tokens"][name] or {})}
+        for name, dollars in data["costs"].items()
+    ]
+    return table(rows, ("provider", "cost_usd", "model", "input_tokens", "output_tokens", "exact"))
+
+
 def costs(data: Mapping[str, Any]) -> str:
     """What calls have cost, a line each and the total. Names may be the words of clients: what moves a terminal's cursor is not printed."""
     by = data["by"]

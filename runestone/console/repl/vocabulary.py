@@ -135,8 +135,8 @@ def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[Command, list
         for sub in action.choices.values():
             yield from commands_of(sub)
     command = parser.get_default("command")
-    if not below and isinstance(command, Command):
-        yield command, [action for action in actions if action.dest != "help"]
+    if isinstance(command, Command):
+        yield command, [action for action in actions if action.dest != "help" and action not in below]
 
 
 def _verb(command: Command, actions: Iterable[argparse.Action]) -> Verb:
