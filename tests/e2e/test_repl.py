@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -232,6 +233,17 @@ def test_the_words_with_a_backslash_change_how_answers_look(console: Terminal) -
     console.enter(r"\q")
 
     assert console.ended() == 0
+
+
+@needs_tmux
+def test_what_goes_into_a_file_is_not_drawn_for_the_terminal(node: Gateway, console: Terminal, tmp_path: Path) -> None:
+    node.post({**HELLO, "stream": False})
+
+    console.enter(rf"\json; events export {tmp_path}/events")
+    console.shows(r"^\d+ lines in")
+
+    lines = (tmp_path / "events").read_text().splitlines()
+    assert "attempt.finished" in {json.loads(line).get("event") for line in lines}
 
 
 @needs_tmux

@@ -29,14 +29,13 @@ def listed() -> Iterator[str]:
     assert block is not None
     for usage, about in LINE.findall(block[1]):
         first, *rest = usage.split()
-        own = (
-            [f"{first} {verb}" for verb in rest[0].split("|")]
-            if rest and f"{first} {rest[0].split('|')[0]}" in PATHS
-            else [first]
-        )
+        second = (rest or [""])[0]
+        below = [f"{first} {verb}" for verb in second.strip("[]").split("|")]
+        own = below if below[0] in PATHS and not second.startswith("[") else [first]
+        yield from (path for path in below if path in PATHS and second.startswith("["))
         yield from own
         for named in re.findall(r"also: ([^;]*)", about):
-            for words in (part.split() for part in named.split(",")):
+            for words in (part.split() for part in re.split(", (?!which )", named)):
                 pairs = (" ".join(words[:2]), f"{first} {words[0]}", words[0])
                 yield next((path for path in pairs if path in PATHS), " ".join(words))
 
