@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter, ThreadedCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import History as AnyHistory
 from prompt_toolkit.history import InMemoryHistory
@@ -24,10 +24,11 @@ from runestone.console.repl.grammar import cursor
 from runestone.console.repl.history import History, history_file
 from runestone.console.repl.link import Link, Watch
 from runestone.console.repl.names import LiveNames
-from runestone.console.repl.offers import Names, candidates, hint
+from runestone.console.repl.offers import Names, candidates, hint, wants_path
 from runestone.console.repl.session import Left, Session
 from runestone.console.repl.vocabulary import Vocabulary
 
+_FILES: Final = PathCompleter(expanduser=True)
 _STYLE: Final = Style.from_dict({"hint": "fg:ansibrightblack", "bottom-toolbar": "noreverse fg:ansibrightblack"})
 
 
@@ -42,9 +43,11 @@ class NodeCompleter(Completer):
         """What the word at the cursor may become, each with a space behind it."""
         text = document.text_before_cursor
         at = cursor(text)
-        begun = 0 if at is None else len(at.word)
+        begun = "" if at is None else at.word
+        if wants_path(self._vocabulary, text):
+            yield from _FILES.get_completions(Document(begun), complete_event)
         for found in candidates(self._vocabulary, text, self._names):
-            yield Completion(f"{found.text} ", -begun, display=found.text, display_meta=found.about)
+            yield Completion(f"{found.text} ", -len(begun), display=found.text, display_meta=found.about)
 
 
 def converse(socket: Path, *, read_only: bool) -> int:
