@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -261,6 +262,20 @@ def test_connect_leads_to_another_node_that_is_there(
     console.enter("status | grep ^pid")
 
     console.shows(rf"^pid +{other.process.pid}$")
+
+
+@needs_tmux
+def test_a_node_whose_loop_is_stuck_can_be_looked_into(tmp_path: Path, serve: Callable[..., Gateway]) -> None:
+    node = serve("--allow-faults")
+    command = [*COMMAND[:3], "ctl", "--socket", str(node.socket)]
+    with subprocess.Popen([*command, "block", "--for", "30s"]) as blocking:
+        eventually(lambda: "hold_up" in node.ctl_raw("stacks").stdout, "its loop is held up")
+        with terminal(tmp_path, [*COMMAND, str(node.socket)], environment(tmp_path), r"\S+>") as console:
+            console.shows("no answer in time")
+            console.enter("stacks | grep hold_up")
+            console.shows("^ .*hold_up")
+        node.stop(signal.SIGKILL)
+        blocking.wait(30)
 
 
 @needs_tmux

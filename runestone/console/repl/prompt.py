@@ -53,14 +53,13 @@ class NodeCompleter(Completer):
 def converse(socket: Path, *, read_only: bool) -> int:
     """Read and carry out lines until somebody leaves."""
     link = Link(socket)
-    seen = link.look()
-    if seen.status is None:
-        hopeless = {"denied": ("denied", f"{socket} may not be opened")}
-        code, message = hopeless.get(
-            seen.trouble or "", ("unreachable", f"no running node answers on {socket}. Is `runestone serve` up?")
-        )
-        print(f"runestone: {message}", file=sys.stderr)
-        return ctl.EXIT_CODES[code]
+    match link.look().trouble:
+        case "away":
+            return _fail("unreachable", f"no running node answers on {socket}. Is `runestone serve` up?")
+        case "denied":
+            return _fail("denied", f"{socket} may not be opened")
+        case _:  # one that is late may be stuck, and be looked into
+            pass
     session = Session(link, interactive=True, read_only=read_only)
     prompt = prompt_session(session, _history(session), LiveNames(lambda: session.link.socket))
     session.typed = prompt.history.get_strings
@@ -73,6 +72,11 @@ def converse(socket: Path, *, read_only: bool) -> int:
         while True:
             _one_line(session, prompt)
     return 0
+
+
+def _fail(code: str, message: str) -> int:
+    print(f"runestone: {message}", file=sys.stderr)
+    return ctl.EXIT_CODES[code]
 
 
 def prompt_session(session: Session, history: AnyHistory, names: Names, **terminal: Any) -> PromptSession[str]:
