@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 from starlette.routing import Route
 
 from runestone.console.admin import app
 from runestone.console.repl.offers import METAS
 from runestone.console.table import COMMANDS
 from runestone.operations.actions import Actions
+from runestone.operations.fleet import Fleet
+from runestone.operations.node import Node
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 PATHS = {command.path for command in COMMANDS}
@@ -27,14 +30,13 @@ def listed() -> Iterator[str]:
     assert block is not None
     for usage, about in LINE.findall(block[1]):
         first, *rest = usage.split()
-        own = (
-            [f"{first} {verb}" for verb in rest[0].split("|")]
-            if rest and f"{first} {rest[0].split('|')[0]}" in PATHS
-            else [first]
-        )
+        second = (rest or [""])[0]
+        below = [f"{first} {verb}" for verb in second.strip("[]").split("|")]
+        own = below if below[0] in PATHS and not second.startswith("[") else [first]
+        yield from (path for path in below if path in PATHS and second.startswith("["))
         yield from own
         for named in re.findall(r"also: ([^;]*)", about):
-            for words in (part.split() for part in named.split(",")):
+            for words in (part.split() for part in re.split(", (?!which )", named)):
                 pairs = (" ".join(words[:2]), f"{first} {words[0]}", words[0])
                 yield next((path for path in pairs if path in PATHS), " ".join(words))
 
@@ -46,10 +48,15 @@ def test_every_verb_is_in_the_readmes_list_and_no_other() -> None:
     assert sorted(named - PATHS) == [], "in the README's list of ctl, and no verb"
 
 
+def empty(cls: Any) -> Any:
+    """One that nothing is asked of."""
+    needed = {field.alias: None for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING}
+    return cls(**needed)
+
+
 def routes() -> set[tuple[str, str]]:
     """What the node can be asked: answered whole, and line by line."""
-    node: Any = None  # nothing is asked of it
-    actions = Actions(node, node)
+    actions = Actions(empty(Node), empty(Fleet))
     streams = [route for route in app(actions).routes if isinstance(route, Route) and route.path != "/{path:path}"]
     lines = {(method, route.path.replace(":path", "")) for route in streams for method in route.methods or ()}
     return {(method, path) for method, path, _ in actions.table()} | (lines - {("HEAD", path) for _, path in lines})
