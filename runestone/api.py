@@ -488,8 +488,8 @@ class ProviderFactory:
     async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Decimal | None]:
         """An estimate of what ``request`` would cost at each provider in US dollars, with the model that it would use.
 
-        ``None``: no price is known. The input is estimated by its bytes, as far off as the model's requests so far were; the output is its
-        limit.
+        ``None``: no price is known. The input is counted, with the extra ``tokens`` and where that can be, or estimated by its bytes, as
+        far off as the model's requests so far were; the output is its limit.
         """
         costs = (await self.node.ask("POST", "/v1/costs/estimate", {"request": dict(request)}))["costs"]
         return {name: None if cost is None else Decimal(cost) for name, cost in costs.items()}
@@ -497,7 +497,8 @@ class ProviderFactory:
     async def get_costs(
         self, *, since: str = "24h", until: str | None = None, by: str = "provider"
     ) -> dict[str, dict[str, Any]]:
-        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"day"`` or ``"hour"``.
+        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"tier"``, ``"day"`` or
+        ``"hour"``.
 
         ``since`` and ``until`` are times ago (``"90m"``) or dates. ``cost_usd`` is exact, ``None`` where no cost is known; calls of unknown
         cost are counted in ``unknown_cost_calls``. Reasons: ``refused``, ``unavailable``.

@@ -22,6 +22,7 @@ from runestone.config.settings import ConfigurationError, Problem, Settings
 from runestone.configuration import Configuration
 from runestone.console import admin
 from runestone.costs.estimates import Estimator
+from runestone.domain.routing import is_throw_away
 from runestone.failover.router import FailoverRouter
 from runestone.gateway import Gateway, Phase
 from runestone.http import health
@@ -140,7 +141,7 @@ class Composition:
     sink: Sink | None
     gateway: Gateway
     lag: CountedLag
-    exporting: Callable[[], Exporting] | None
+    exporting: Callable[[str], Exporting] | None
     watch: bool
     node: Node
 
@@ -260,7 +261,7 @@ class Composition:
         actor = partial(
             Traces,
             self.bus,
-            self.exporting,
+            partial(self.exporting, self.sockets.addresses()["public"]),
             self._base_url,
             lambda reason, count: self.metrics.traces_dropped.at(reason=reason).inc(count),
             propagate=self.live.settings.traces.propagate,
@@ -282,7 +283,7 @@ class Composition:
         }
 
     def _groups(self) -> dict[str, tuple[str, ...]]:
-        return {group.name: group.providers for group in self.live.settings.groups}
+        return {group.name: group.providers for group in self.live.settings.groups if not is_throw_away(group.name)}
 
     def _mailboxes(self) -> list[Mailbox]:
         return [
@@ -364,13 +365,13 @@ def compose(
     allow_faults: bool = False,
     watch: bool = False,
     sink: Sink | None = None,
-    exporting: Callable[[], Exporting] | None = None,
+    exporting: Callable[[str], Exporting] | None = None,
 ) -> Composition:
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
     lag, books = CountedLag(), Books()
-    bus.subscribe(books.handle)
+    bus.subscribe(books.handle, Books.KINDS)
     sources = Sources(
         in_flight=phase.by_route,
         lag=lambda: lag.worst,
@@ -388,7 +389,7 @@ def compose(
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
     if sink is not None:
-        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle)
+        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle, AccessLog.KINDS)
     node = Node(
         live=live,
         registry=registry,
@@ -404,6 +405,7 @@ def compose(
         last_reload=lambda: memory.last_reload,
         allow_faults=allow_faults,
         set_simulated_fault=simulation.set_fault if simulation else None,
+        simulated_faults=simulation.faults if simulation else dict,
     )
     return Composition(
         configuration=memory,
@@ -463,8 +465,11 @@ async def launch(
         raise
 
 
-def _exporting(settings: Settings) -> Callable[[], Exporting] | None:
-    """What sends traces, if any; made once for a try. Raises :class:`ConfigurationError` for variables that cannot be used."""
+def _exporting(settings: Settings) -> Callable[[str], Exporting] | None:
+    """What sends the traces of a node with that URL, if any; made once for a try.
+
+    Raises :class:`ConfigurationError` for variables that cannot be used.
+    """
     if not settings.traces.enabled:
         return None
     try:

@@ -139,7 +139,7 @@ class Actions:
         return {"explanation": await self.node.explain(_text(body, "model"), name)}
 
     async def _estimate(self, _: str, body: Body) -> Answer:
-        return {"costs": await self.node.estimate_costs(_mapping(body, "request"))}
+        return await self.node.estimate_costs(_mapping(body, "request"))
 
     async def _costs(self, _: str, body: Body) -> Answer:
         return await costs.shown(self.node, body)
