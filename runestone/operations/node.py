@@ -43,7 +43,7 @@ from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.clock import Clock
 from runestone.telemetry.events import CATALOGUE
-from runestone.telemetry.logs import Tail
+from runestone.telemetry.logs import Tail, masked
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
 from runestone.telemetry.recorder import Recorder, Wanted, kinds
@@ -471,4 +471,4 @@ def _rounded(value: float | None) -> float | None:
 
 def _ending(ending: Any) -> dict[str, Any] | None:
     at = None if ending is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
-    return None if ending is None else {"at": at, "what": ending.what}
+    return None if ending is None else {"at": at, "what": masked(ending.what)}

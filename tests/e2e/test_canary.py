@@ -74,7 +74,9 @@ def test_no_secret_appears_anywhere(serve: Callable[..., Gateway], primary: Upst
         seen += [answer.text, repr(answer.headers)]
     pasted = {"x-request-id": f"sk-{CANARY}-id", "traceparent": f"Bearer {CANARY}-trace", **mine}
     node.post({**HELLO, "model": f"sk-{CANARY}-model"}, pasted)  # into the wrong places, by a client
+    node.post({**HELLO, "model": f"openai-default/sk-{CANARY}-passed"}, pasted)  # a name that is passed on
     primary.fault("status=401")
+    node.post({**HELLO, "model": "openai-default/gpt-4o"}, pasted)
     for model in ("literal/x", "named/x", "filed/x", "late/x"):
         seen.append(node.post({**HELLO, "model": model}, mine).text)
     seen.append(node.post(HELLO, {"authorization": f"Bearer {CANARY}-wrong"}).text)
