@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -78,18 +79,22 @@ def provider(tokens: int) -> Iterator[str]:
         loop.close()
 
 
-async def load(url: str, model: str, requests: int, *, stream: bool, clients: int = 16) -> None:
-    """Ask the gateway at ``url`` so often, ``clients`` at once."""
+async def load(
+    url: str, model: str, requests: int, *, stream: bool, rate: float | None = None, clients: int = 16
+) -> None:
+    """Ask the gateway at ``url`` so often, ``clients`` at once; ``rate`` of them begin in a second, as many as can be without it."""
     asked = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "Hello there"}]}
     body = json.dumps(asked, separators=(",", ":")).encode()
     where = urlsplit(url)
     head = f"POST {where.path} HTTP/1.1\r\nhost: {where.netloc}\r\ncontent-type: application/json\r\n"
     request = head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
-    left = iter(range(requests))
+    left, began = iter(range(requests)), time.perf_counter()
 
     async def ask() -> None:
         reader, writer = await asyncio.open_connection(where.hostname, where.port)
-        for _ in left:
+        for number in left:
+            if rate is not None and (early := began + number / rate - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200"):

@@ -1,6 +1,6 @@
 """What telemetry costs of a request's CPU: nodes with some of it beside one with nothing of it, in one run.
 
-    python ops/bench/telemetry.py [--requests N] [--tokens N] [--rounds N] [--nodes NAME ...]
+    python ops/bench/telemetry.py [--requests N] [--tokens N] [--rounds N] [--rate N] [--nodes NAME ...]
 
 Each node is a process of its own before the same provider, and all are asked in turn, round by round, so that what disturbs the
 machine disturbs all alike. Figures are CPU time of the whole process (all its threads) for a request: the median of the rounds and their
@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=500, help="of a round")
     parser.add_argument("--tokens", type=int, default=20, help="of an answer")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rate", type=float, help="requests that begin in a second; as many as can be without it")
     parser.add_argument("--nodes", nargs="+", choices=NODES, default=["nothing", "all", _FILE])
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -82,11 +83,15 @@ def _node(stack: ExitStack, folder: Path, url: str, name: str) -> tuple[int, str
 def _table(nodes: dict[str, tuple[int, str]], arguments: argparse.Namespace, *, stream: bool) -> None:
     taken: dict[str, list[float]] = {name: [] for name in nodes}
     for _, url in nodes.values():  # prices are loaded by then
-        asyncio.run(light.load(f"{url}/v1/chat/completions", _MODEL, arguments.requests, stream=stream))
+        asyncio.run(
+            light.load(f"{url}/v1/chat/completions", _MODEL, arguments.requests, stream=stream, rate=arguments.rate)
+        )
     for each in range(arguments.rounds):
         for name, (process, url) in _turned(nodes, each):
             taken[name].append(wires.cpu_seconds(process))
-            asyncio.run(light.load(f"{url}/v1/chat/completions", _MODEL, arguments.requests, stream=stream))
+            asyncio.run(
+                light.load(f"{url}/v1/chat/completions", _MODEL, arguments.requests, stream=stream, rate=arguments.rate)
+            )
     time.sleep(_LATER_SECONDS)
     for name, (process, _) in nodes.items():
         taken[name].append(wires.cpu_seconds(process))
