@@ -132,6 +132,10 @@ Troubleshooting, 2 to 4. A breaker that is stuck open, a group, the providers:
 >>> do(CircuitBreakerManager(node).get_circuit_state("openai-default"))
 'closed'
 >>> do(CircuitBreakerManager(node).reset_circuit("openai-default"))
+>>> [turn["words"] for turn in do(CircuitBreakerManager(node).why("openai-default"))["breaker"]["turns"]]
+['an operator has reset it']
+>>> do(CircuitBreakerManager(node).what_if("openai-default", circuit_config))["same"]
+True
 >>> do(FailoverManager(node).get_failover_stats("default-chat-service"))["strategy"]
 'round_robin'
 >>> do(ProviderFactory(node).health_check("openai-default"))["openai-default"]["ok"]
@@ -532,6 +536,17 @@ class CircuitBreakerManager:
     async def reset_circuit(self, name: str) -> None:
         """Close it, clear its counters and back-off, lift what was forced. Reason: ``not_found``."""
         await self.node.ask("POST", _at("/v1/breakers", name, "reset"))
+
+    async def why(self, name: str, *, last: int = 5) -> dict[str, Any]:
+        """Why a provider is as it is: what has moved its breaker (the ``last`` changes) and its score. Reason: ``not_found``."""
+        return dict((await self.node.ask("GET", _at("/v1/providers", name, "why"), {"last": last}))["why"])
+
+    async def what_if(self, name: str, config: Options) -> dict[str, Any]:
+        """What its breaker would have done with ``config``, beside what it has done. It changes nothing.
+
+        Options are those of :meth:`register_provider`. Reasons: ``not_found``, ``usage`` for an option that there is not, ``refused``.
+        """
+        return dict((await self.node.ask("GET", _at("/v1/breakers", name, "what-if"), dict(config)))["what_if"])
 
 
 @frozen

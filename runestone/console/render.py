@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from functools import wraps
+from typing import Any, Final
 
 
 class Table(str):
@@ -15,6 +18,29 @@ class Table(str):
     cells: Sequence[Sequence[str]]
 
 
+_DRAW: Final[ContextVar[Callable[[Table], str] | None]] = ContextVar("draw", default=None)
+
+
+@contextmanager
+def drawing(draw: Callable[[Table], str]) -> Iterator[None]:
+    """What ``draw`` makes of a table stands in its place in all that is rendered in the block."""
+    before = _DRAW.set(draw)
+    try:
+        yield
+    finally:
+        _DRAW.reset(before)
+
+
+def _drawable(make: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Table]) -> Callable[..., str]:
+    @wraps(make)
+    def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+        made, draw = make(rows, columns), _DRAW.get()
+        return made if draw is None else draw(made)
+
+    return table
+
+
+@_drawable
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """``rows`` as aligned columns under their names."""
     cells = [

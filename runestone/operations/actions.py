@@ -15,6 +15,7 @@ from runestone.operations import chat, costs, export
 from runestone.operations.actors import ActorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
+from runestone.operations.history import HistoryActions
 from runestone.operations.node import Node
 from runestone.telemetry.events import AdminActed
 
@@ -72,6 +73,7 @@ class Actions:
             ("POST", "/v1/log/level", self._log_level),
             ("POST", "/v1/crash", self._crash),
             *ActorActions(self.node).table(),
+            *HistoryActions(self.node).table(),
         ]
 
     def chat(self, body: Body) -> AsyncGenerator[Answer, None]:
@@ -84,6 +86,10 @@ class Actions:
     def trace(self, name: str, body: Body) -> AsyncGenerator[Answer, None]:
         """``GET /v1/actors/NAME/trace``: the messages that an actor handles, as it does."""
         return ActorActions(self.node).trace(name, body)
+
+    def export(self, body: Body) -> AsyncGenerator[Answer, None]:
+        """``GET /v1/events/export``: all that is recorded."""
+        return HistoryActions(self.node).export(body)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
