@@ -101,7 +101,7 @@ What happens can be listened to, and looked up afterwards:
 >>> detach = TelemetryHandler(node).attach(heard.append)
 >>> events = do(chat(pinned))
 >>> detach()
->>> [event.name for event in heard]
+>>> [event.name for event in heard if event.name.startswith("attempt.")]
 ['attempt.started', 'attempt.content', 'attempt.finished']
 >>> [event["provider"] for event in do(TelemetryHandler(node).get_events("attempt.*", limit=3))["events"]]
 ['openai-default', 'openai-default', 'openai-default']
@@ -235,6 +235,25 @@ class EventPage(TypedDict):
     """Events, the ``since`` of those that come after, and how many that would have been looked at are gone from the memory."""
 
     events: list[dict[str, Any]]
+    next: int
+    missed: int
+
+
+class Finding(TypedDict):
+    """One thing that the doctor has found: the rule, how grave it is, what it is about, a sentence, since when (RFC 3339), what helps."""
+
+    rule: str
+    level: Literal["error", "warning", "info"]
+    about: str
+    message: str
+    since: str | None
+    command: str
+
+
+class LogPage(TypedDict):
+    """Lines of the log, each with its ``seq``, the ``since`` of those that come after, and how many that were looked for are gone."""
+
+    lines: list[dict[str, Any]]
     next: int
     missed: int
 
@@ -634,6 +653,61 @@ class TelemetryHandler:
         wanted = {"name": name, "provider": provider, "request": request, "since": since, "limit": limit}
         query = {key: value for key, value in wanted.items() if value is not None}
         return cast("EventPage", await self.node.ask("GET", "/v1/events", query))
+
+    async def get_requests(
+        self,
+        *,
+        n: int = 20,
+        slow: bool = False,
+        failed: bool = False,
+        provider: str | None = None,
+        key: str | None = None,
+        since: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """The last ``n`` requests of a node, the newest first, as far as the flight recorder remembers them; times are milliseconds.
+
+        ``slow``: the slowest first; ``failed``: those alone; ``provider``: that it was called for, or refused; ``key``: of that inbound
+        key; ``since``: a time ago (``"10m"``) or a date. Reason: ``refused``.
+        """
+        wanted = {
+            "n": n,
+            "slow": slow or None,
+            "failed": failed or None,
+            "provider": provider,
+            "key": key,
+            "since": since,
+        }
+        query = {name: value for name, value in wanted.items() if value is not None}
+        return list((await self.node.ask("GET", "/v1/requests", query))["requests"])
+
+    async def examine(self) -> list[Finding]:
+        """What is wrong with a node or may become so, the worst first, each with the command that mends it or shows more."""
+        return list((await self.node.ask("GET", "/v1/doctor"))["findings"])
+
+    async def get_request(self, request_id: str) -> dict[str, Any]:
+        """The way of one request: ``request``, its ``attempts``, who was ``passed_over`` and why, what happened ``meanwhile``.
+
+        Reason: ``not_found``, also for one that the flight recorder has forgotten.
+        """
+        return await self.node.ask("GET", _at("/v1/requests", request_id))
+
+    async def get_log(
+        self,
+        *,
+        level: str = "debug",
+        logger: str | None = None,
+        request: str | None = None,
+        since: int | None = None,
+        limit: int = 50,
+    ) -> LogPage:
+        """Lines of the log of a node that :program:`runestone serve` runs: the last ``limit``, or the first behind the number ``since``.
+
+        ``level``: the least grave; ``logger``: who says it, or the beginning of that name; ``request``: whom it is about. Reasons:
+        ``refused``; ``unavailable`` for a node in this process, whose log is this program's.
+        """
+        wanted = {"level": level, "logger": logger, "request": request, "since": since, "limit": limit}
+        query = {key: value for key, value in wanted.items() if value is not None}
+        return cast("LogPage", await self.node.ask("GET", "/v1/log/lines", query))
 
     def attach(self, handler: Callable[[Event], None]) -> Callable[[], None]:
         """Have ``handler`` called with every event of a node in this process; the result ends that.

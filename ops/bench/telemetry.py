@@ -1,10 +1,11 @@
 """What telemetry costs of a request's CPU: nodes with some of it beside one with nothing of it, in one run.
 
-    python ops/bench/telemetry.py [--requests N] [--tokens N] [--rounds N] [--nodes NAME ...]
+    python ops/bench/telemetry.py [--requests N] [--tokens N] [--rounds N] [--rate N] [--nodes NAME ...]
 
-Each node is a process of its own before the same simulated provider, and all are asked in turn, round by round, so that what disturbs the
-machine disturbs all alike. Figures are CPU time of the whole process (all its threads) for a request: the median of the rounds, and the
-range of the rounds. ``nothing`` has no handler on its bus and makes no events; ``all`` is a node as it comes (metrics, the last events,
+Each node is a process of its own before the same provider, and all are asked in turn, round by round, so that what disturbs the
+machine disturbs all alike. Figures are CPU time of the whole process (all its threads) for a request: the median of the rounds and their
+range, then how much more that is than with ``nothing``. A round lasts until the node's next one, so that what is done later is in it.
+``nothing`` has no handler on its bus and makes no events; ``all`` is a node as it comes (metrics, the last events,
 access lines in JSON to a file, the ledger in SQLite), ``all, and a file of events`` has that too.
 """
 
@@ -15,16 +16,20 @@ import asyncio
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import light
 import wires
 
+_LATER_SECONDS = 2.0  # the ledger is written once a second
 _PARTS = {"metrics": "Metrics", "recorder": "Recorder", "access": "AccessLog", "ledger": "Books"}
 _FILE = "all, and a file of events"
 NODES = ("nothing", *_PARTS, "all", _FILE)
@@ -39,9 +44,10 @@ _EVENTS = {  # the modules whose events are made for each request
 def main() -> int:
     """Measure and print. The exit code says whether it ran, never how much it was."""
     parser = argparse.ArgumentParser(prog="telemetry", description=__doc__)
-    parser.add_argument("--requests", type=int, default=2000, help="of a round")
+    parser.add_argument("--requests", type=int, default=500, help="of a round")
     parser.add_argument("--tokens", type=int, default=20, help="of an answer")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rate", type=float, help="requests that begin in a second; as many as can be without it")
     parser.add_argument("--nodes", nargs="+", choices=NODES, default=["nothing", "all", _FILE])
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -49,7 +55,7 @@ def main() -> int:
         return _serve(arguments.serve)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(wires.provider("openai", arguments.tokens))
+        url = stack.enter_context(light.provider(arguments.tokens))
         nodes = {}
         for number, name in enumerate(arguments.nodes):
             nodes[name] = _node(stack, folder / str(number), url, name)
@@ -75,16 +81,24 @@ def _node(stack: ExitStack, folder: Path, url: str, name: str) -> tuple[int, str
 
 
 def _table(nodes: dict[str, tuple[int, str]], arguments: argparse.Namespace, *, stream: bool) -> None:
-    costs: dict[str, list[float]] = {name: [] for name in nodes}
-    for _, url in nodes.values():  # prices are loaded by then, and what stays is frozen
-        asyncio.run(wires.load(f"{url}/v1/chat/completions", _MODEL, arguments.requests, stream=stream))
+    taken: dict[str, list[float]] = {name: [] for name in nodes}
+    for _, url in nodes.values():  # prices are loaded by then
+        asyncio.run(
+            light.load(f"{url}/v1/chat/completions", _MODEL, arguments.requests, stream=stream, rate=arguments.rate)
+        )
     for each in range(arguments.rounds):
         for name, (process, url) in _turned(nodes, each):
-            target = f"{url}/v1/chat/completions"
-            asyncio.run(wires.load(target, _MODEL, arguments.requests // 5, stream=stream))
-            before = wires.cpu_seconds(process)
-            asyncio.run(wires.load(target, _MODEL, arguments.requests, stream=stream))
-            costs[name].append((wires.cpu_seconds(process) - before) / arguments.requests * 1e6)
+            taken[name].append(wires.cpu_seconds(process))
+            asyncio.run(
+                light.load(f"{url}/v1/chat/completions", _MODEL, arguments.requests, stream=stream, rate=arguments.rate)
+            )
+    time.sleep(_LATER_SECONDS)
+    for name, (process, _) in nodes.items():
+        taken[name].append(wires.cpu_seconds(process))
+    costs = {
+        name: [(end - begin) / arguments.requests * 1e6 for begin, end in pairwise(seconds)]
+        for name, seconds in taken.items()
+    }
     print("streamed" if stream else "whole")
     bare = costs.get("nothing")
     for name, values in costs.items():
@@ -92,6 +106,9 @@ def _table(nodes: dict[str, tuple[int, str]], arguments: argparse.Namespace, *, 
         if bare is not None and values is not bare:
             shares = [mine / own - 1 for mine, own in zip(values, bare, strict=True)]
             line += f"  {statistics.median(shares):+7.1%} ({min(shares):+.1%} to {max(shares):+.1%})"
+            line += (
+                f"  {sum(values) / sum(bare) - 1:+7.1%} of the sum, {min(values) / min(bare) - 1:+.1%} of the quietest"
+            )
         print(line, flush=True)
 
 

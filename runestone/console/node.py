@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runestone.console import bodies, render
+from runestone.console import bodies, output, render
 from runestone.console.commands import Argument, Command, changed, plain
 
 COMMANDS: tuple[Command, ...] = (
@@ -43,11 +43,16 @@ COMMANDS: tuple[Command, ...] = (
         method="GET",
         route="/v1/metrics/{name}",
         help="calls and how they ended, latencies of the last minute, tokens, dollars",
-        arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all", complete="providers"),),
-        render=lambda data: render.metrics(data["metrics"]),
+        arguments=(
+            Argument(name="name", help="a provider, or all", nargs="?", default="all", complete="providers"),
+            Argument(name="--prom", help="as Prometheus scrapes them", flag=True),
+        ),
+        render=lambda data: (
+            data["prometheus"].rstrip("\n") if "prometheus" in data else render.metrics(data["metrics"])
+        ),
         rows=lambda data: (
-            [{"name": name, **found} for name, found in data["metrics"].get("providers", {}).items()]
-            or [data["metrics"]]
+            [{"name": name, **found} for name, found in data.get("metrics", {}).get("providers", {}).items()]
+            or output.rows(data)
         ),
     ),
     *(

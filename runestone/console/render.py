@@ -62,7 +62,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
         columns = (*columns, *(name for name in more if name not in columns))
     cells = [
         [name.upper().replace("_", " ") for name in columns],
-        *([_cell(row.get(c)) for c in columns] for row in rows),
+        *([cell(row.get(c)) for c in columns] for row in rows),
     ]
     shown = cells if _HEADER.get() else cells[1:]
     widths = [max((len(line[i]) for line in shown), default=0) for i in range(len(columns))]
@@ -75,7 +75,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
 def facts(data: Mapping[str, Any]) -> str:
     """One fact a line."""
     width = max((len(key) for key in data), default=0)
-    return "\n".join(f"{key.replace('_', ' ').ljust(width)}  {_cell(value)}" for key, value in data.items())
+    return "\n".join(f"{key.replace('_', ' ').ljust(width)}  {cell(value)}" for key, value in data.items())
 
 
 def status(data: Mapping[str, Any]) -> str:
@@ -138,7 +138,7 @@ def explanation(data: Mapping[str, Any]) -> str:
 def event(data: Mapping[str, Any]) -> str:
     """One recorded event, on a line."""
     at = datetime.fromtimestamp(data["at"], UTC).astimezone()
-    rest = (f"{k}={_cell(v)}" for k, v in data.items() if k not in ("seq", "at", "event") and v not in (None, "", []))
+    rest = (f"{k}={cell(v)}" for k, v in data.items() if k not in ("seq", "at", "event") and v not in (None, "", []))
     return " ".join((str(data["seq"]), f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", data["event"], *rest))
 
 
@@ -197,15 +197,18 @@ def _node(node: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """One value, on a line."""
     match value:
         case None:
             return "-"
         case bool():
             return "yes" if value else "no"
+        case float() if 0 < abs(value) < 1e-4:
+            return f"{value:.9f}".rstrip("0").rstrip(".")
         case Mapping():
-            return ", ".join(f"{k}={_cell(v)}" for k, v in value.items()) or "-"
+            return ", ".join(f"{k}={cell(v)}" for k, v in value.items()) or "-"
         case list():
-            return ", ".join(_cell(v) for v in value) or "-"
+            return ", ".join(cell(v) for v in value) or "-"
         case _:
             return str(value)

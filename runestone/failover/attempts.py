@@ -33,6 +33,7 @@ from runestone.providers.messages import (
     Tried,
     Unroutable,
     Wait,
+    told,
 )
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import AttemptStarted, ContentBegan, Failover, Retry
@@ -187,7 +188,12 @@ class Attempts:
                 )
         self._bus.emit(
             AttemptStarted(
-                request_id=request_id, number=self.calls, provider=target, model=lease.choice.model, group=group
+                request_id=request_id,
+                number=self.calls,
+                provider=target,
+                model=lease.choice.model,
+                group=group,
+                refusals=told(lease.refusals) if lease.refusals else (),
             )
         )
 

@@ -17,7 +17,7 @@ from runestone.config.settings import GroupSettings, Settings
 from runestone.domain.catalogue import KINDS
 from runestone.domain.chat import stands_in
 from runestone.domain.errors import RunestoneError
-from runestone.domain.routing import Alias, Directory, Group, Member, Plan
+from runestone.domain.routing import Alias, Directory, Group, Member, Plan, is_throw_away
 from runestone.failover.explain import Explanation, explain
 from runestone.failover.plan import Rules, Scene, after_refusals, retry_wait, turns
 from runestone.providers import names
@@ -39,11 +39,12 @@ from runestone.resilience.retry import RetryPolicy
 from runestone.resilience.retry_budget import RetryBudget
 from runestone.resilience.selection import Candidate
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import FailoverExhausted, HealthChanged
+from runestone.telemetry.events import HealthChanged
 from supervisors import NO_REPLY, Call, Caller, GenServer, Registry
 
 _PLANS_KEPT = 1024
 _DOWN_SECONDS = 1.0
+_NO_RETRY = RetryPolicy(max_attempts=1)
 PlanKey = tuple[str, str | None, tuple[str, ...], bool]
 
 
@@ -181,7 +182,7 @@ class FailoverRouter(GenServer[object]):
         order = turns(admit, plan, rules, self._scene(plan, now, admit.prices), wait)
         beyond_the_first = len(admit.tried) > 1 or admit.waited
         if order and beyond_the_first and not self._withdraw(now):
-            self._exhausted(Exhausted(group=plan.group, reason="budget"), caller)
+            self._exhausted(admit, Exhausted(group=plan.group, reason="budget"), caller)
         else:
             self._next(Round(admit=admit, plan=plan, left=order, wait=wait), caller)
 
@@ -210,7 +211,7 @@ class FailoverRouter(GenServer[object]):
         if isinstance(answer, Wait):
             caller.reply(answer)
         else:
-            self._exhausted(answer, caller)
+            self._exhausted(round_.admit, answer, caller)
 
     def _line_up(self, round_: Round, caller: Caller[Admission]) -> bool:
         """Let the request wait for a place where that will take least, if only the want of places is against it somewhere."""
@@ -241,9 +242,10 @@ class FailoverRouter(GenServer[object]):
         self._stats_of(round_.plan.group).refusals[f"{refused.provider}:{refused.reason}"] += 1
         return round_.refused(refused)
 
-    def _exhausted(self, answer: Exhausted, caller: Caller[Admission]) -> None:
+    def _exhausted(self, admit: Admit, answer: Exhausted, caller: Caller[Admission]) -> None:
         self._stats_of(answer.group).exhausted += 1
-        self._bus.emit(FailoverExhausted(group=answer.group, reason=answer.reason))
+        if not is_throw_away(answer.group):
+            self._bus.emit(answer.event(admit.request_id))
         caller.reply(answer)
 
     def _withdraw(self, now: float) -> bool:
@@ -359,9 +361,6 @@ class FailoverRouter(GenServer[object]):
             "share": dict(stats.share),
             "refusals": dict(stats.refusals),
         }
-
-
-_NO_RETRY = RetryPolicy(max_attempts=1)
 
 
 def _objection(memory: ProviderMemory, model: str, now: float) -> str | None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -104,6 +104,12 @@ class Listener(GenServer[object]):
             self._door = Door(self._listener.dup(), self._admission.patience, self._admission.refused)
             self.process.on_exit(lambda _process, _reason: self._door.close())
             self.send_after(door.LOOK_SECONDS, _Look())
+
+    def status(self) -> Mapping[str, object]:
+        """What the tree shows of this actor."""
+        if self._admission is ANY:
+            return {}
+        return {"connections": self._settings.connections, "most connections": self._admission.most()}
 
     def handle_info(self, message: Info) -> Stop | None:
         """Its server has ended, however: so does this, and its supervisor makes a new pair."""

@@ -12,10 +12,13 @@ from starlette.routing import compile_path
 from runestone.operations import chat, costs, export
 from runestone.operations.actors import ActorActions
 from runestone.operations.audit import Record, Who
+from runestone.operations.diagnosis import DoctorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
 from runestone.operations.history import HistoryActions
+from runestone.operations.log import LogActions
 from runestone.operations.node import Node
+from runestone.operations.requests import RequestActions
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -85,6 +88,9 @@ class Actions:
             ("POST", "/v1/log/level", self._log_level),
             ("POST", "/v1/crash", self._crash),
             *ActorActions(self.node).table(),
+            *DoctorActions(self.node, self.fleet).table(),
+            *RequestActions(self.node).table(),
+            *LogActions(self.node).table(),
             *HistoryActions(self.node).table(),
         ]
 
@@ -106,7 +112,8 @@ class Actions:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _status(self, _: str, __: Body) -> Answer:
-        return self.node.status()
+        unsaved = {"changes": len(self.fleet.unsaved()), "needs_restart": list(self.fleet.memory.needs_restart)}
+        return {**self.node.status(), "unsaved": unsaved}
 
     async def _dashboard(self, _: str, __: Body) -> Answer:
         return {"dashboard": self.node.dashboard()}
@@ -114,8 +121,10 @@ class Actions:
     async def _tree(self, _: str, body: Body) -> Answer:
         return {"tree": ActorActions(self.node).tree(body)}
 
-    async def _metrics(self, name: str, _: Body) -> Answer:
-        return {"metrics": self.node.provider_metrics(name)}
+    async def _metrics(self, name: str, query: Body) -> Answer:
+        if str(query.get("prom", "")).lower() != "true":
+            return {"metrics": self.node.provider_metrics(name)}
+        return {"prometheus": await self.node.prometheus(name)}
 
     async def _events(self, _: str, query: Body) -> Answer:
         return self.node.events(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from runestone.config.build import COST_GROUP
 from runestone.config.options import breaker_table, group_table, provider_table
@@ -13,6 +13,7 @@ from runestone.config.settings import ConfigurationError
 from runestone.configuration import Alter, Change, Changed, Edit, Memory, Rejected, Reload, TakeOut, Try
 from runestone.domain.catalogue import KINDS
 from runestone.domain.routing import DEFAULT_GROUP
+from runestone.operations.drift import Drift
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
 from runestone.providers import names
@@ -30,6 +31,7 @@ class Fleet:
 
     node: Node
     memory: Memory
+    drift: Drift = field(factory=Drift)
     dry: bool = False
 
     # -- providers -----------------------------------------------------------------------------------------------------
@@ -133,14 +135,27 @@ class Fleet:
         return {"settings": [{"key": e.key, "value": e.shown, "origin": str(e.origin)} for e in entries]}
 
     def changed_at_run_time(self) -> dict[str, Any]:
-        """The overlay: what differs from file and variables until the process ends, or until it is exported."""
-        values = [{"key": ".".join(path), "value": _shown(path, value)} for path, value in self.memory.overlay.values()]
+        """The overlay, beside what file and variables say: what differs (``unsaved``) lasts until the process ends, or is exported."""
+        before, unsaved = self.drift.before(self.memory), set(self.unsaved())
+        values = [
+            {
+                "key": (key := ".".join(path)),
+                "value": _shown(path, value),
+                "before": before.get(path),
+                "unsaved": key in unsaved,
+            }
+            for path, value in self.memory.overlay.values()
+        ]
         rejected = self.memory.last_rejection
         return {
             "changes": values,
             "needs_restart": list(self.memory.needs_restart),
             "last_rejection": None if rejected is None else rejected.message,
         }
+
+    def unsaved(self) -> list[str]:
+        """The keys that were changed at run time and stand neither in the file nor in variables."""
+        return self.drift.unsaved(self.memory)
 
     # -- within --------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
 from runestone.costs.tokens import counted
 from runestone.domain.chat import Usage
+from runestone.domain.faults import UnknownFault
+from runestone.domain.routing import is_throw_away
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Gateway, Phase
 from runestone.ledger.books import Books
@@ -30,24 +32,29 @@ from runestone.operations import measured
 from runestone.operations.alerts import conditions
 from runestone.operations.errors import OperationError
 from runestone.providers import names
+from runestone.providers.faulty import Front
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import Quote, Unroutable
 from runestone.providers.probe import Probe, probe
-from runestone.providers.provider import ResetBreaker, TripBreaker
+from runestone.providers.provider import ResetBreaker, SetFault, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.telemetry import figures
 from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.clock import Clock
 from runestone.telemetry.events import CATALOGUE
+from runestone.telemetry.logs import Tail, masked
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
 from runestone.telemetry.recorder import Recorder, Wanted, kinds
+from runestone.telemetry.series import about_provider
 from supervisors import ActorError, ActorRef, Call, CallTimeout, LoopLag, Registry, StartFailed, TreeNode, tree
 
 R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
-SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
+SwitchFault = Callable[[str, str], Awaitable[dict[str, Any]]]
 _REACH_SECONDS = 5.0
+_HOUR_SECONDS = 3600.0
 _NOMINAL = Usage(input_tokens=1000, output_tokens=1000)  # of a request that nobody has made
 
 
@@ -66,11 +73,14 @@ class Node:
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
     lines_dropped: Callable[[], int]  # of the log
-    allow_faults: bool = False  # processes may be crashed on request
-    set_simulated_fault: SetFault | None = None  # with --demo
+    log_tail: Tail | None = None  # its last lines, if the log of the process is this node's
+    allow_faults: bool = False  # processes may be crashed on request, and faults put in front of providers
+    set_simulated_fault: SwitchFault | None = None  # with --demo
+    simulated_faults: Callable[[], Mapping[str, str]] = dict  # what is switched on at simulated providers, by name
     last_reload: Callable[[], LastReload] = LastReload
     started_at: float = field(factory=time.time)  # epoch seconds
     seen: Alerts = field(factory=Alerts)  # as of the last look
+    clock: Clock = field(factory=Clock)  # likewise
     root: ActorRef | None = None
 
     @property
@@ -93,7 +103,7 @@ class Node:
         """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
         if self.phase.draining:
             return "draining"
-        usable = [self.usable(memory) for memory in self.memories.values()]
+        usable = [self.usable(memory) for name, memory in self.memories.items() if not is_throw_away(name)]
         if not any(usable):
             return "unhealthy"
         return "healthy" if all(usable) and not self.settings.refusals else "degraded"
@@ -103,6 +113,7 @@ class Node:
         done = measured.of_node(self)
         return {
             "version": runestone.__version__,
+            "node": platform.node(),
             "status": self.health(),
             "phase": "draining" if self.phase.draining else "ready",
             "mode": self.settings.server.mode,
@@ -115,6 +126,8 @@ class Node:
             "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             **{key: done[key] for key in measured.AT_A_GLANCE},
+            "cost_today_usd": round(self.metrics.cost_today_usd(), 6),
+            "restarts_1h": self.metrics.restarts_within(_HOUR_SECONDS),
             "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
             "alerts": self.alerts(),
@@ -175,6 +188,7 @@ class Node:
             "first_token_seconds": _rounded(memory.health.first_token_seconds),
             "incarnation": memory.incarnation,
             "default_model": settings.default_model,
+            "fault": self.fault_of(memory),
             "last_success": _ending(memory.last_success),
             "last_error": _ending(memory.last_failure),
             "last_probe": _ending(memory.last_probe),
@@ -253,11 +267,18 @@ class Node:
 
     def watch(self) -> None:
         """Look what is wrong: an alert knows since when it lasts because somebody looks once a second."""
-        self.seen = self.seen.observe(conditions(self, self._now()), time.time())
+        now = time.time()
+        self.clock = self.clock.observe(now, time.monotonic())
+        self.seen = self.seen.observe(conditions(self, self._now()), now)
 
     def provider_metrics(self, name: str = "all") -> dict[str, Any]:
         """What one provider has done, or all and the node (``all``), and how they stand: counts, percentiles, tokens, dollars."""
         return measured.of_node_and_providers(self) if name == "all" else measured.of_provider(self, self._memory(name))
+
+    async def prometheus(self, name: str = "all") -> str:
+        """The same as Prometheus scrapes it: all series, or those of one provider."""
+        text = (await self.metrics.rendered()).decode()
+        return text if name == "all" else about_provider(text, self._memory(name).name)
 
     async def probe(self, name: str = "all") -> dict[str, Any]:
         """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""
@@ -269,7 +290,7 @@ class Node:
         if memory.transport is None:
             found = Probe(outcome="unreachable", status=None, message="is down", seconds=0.0)
         else:
-            found = await probe(memory.settings, memory.transport)
+            found = await probe(memory.settings, memory.looked_at_over(memory.transport))
         return {"ok": found.ok, "status": found.status, "message": found.message, "seconds": round(found.seconds, 4)}
 
     async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,15 +380,25 @@ class Node:
         return self.breaker(name)
 
     async def set_fault(self, name: str, spec: str) -> dict[str, Any]:
-        """Switch a fault of a simulated provider."""
-        if self.set_simulated_fault is None:
-            raise OperationError("not_enabled", "faults are for simulated providers; start the node with serve --demo")
+        """Switch a fault on, at a simulated provider of a demo or in front of any other one, or off (``none``)."""
+        if not self.allow_faults:
+            raise OperationError("not_enabled", "faults on request are off; start the node with serve --allow-faults")
+        self._memory(name)
         try:
-            return await self.set_simulated_fault(name, spec)
-        except KeyError:
-            raise OperationError("not_found", f"there is no simulated provider {name!r}") from None
-        except ValueError as error:
+            if self.set_simulated_fault is not None and name in self.simulated_faults():
+                return await self.set_simulated_fault(name, spec)
+            front = Front.saying(spec)
+        except UnknownFault as error:
             raise OperationError("refused", str(error)) from None
+        await self.call(names.provider(name), SetFault(front))
+        return {"name": name, "fault": "none" if front is None else front.spec}
+
+    def fault_of(self, memory: ProviderMemory) -> str | None:
+        """The fault that is switched on at a provider or in front of it, as it was said."""
+        if memory.front is not None:
+            return memory.front.spec
+        simulated = self.simulated_faults().get(memory.name, "none")
+        return None if simulated == "none" else simulated
 
     def unbound(self) -> list[str]:
         """The listeners that do not accept now."""
@@ -440,4 +471,4 @@ def _rounded(value: float | None) -> float | None:
 
 def _ending(ending: Any) -> dict[str, Any] | None:
     at = None if ending is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
-    return None if ending is None else {"at": at, "what": ending.what}
+    return None if ending is None else {"at": at, "what": masked(ending.what)}

@@ -17,11 +17,12 @@ from runestone.domain.errors import RunestoneError
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.domain.routing import Choice, Plan
+from runestone.telemetry.events import FailoverExhausted, Refusal
 from supervisors import Call, Cast, MailboxFull, Via
 
 if TYPE_CHECKING:
     from runestone.config.settings import ProviderSettings
-    from runestone.providers.transport import Transport
+    from runestone.providers.faulty import AnyTransport
 
 RESTART_SECONDS: Final = 0.05  # after which one whose actor is being restarted may be asked again
 Turn = tuple[Choice, Literal[1, 2], bool]  # a candidate, its tier, and whether it serves only for want of a better one
@@ -41,6 +42,13 @@ class Refused:
     retry_after_seconds: float | None = None
 
 
+def told(refusals: tuple[Refused, ...]) -> tuple[Refusal, ...]:
+    """``refusals`` for the bus."""
+    return tuple(
+        Refusal(provider=r.provider, reason=r.reason, retry_after_seconds=r.retry_after_seconds) for r in refusals
+    )
+
+
 @define(slots=True, eq=False)
 class Lease:
     """The right to make one upstream call. It is given back exactly once; a late or second end changes nothing.
@@ -53,11 +61,12 @@ class Lease:
     choice: Choice
     plan: Plan
     settings: ProviderSettings
-    transport: Transport
+    transport: AnyTransport
     provider: Via
     api: Api = "chat"
     tier: Literal[1, 2] = 1
     panic: bool = False  # no candidate was good enough by score; this was the best one admitted
+    refusals: tuple[Refused, ...] = ()  # of those that were asked before
     _open: bool = field(default=True, init=False)
 
     def first_content(self, seconds: float, headroom: float | None = None, *, prompt: bool = True) -> None:
@@ -105,6 +114,11 @@ class Exhausted:
     def retry_after_seconds(self) -> float | None:
         """The soonest time at which one of them may take requests again."""
         return min((r.retry_after_seconds for r in self.refusals if r.retry_after_seconds is not None), default=None)
+
+    def event(self, request_id: str) -> FailoverExhausted:
+        """The same for the bus."""
+        refusals = told(self.refusals)
+        return FailoverExhausted(group=self.group, reason=self.reason, request_id=request_id, refusals=refusals)
 
 
 @frozen

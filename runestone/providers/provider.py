@@ -17,6 +17,7 @@ from runestone.domain.chat import tells_of_models
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
+from runestone.providers.faulty import Front
 from runestone.providers.memory import PLACE_SECONDS, Ending, LeaseRecord, ProviderMemory
 from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, RefusalReason, Refused, Release
 from runestone.providers.waiting import WaitingLine
@@ -56,6 +57,13 @@ class TripBreaker(Call[None]):
     """Force the breaker open, for ``seconds`` or until it is reset."""
 
     seconds: float | None = None
+
+
+@frozen
+class SetFault(Call[None]):
+    """Put a fault in front of the provider, from the next call on, or take it away."""
+
+    front: Front | None
 
 
 @frozen
@@ -154,6 +162,8 @@ class Provider(GenServer[FirstContent | Release]):
                 self._memory.quarantine = self._memory.quarantine.clear()
             case TripBreaker(seconds):
                 self._memory.operate("trip", self.now(), seconds)
+            case SetFault(front):
+                self._memory.front = front
             case SetDraining(draining):
                 self._memory.draining = draining
             case Drain():
@@ -287,11 +297,12 @@ class Provider(GenServer[FirstContent | Release]):
                 choice=acquire.choice,
                 plan=acquire.round.plan,
                 settings=memory.settings,
-                transport=memory.transport,
+                transport=memory.transport if memory.front is None else memory.front.over(memory.transport),
                 provider=self._via,
                 api=acquire.round.admit.api,
                 tier=acquire.tier,
                 panic=acquire.panic,
+                refusals=acquire.round.refusals,
             )
         )
 

@@ -55,8 +55,17 @@ class RequestFinished:
 
 
 @frozen(kw_only=True)
+class Refusal:
+    """A candidate that was asked and would not take a request: why, and for how many seconds (``None``: nobody knows)."""
+
+    provider: str
+    reason: str
+    retry_after_seconds: float | None = None
+
+
+@frozen(kw_only=True)
 class AttemptStarted:
-    """A provider is called."""
+    """A provider is called; ``refusals`` are those of the candidates that were asked before it."""
 
     name: ClassVar = "attempt.started"
     request_id: str
@@ -64,6 +73,7 @@ class AttemptStarted:
     provider: str
     model: str
     group: str
+    refusals: tuple[Refusal, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -126,11 +136,13 @@ class Failover:
 
 @frozen(kw_only=True)
 class FailoverExhausted:
-    """Nobody is left for a request."""
+    """Nobody is left for a request; ``refusals`` are those of the candidates that were asked last."""
 
     name: ClassVar = "failover.exhausted"
     group: str
-    reason: str
+    reason: str  # "refused", "attempts", "budget" or "deadline"
+    request_id: str = ""
+    refusals: tuple[Refusal, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -103,8 +103,8 @@ async def test_a_fresh_node_has_nothing_to_say(scene: Scene) -> None:
         (Scene.spent, "quarantined", "error", "its quota is spent", "provider restart openai-default"),
         (Scene.poor, "unhealthy", "warning", "score below 0.7", "provider show openai-default"),
         (Scene.drained, "draining", "warning", "takes nothing new", "provider show openai-default"),
-        (Scene.held_up, "loop_lag", "warning", "held up for 1.5 s", "tree"),
-        (Scene.late, "loop_lag", "warning", "one look in twenty", "tree"),
+        (Scene.held_up, "loop_lag", "warning", "held up for 1.5 s", "top --sort busy"),
+        (Scene.late, "loop_lag", "warning", "one look in twenty", "top --sort busy"),
         (Scene.gave_up, "supervisor_gave_up", "error", "gave up within the last five minutes", "tree"),
     ],
 )

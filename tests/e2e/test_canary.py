@@ -47,6 +47,7 @@ READS = (
     ("health", "check", "all"), ("metrics", "all"), ("events", "--last", "1000"), ("config", "show"), ("config", "diff"), ("config", "export"),
     ("actor", "show", "failover"), ("actor", "state", "failover"), ("actor", "state", "provider:literal"), ("actor", "state", "configuration"),
     ("actor", "state", "state"), ("actor", "state", "roster"), ("top", "--for", "10ms"), ("stacks",),
+    ("requests", "-n", "1000"), ("requests", "--failed"), ("doctor",), ("metrics", "all", "--prom"), ("logs", "tail", "-n", "1000"),
     ("why", "literal"), ("why", "openai-default"), ("what-if", "literal", "failure_threshold=1"), ("events", "export", "-"),
 )  # fmt: skip
 
@@ -79,7 +80,9 @@ def test_no_secret_appears_anywhere(serve: Callable[..., Gateway], primary: Upst
         seen += [answer.text, repr(answer.headers)]
     pasted = {"x-request-id": f"sk-{CANARY}-id", "traceparent": f"Bearer {CANARY}-trace", **mine}
     node.post({**HELLO, "model": f"sk-{CANARY}-model"}, pasted)  # into the wrong places, by a client
+    node.post({**HELLO, "model": f"openai-default/sk-{CANARY}-passed"}, pasted)  # a name that is passed on
     primary.fault("status=401")
+    node.post({**HELLO, "model": "openai-default/gpt-4o"}, pasted)
     for model in ("literal/x", "named/x", "filed/x", "late/x"):
         seen.append(node.post({**HELLO, "model": model}, mine).text)
     seen.append(node.post(HELLO, {"authorization": f"Bearer {CANARY}-wrong"}).text)

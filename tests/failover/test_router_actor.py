@@ -21,7 +21,7 @@ from runestone.failover.router import FailoverRouter, GetStats
 from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Refused, Tried, Unroutable, Wait
 from runestone.providers.provider import SetDraining
 from runestone.resilience.health import Health
-from runestone.telemetry.events import FailoverExhausted
+from runestone.telemetry.events import FailoverExhausted, Refusal
 from supervisors import ActorExited
 from supervisors.introspection import resume, suspend
 from supervisors.testing import VirtualTimeLoop, crash, leak_check, settle
@@ -122,7 +122,9 @@ async def test_one_that_refuses_hands_the_caller_on_and_that_is_counted_and_cost
 
         await resume(node.ref("a"))
 
-        assert (await waiting).choice.provider == "b"
+        one = await waiting
+        assert one.choice.provider == "b"
+        assert one.refusals == (Refused(provider="a", tier=1, reason="draining"),)
         told = await stats(node)
         assert (told["attempts"], told["share"], told["refusals"]) == (1, {"a": 0, "b": 1}, {"a:draining": 1})
 
@@ -133,7 +135,7 @@ async def test_when_everybody_refuses_the_caller_gets_all_refusals_and_the_soone
         await node.fails("rate_limited", name="b", retry_after_seconds=9.0)
         await node.fails("rate_limited", name="c", retry_after_seconds=4.0)
 
-        answer = await exhausted(node)
+        answer = await exhausted(node, request_id="mine")
 
         assert answer == Exhausted(
             group=DEFAULT_GROUP,
@@ -147,7 +149,14 @@ async def test_when_everybody_refuses_the_caller_gets_all_refusals_and_the_soone
         assert answer.retry_after_seconds == 4.0
         assert await counted(node) == {"requests": 1, "exhausted": 1}
         assert (await stats(node))["refusals"] == {"a:draining": 1, "b:throttled": 1, "c:throttled": 1}
-        assert node.told(FailoverExhausted) == [FailoverExhausted(group=DEFAULT_GROUP, reason="refused")]
+        told = (
+            Refusal(provider="a", reason="draining"),
+            Refusal(provider="b", reason="throttled", retry_after_seconds=9.0),
+            Refusal(provider="c", reason="throttled", retry_after_seconds=4.0),
+        )
+        assert node.told(FailoverExhausted) == [
+            FailoverExhausted(group=DEFAULT_GROUP, reason="refused", request_id="mine", refusals=told)
+        ]
 
 
 async def test_one_that_is_not_there_refuses_as_down_and_is_counted_like_the_others() -> None:

@@ -145,7 +145,8 @@ class Session:
         as_json = self.view.as_json or "json" in kinds
         view = evolve(self.view, as_json=as_json, lines=piped is not None, entries="count" in kinds)
         streamed = command.stream or getattr(arguments, "follow", False)
-        arguments.command = evolve(command, render=view.over(command.render, streamed=streamed))
+        if command.into is None:  # what goes into a file is for programs
+            arguments.command = evolve(command, render=view.over(command.render, streamed=streamed))
         if piped is None:
             return ctl.run(arguments)
         with redirect_stdout(piped):
