@@ -123,8 +123,11 @@ class Gateway:
         """Those in force."""
         return self.live.settings.timeouts
 
-    def complete(self, chat: ChatRequest, deadline: float) -> Attempts:
-        """The attempts of ``chat`` until ``deadline`` (loop time), as a context manager; its ``open`` calls upstream."""
+    def complete(self, chat: ChatRequest, deadline: float, *, trial: bool = False) -> Attempts:
+        """The attempts of ``chat`` until ``deadline`` (loop time), as a context manager; its ``open`` calls upstream.
+
+        ``trial``: one call alone, for an operator.
+        """
         prices = self.live.settings.prices
         return Attempts(
             chat,
@@ -134,4 +137,5 @@ class Gateway:
             deadline=deadline,
             prices=prices,
             estimates=self.estimates,
+            trial=trial,
         )

@@ -24,6 +24,7 @@ from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import (
     RESTART_SECONDS,
+    WILLED,
     Acquire,
     Admission,
     Admit,
@@ -203,7 +204,7 @@ class FailoverRouter(GenServer[object]):
             if via is not None and via.forward(caller, acquire):
                 self._count(acquire, by=1)
                 return
-            round_ = self._refused(round_, self._down(choice.provider, tier))
+            round_ = self._refused(round_, self._down(choice.provider, tier, trial=round_.admit.trial))
         answer = after_refusals(round_.admit, round_.plan, round_.refusals, round_.wait)
         if isinstance(answer, Exhausted) and not round_.lined_up and self._line_up(round_, caller):
             return
@@ -231,8 +232,14 @@ class FailoverRouter(GenServer[object]):
         self._count(acquire, by=1)
         return True
 
-    def _down(self, provider: str, tier: Literal[1, 2]) -> Refused:
-        """Its actor is not there. Where the supervisor of it is, it is being restarted, which takes a moment."""
+    def _down(self, provider: str, tier: Literal[1, 2], *, trial: bool) -> Refused:
+        """Its actor is not there. Where the supervisor of it is, it is being restarted, which takes a moment.
+
+        One that an operator has taken out of service would refuse after that, too.
+        """
+        memory = self._memories.get(provider)
+        if memory is not None and memory.admin_state != "ready" and not trial:
+            return Refused(provider=provider, tier=tier, reason=memory.admin_state)
         restarting = self._registry.lookup(names.subtree(provider)) is not None
         seconds = RESTART_SECONDS if restarting else _DOWN_SECONDS
         return Refused(provider=provider, tier=tier, reason="down", retry_after_seconds=seconds)
@@ -375,7 +382,11 @@ def _objection(memory: ProviderMemory, model: str, now: float) -> str | None:
     return None
 
 
-_WORDS = {"not_found": "without this model, it has said,", "saturated": "at its limit of concurrent calls,"}
+_WORDS = {
+    **WILLED,
+    "not_found": "without this model, it has said,",
+    "saturated": "at its limit of concurrent calls,",
+}
 
 
 def _rules(group: GroupSettings, settings: Settings) -> Rules:

@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 from runestone.config.settings import ProviderSettings
 from runestone.domain.failure import Failure
 from runestone.domain.routing import family
-from runestone.providers.messages import RefusalReason
+from runestone.providers.messages import AdminState, RefusalReason
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker, BreakerRefusal, Permit
 from runestone.resilience.concurrency import Concurrency
@@ -62,7 +62,10 @@ class ProviderMemory:
     transport: Transport | None = None
     incarnation: int = 0
     next_lease: int = 0
-    draining: bool = False
+    admin_state: AdminState = (
+        "ready"  # an operator's word: it stands, whatever becomes of the actor, until he takes it back
+    )
+    leaving: bool = False  # it is being removed
     calls: int = 0
     failures: int = 0
     last_success: Ending | None = None
@@ -81,6 +84,11 @@ class ProviderMemory:
         """The provider's name."""
         return self.settings.name
 
+    @property
+    def draining(self) -> bool:
+        """Whether it takes nothing new and what runs ends: by an operator's word, or because it is being removed."""
+        return self.leaving or self.admin_state != "ready"
+
     def score(self, now: float) -> float:
         """The health score, 0 to 1; 0 while probes find nobody there."""
         return 0.0 if self.probing.down(now, self.last_call) else self.health.score(now, self.breaker.name(now))
@@ -90,15 +98,20 @@ class ProviderMemory:
         """The loop's time at which a call last showed how the provider is; minus infinity: none has."""
         return self.health.at if self.health.all else -math.inf
 
-    def refusal(self, model: str | None, now: float) -> tuple[RefusalReason, float | None] | None:
+    def refusal(
+        self, model: str | None, now: float, *, trial: bool = False
+    ) -> tuple[RefusalReason, float | None] | None:
         """Why it would not be asked for ``model`` now, and for how long; ``None`` if it would, or if only its breaker is against it.
 
-        The breaker comes last, and apart: a refused request must not eat its probe.
+        The breaker comes last, and apart: a refused request must not eat its probe. A ``trial`` is an operator's own call, for which his
+        own word is no objection.
         """
+        if self.admin_state == "maintenance" and not trial:
+            return "maintenance", None
         if self.transport is None:
             return "down", 1.0
-        if self.draining:
-            return "draining", None
+        if self.draining and (self.leaving or not trial):
+            return ("leaving" if self.leaving else "draining"), None
         if self.settings.circuit_breaker:
             if (wait := self.throttle.retry_after(now)) is not None:
                 return "throttled", wait
@@ -126,14 +139,14 @@ class ProviderMemory:
         Only for while its actor is down: that one is the writer.
         """
         elsewhere = settings.reaches_elsewhere_than(self.settings)
-        self.settings = settings
+        self.settings, self.leaving = settings, False
         self.breaker = evolve(self.breaker, policy=settings.breaker)
         self.concurrency = evolve(self.concurrency, policy=settings.concurrency)
         if elsewhere:
             self.forget()
 
     def forget(self) -> None:
-        """Start fresh, as the operator's clean slate asks: all but the leases that are out."""
+        """Start fresh, as the operator's clean slate asks: all but the leases that are out, and what he has said of it."""
         self.breaker = self.breaker.reset()
         self.throttle, self.quarantine, self.health, self.probing = Throttle(), Quarantine(), Health(), Probing()
         self.concurrency = Concurrency(policy=self.settings.concurrency)

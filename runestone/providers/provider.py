@@ -18,7 +18,16 @@ from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
 from runestone.providers.memory import PLACE_SECONDS, Ending, LeaseRecord, ProviderMemory
-from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, RefusalReason, Refused, Release
+from runestone.providers.messages import (
+    Acquire,
+    AdminState,
+    Declined,
+    FirstContent,
+    Lease,
+    RefusalReason,
+    Refused,
+    Release,
+)
 from runestone.providers.waiting import WaitingLine
 from runestone.resilience.breaker import Permit
 from runestone.resilience.throttle import Throttle
@@ -59,15 +68,30 @@ class TripBreaker(Call[None]):
 
 
 @frozen
-class SetDraining(Call[None]):
-    """Take nothing new (or take it again)."""
-
-    draining: bool
+class DisableBreaker(Call[None]):
+    """Let the breaker measure and refuse nothing."""
 
 
 @frozen
-class Drain(Call[None]):
-    """Take nothing new, and answer when no lease is out."""
+class AutoBreaker(Call[None]):
+    """Let the breaker decide again: it is no longer forced open or disabled, and what was counted stays."""
+
+
+@frozen
+class SetAdminState(Call[None]):
+    """Take nothing new by an operator's word, or take it again. What runs ends whole."""
+
+    state: AdminState
+
+
+@frozen
+class Leave(Call[None]):
+    """Take nothing new because it is being removed, and answer when no lease is out."""
+
+
+@frozen
+class Drained(Call[bool]):
+    """Answer when no lease is out: true. False: it takes calls, now or again, so that they need not end."""
 
 
 @frozen
@@ -108,7 +132,8 @@ class Provider(GenServer[FirstContent | Release]):
         self._via = registry.via(names.provider(memory.name))
         self._owners: dict[Monitor, int] = {}
         self._monitors: dict[int, Monitor] = {}
-        self._drains: list[Caller[None]] = []
+        self._leaving: list[Caller[None]] = []
+        self._drained: list[Caller[bool]] = []
         self._line: WaitingLine[_Waiting] = WaitingLine()
         self._left: dict[Monitor, _Waiting] = {}  # those in line, by what tells that they are gone
         self._recovery: Timer | None = None
@@ -147,26 +172,41 @@ class Provider(GenServer[FirstContent | Release]):
             case Acquire():
                 self._admit(message, caller)
                 return NO_REPLY
-            case ResetBreaker():
-                self._memory.breaker = self._memory.breaker.reset()
-                self._memory.throttle = Throttle()
-                self._memory.quarantine = self._memory.quarantine.clear()
-            case TripBreaker(seconds):
-                now = self.now()
-                self._memory.breaker = self._memory.breaker.trip(now, None if seconds is None else now + seconds)
-            case SetDraining(draining):
-                self._memory.draining = draining
-            case Drain():
-                self._memory.draining = True
-                self._drains.append(caller)
+            case ResetBreaker() | TripBreaker() | AutoBreaker() | DisableBreaker():
+                self._operate_breaker(message)
+                self._announce()
+            case SetAdminState(state):
+                self._memory.admin_state = state
+                self._tell_drained()
+            case Leave():
+                self._memory.leaving = True
+                self._leaving.append(caller)
                 self._serve_the_line()
+                self._tell_drained()
+                return NO_REPLY
+            case Drained():
+                self._drained.append(caller)
                 self._tell_drained()
                 return NO_REPLY
             case _:
                 raise TypeError(message)
-        self._announce()
         self._serve_the_line()
         return None
+
+    def _operate_breaker(self, message: ResetBreaker | TripBreaker | AutoBreaker | DisableBreaker) -> None:
+        memory, now = self._memory, self.now()
+        match message:
+            case ResetBreaker():
+                memory.breaker = memory.breaker.reset()
+                memory.throttle, memory.quarantine = Throttle(), memory.quarantine.clear()
+            case TripBreaker(seconds):
+                memory.breaker = memory.breaker.trip(now, None if seconds is None else now + seconds)
+            case AutoBreaker():
+                memory.breaker = memory.breaker.auto()
+            case DisableBreaker():
+                memory.breaker = memory.breaker.disable()
+            case _:
+                assert_never(message)
 
     def handle_cast(self, message: FirstContent | Release) -> None:
         """Learn from a call."""
@@ -197,7 +237,7 @@ class Provider(GenServer[FirstContent | Release]):
         memory, now = self._memory, self.now()
         lease_id = memory.next_lease
         memory.next_lease += 1
-        refusal = memory.refusal(acquire.choice.model, now)
+        refusal = memory.refusal(acquire.choice.model, now, trial=acquire.round.admit.trial)
         permit: Permit | None = None
         if refusal is None:
             before = memory.breaker
@@ -336,10 +376,15 @@ class Provider(GenServer[FirstContent | Release]):
         self._tell_drained()
 
     def _tell_drained(self) -> None:
-        if self._drains and not self._memory.leases:
-            for caller in self._drains:
+        draining, out = self._memory.draining, self._memory.leases
+        if self._drained and not (draining and out):
+            for asker in self._drained:
+                asker.reply(draining)
+            self._drained.clear()
+        if self._leaving and not out:
+            for caller in self._leaving:
                 caller.reply(None)
-            self._drains.clear()
+            self._leaving.clear()
 
     def _settle(self, record: LeaseRecord, outcome: Outcome, now: float) -> None:
         if record.permit is None:

@@ -49,7 +49,7 @@ class Scene:
         memory.health = Health().observe("failure", now).observe("failure", now)
 
     async def drained(self) -> None:
-        self.node.memories[OPENAI].draining = True
+        self.node.memories[OPENAI].admin_state = "draining"
 
     async def held_up(self) -> None:
         self.node.lag.observe(1.5)
@@ -138,10 +138,10 @@ async def test_what_is_lost_or_cannot_be_written_is_said_too(
 
 
 async def test_an_alert_is_as_old_as_the_look_that_first_saw_it(scene: Scene) -> None:
-    scene.node.memories[OPENAI].draining = True
+    scene.node.memories[OPENAI].admin_state = "draining"
     await asyncio.sleep(2.5)  # nobody asks; the telemetry actor looks by itself
 
     assert "draining" in {alert.condition.kind for alert in scene.node.seen.alerts}
-    scene.node.memories[OPENAI].draining = False
+    scene.node.memories[OPENAI].admin_state = "ready"
 
     assert "draining" not in scene.alerts()
