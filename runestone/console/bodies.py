@@ -41,6 +41,28 @@ def as_given(values: Values) -> dict[str, Any]:
     return {key: " ".join(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
+def at_once(_: Values) -> float:
+    """The node answers as soon as it can."""
+    return 0.0
+
+
+def watched(values: Values) -> float:
+    """The node answers after the seconds that are given."""
+    return float(values.get("seconds") or 0.0)
+
+
+def taken_out(values: Values) -> dict[str, Any]:
+    """Whether to wait until no call is out, and for how long."""
+    if "seconds" in values and not values.get("wait"):
+        raise Unusable("--timeout is for --wait: without it nothing is waited for")
+    return dict(values)
+
+
+def members(values: Values) -> dict[str, Any]:
+    """Providers, one by one."""
+    return {"providers": list(values["providers"])}
+
+
 def config(values: Values) -> dict[str, Any]:
     """All of them as one ``config``."""
     return {"config": {key: _number(value) for key, value in values.items()}}

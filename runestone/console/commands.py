@@ -43,6 +43,7 @@ class Command:
 
     ``body`` makes the request's body of the other arguments, or its query where it reads. The answer of a ``stream`` comes in lines, and
     ``render`` has them one by one. ``beside``: it is asked of the socket beside the admin socket, which answers while the loop is stuck.
+    ``lasts``: seconds that the node may take before it answers, by the arguments. ``asks``: somebody at a terminal confirms it first.
     """
 
     path: str
@@ -56,6 +57,8 @@ class Command:
     entries: str | None = None  # the answer's list, whose entries `--follow` prints as they come
     stream: bool = False
     beside: bool = False
+    lasts: Callable[[Values], float] = bodies.at_once
+    asks: bool = False
 
 
 PROVIDER = Argument(name="name", help="the provider, such as openai-default", complete="providers")

@@ -18,7 +18,9 @@ COMMANDS: tuple[Command, ...] = (
         method="GET",
         route="/v1/config/diff",
         help="what was changed at run time",
-        render=lambda data: render.table(data["changes"], ("key", "value")),
+        render=lambda data: render.table(
+            data["changes"], ("key", "value", *(("until",) if any("until" in one for one in data["changes"]) else ()))
+        ),
     ),
     Command(
         path="config export",

@@ -290,14 +290,14 @@ class FailoverRouter(GenServer[object]):
         scene = evolve(self._scene(plan, now, message.prices), cursor=self._cursors[plan.turn])
         order = turns(admit, plan, rules, scene, None)
 
-        def objection(name: str, model: str) -> str | None:
-            return "is down" if name not in self._vias else _objection(self._memories[name], model, now)
+        def against(name: str, model: str) -> str | None:
+            return "is down" if name not in self._vias else objection(self._memories[name], model, now)
 
         def doubt(name: str) -> str:
             score, limit = scene.candidates[name].score, group.health_threshold
             return f"score {score:.2f}; out below {limit:g}, back in at {min(limit + 0.1, 1.0):g}"
 
-        return explain(message.model, plan, group.providers, rules, scene, order, objection, doubt)
+        return explain(message.model, plan, group.providers, rules, scene, order, against, doubt)
 
     def _scene(self, plan: Plan, now: float, prices: Mapping[str, float | None] | None) -> Scene:
         group = self._groups[plan.group]
@@ -371,9 +371,9 @@ class FailoverRouter(GenServer[object]):
 _NO_RETRY = RetryPolicy(max_attempts=1)
 
 
-def _objection(memory: ProviderMemory, model: str, now: float) -> str | None:
-    """Why it would refuse, in words."""
-    if (refusal := memory.refusal(model, now)) is not None:
+def objection(memory: ProviderMemory, model: str, now: float, *, trial: bool = False) -> str | None:
+    """Why it would refuse, in words; ``trial``: a call of an operator's own."""
+    if (refusal := memory.refusal(model, now, trial=trial)) is not None:
         reason, seconds = refusal
         return f"is {_WORDS.get(reason, reason)}" + ("" if seconds is None else f" for {seconds:.1f} s")
     if (refused := memory.shut(now)) is not None:

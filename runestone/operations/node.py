@@ -23,7 +23,7 @@ from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
 from runestone.domain.chat import Usage
 from runestone.failover.router import Explain, GetStats
-from runestone.gateway import Gateway, Phase
+from runestone.gateway import Ending, Gateway, Phase
 from runestone.ledger.books import Books
 from runestone.operations import measured
 from runestone.operations.alerts import conditions
@@ -38,6 +38,7 @@ from runestone.telemetry import figures
 from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import CATALOGUE
+from runestone.telemetry.level import Levels
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
 from runestone.telemetry.recorder import Recorder, Wanted, kinds
@@ -65,12 +66,14 @@ class Node:
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
     lines_dropped: Callable[[], int]  # of the log
+    levels: Levels
     allow_faults: bool = False  # processes may be crashed on request
     set_simulated_fault: SetFault | None = None  # with --demo
     last_reload: Callable[[], LastReload] = LastReload
     started_at: float = field(factory=time.time)  # epoch seconds
     seen: Alerts = field(factory=Alerts)  # as of the last look
     root: ActorRef | None = None
+    ending: Ending | None = None  # of the process, where the node has one of its own
 
     @property
     def phase(self) -> Phase:
@@ -111,13 +114,23 @@ class Node:
             "uptime_seconds": round(time.time() - self.started_at, 3),
             "in_flight": self.in_flight(),
             "dropped": self.dropped(),
+            "log": self.log_level(),
             "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
+            "out_of_service": {n: m.admin_state for n, m in sorted(self.memories.items()) if m.admin_state != "ready"},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             **{key: done[key] for key in measured.AT_A_GLANCE},
             "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
             "alerts": self.alerts(),
         }
+
+    def log_level(self) -> dict[str, Any]:
+        """From which level on there are lines; and where that is only for a while, until when, and what comes then."""
+        levels = self.levels
+        if levels.for_now is None:
+            return {"level": levels.level}
+        ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + levels.until - self._now()))
+        return {"level": levels.level, "until": ends, "then": levels.lasting}
 
     def dropped(self) -> dict[str, int]:
         """What was to be told and was not: log lines, events of the file, events that a handler failed to take."""
@@ -165,6 +178,7 @@ class Node:
             },
             "throttled_seconds": _rounded(memory.throttle.retry_after(now)),
             "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
+            "admin_state": memory.admin_state,
             "draining": memory.draining,
             "in_flight": len(memory.leases),
             "max_in_flight": memory.concurrency.limit,
@@ -259,8 +273,9 @@ class Node:
         return measured.of_node_and_providers(self) if name == "all" else measured.of_provider(self, self._memory(name))
 
     async def probe(self, name: str = "all") -> dict[str, Any]:
-        """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""
-        chosen = sorted(self.memories) if name == "all" else [self._memory(name).name]
+        """Ask a provider, really and for free, whether it answers, or all but those in maintenance. Nothing learns of it but the caller."""
+        serving = sorted(n for n, memory in self.memories.items() if memory.admin_state != "maintenance")
+        chosen = serving if name == "all" else [self._memory(name).name]
         answers = await asyncio.gather(*(self._probe(self.memories[n]) for n in chosen))
         return dict(zip(chosen, answers, strict=True))
 
@@ -398,6 +413,8 @@ class Node:
     def status_of(self, memory: ProviderMemory) -> str:
         """One word: ``up``, or what is against it."""
         now = self._now()
+        if memory.admin_state == "maintenance":
+            return "maintenance"
         if self.registry.lookup(names.provider(memory.name)) is None:
             return "down"
         if (refusal := memory.refusal(memory.settings.default_model, now)) is not None:

@@ -17,6 +17,7 @@ CONFIGURATION: Final = "configuration"
 EVENTS: Final = "events"
 LEDGER: Final = "ledger"
 STACKS: Final = "stacks"
+LOG: Final = "log"
 
 
 def provider(name: str) -> str:

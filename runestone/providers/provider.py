@@ -164,6 +164,7 @@ class Provider(GenServer[FirstContent | Release]):
             "score": round(memory.score(now), 3),
             "leases": len(memory.leases),
             "waiting": len(self._line),
+            "drains": len(self._drained),  # who waits for its last call to end
         }
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
