@@ -23,7 +23,7 @@ from runestone.operations.node import Node
 from runestone.providers.codecs.openai.models import reasons
 from runestone.providers.memory import ProviderMemory
 from runestone.telemetry.logs import masked
-from supervisors import ActorError, run_blocking
+from supervisors import ActorError
 
 PROMPT: Final = "Say ok."
 _TOKENS: Final = 16  # of the answer
@@ -83,7 +83,7 @@ def _asked(memory: ProviderMemory, model: str, prompt: str, *, stream: bool) -> 
 
 async def _served(node: Node, memory: ProviderMemory, call: UpstreamCall) -> dict[str, Any]:
     usage, model = call.usage, call.lease.choice.model
-    dollars = await run_blocking(_dollars, usage, memory.settings.kind, model, node) if usage is not None else None
+    dollars = await asyncio.to_thread(_dollars, usage, memory.settings.kind, model, node) if usage is not None else None
     return {
         "ok": True,
         "outcome": "ok",

@@ -164,7 +164,7 @@ class Provider(GenServer[FirstContent | Release]):
             "score": round(memory.score(now), 3),
             "leases": len(memory.leases),
             "waiting": len(self._line),
-            "drains": len(self._drained),  # who waits for its last call to end
+            "drains": sum(each.alive for each in self._drained),  # who waits for its last call to end
         }
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
@@ -186,7 +186,7 @@ class Provider(GenServer[FirstContent | Release]):
                 self._tell_drained()
                 return NO_REPLY
             case Drained():
-                self._drained.append(caller)
+                self._drained = [*(each for each in self._drained if each.alive), caller]
                 self._tell_drained()
                 return NO_REPLY
             case _:
@@ -380,7 +380,8 @@ class Provider(GenServer[FirstContent | Release]):
         draining, out = self._memory.draining, self._memory.leases
         if self._drained and not (draining and out):
             for asker in self._drained:
-                asker.reply(draining)
+                if asker.alive:
+                    asker.reply(draining)
             self._drained.clear()
         if self._leaving and not out:
             for caller in self._leaving:

@@ -51,6 +51,16 @@ class Scene:
     async def drained(self) -> None:
         self.node.memories[OPENAI].admin_state = "draining"
 
+    async def kept(self) -> None:
+        await self.spent()  # of which nothing is said meanwhile
+        self.node.memories[OPENAI].admin_state = "maintenance"
+
+    async def leaves(self) -> None:
+        self.node.memories[OPENAI].leaving = True
+
+    async def node_drained(self) -> None:
+        self.node.phase.drain()
+
     async def held_up(self) -> None:
         self.node.lag.observe(1.5)
 
@@ -102,7 +112,10 @@ async def test_a_fresh_node_has_nothing_to_say(scene: Scene) -> None:
         (Scene.quarantined, "model_quarantined", "warning", "'gpt-\\x1b[2J; rm'", "provider restart openai-default"),
         (Scene.spent, "quarantined", "error", "its quota is spent", "provider restart openai-default"),
         (Scene.poor, "unhealthy", "warning", "score below 0.7", "provider show openai-default"),
-        (Scene.drained, "draining", "warning", "takes nothing new", "provider show openai-default"),
+        (Scene.drained, "draining", "warning", "an operator has drained it", "provider ready openai-default"),
+        (Scene.kept, "maintenance", "warning", "an operator has it in maintenance", "provider ready openai-default"),
+        (Scene.leaves, "leaving", "warning", "it is being removed", "provider show openai-default"),
+        (Scene.node_drained, "node_draining", "warning", "drained by an operator", "undrain"),
         (Scene.held_up, "loop_lag", "warning", "held up for 1.5 s", "tree"),
         (Scene.late, "loop_lag", "warning", "one look in twenty", "tree"),
         (Scene.gave_up, "supervisor_gave_up", "error", "gave up within the last five minutes", "tree"),
