@@ -32,7 +32,7 @@ from runestone.providers.waiting import WaitingLine
 from runestone.resilience.breaker import Permit
 from runestone.resilience.throttle import Throttle
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import BreakerChanged, ProviderQuarantined, ProviderThrottled
+from runestone.telemetry.events import AdminStateChanged, BreakerChanged, ProviderQuarantined, ProviderThrottled
 from supervisors import (
     NO_REPLY,
     Call,
@@ -177,8 +177,7 @@ class Provider(GenServer[FirstContent | Release]):
                 self._operate_breaker(message)
                 self._announce()
             case SetAdminState(state):
-                self._memory.admin_state = state
-                self._tell_drained()
+                self._set_admin_state(state)
             case Leave():
                 self._memory.leaving = True
                 self._leaving.append(caller)
@@ -193,6 +192,13 @@ class Provider(GenServer[FirstContent | Release]):
                 raise TypeError(message)
         self._serve_the_line()
         return None
+
+    def _set_admin_state(self, state: AdminState) -> None:
+        memory, before = self._memory, self._memory.admin_state
+        memory.admin_state = state
+        if state != before and memory.settings.telemetry:
+            self._bus.emit(AdminStateChanged(provider=memory.name, before=before, after=state))
+        self._tell_drained()
 
     def _operate_breaker(self, message: ResetBreaker | TripBreaker | AutoBreaker | DisableBreaker) -> None:
         memory, now = self._memory, self.now()
