@@ -341,8 +341,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         return None
 
     def _in_base(self, path: Path) -> bool:
-        kind, name, *_ = path
-        return kind in ("providers", "groups") and name in _names(kind, build(self._memory.sources, {}).settings)
+        return path[1] in _names(path[0], build(self._memory.sources, {}).settings)
 
     async def _apply(self, settings: Settings, caller: Caller[Any] | None) -> Changed | None:
         """Put ``settings`` in force. ``None``: the caller is answered later, when what goes on beside the line is over."""

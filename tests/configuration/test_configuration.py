@@ -521,14 +521,3 @@ async def test_members_that_cannot_be_changed_so_are_refused_and_nothing_changes
             "invalid",
         ]
         assert members(one, "g") == ("openai-default",)
-
-
-async def test_a_provider_called_like_a_setting_is_not_mixed_up_with_it() -> None:
-    async with node() as one:
-        await one.alter(Edit(path=("providers", "level"), value=provider(), when="new"))
-        await one.alter(Edit(path=("log", "level"), value="DEBUG"))
-
-        taken_back = await one.alter(Edit(path=("log", "level"), value=None))
-
-        assert isinstance(taken_back, Changed)
-        assert one.levels == ["DEBUG", "INFO"]
