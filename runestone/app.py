@@ -124,9 +124,12 @@ class Running:
         return cut
 
     async def stop(self) -> None:
-        """Stop the tree from the bottom."""
+        """Stop the tree from the bottom, then close the doors."""
         assert self.node.root is not None
-        await self.node.root.stop()
+        try:
+            await self.node.root.stop()
+        finally:
+            self.sockets.close()
 
 
 @define(slots=True, eq=False)
@@ -169,7 +172,7 @@ class Composition:
         node = partial(Supervisor, self._children())
         return (
             self.registry.child_spec(),
-            ChildSpec(id="state", start=partial(State, self.memories, self.sockets), name=names.STATE),
+            ChildSpec(id="state", start=partial(State, self.memories), name=names.STATE),
             ChildSpec(id="node", start=node, type="supervisor"),
         )
 
@@ -287,7 +290,9 @@ class Composition:
 
     def _mailboxes(self) -> list[Mailbox]:
         return [
-            Mailbox(path=process.path, incarnation=process.incarnation, depth=box.depth, drops=box.drops)
+            Mailbox(
+                path=process.path, incarnation=process.incarnation, depth=box.depth, drops=box.drops, taken=box.taken
+            )
             for process in (ref.process for ref in self.registry.names().values())
             if (box := process.mailbox) is not None
         ]

@@ -1,4 +1,4 @@
-"""The command line: ``runestone serve``, ``ctl``, ``config``, ``version``."""
+"""The command line: ``runestone serve``, ``ctl``, ``console``, ``config``, ``completion``, ``version``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import runestone
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runestone.console import ctl  # noqa: PLC0415 - a command pays for what it uses alone
 
     ctl.add_parser(commands)
+    _add_console(commands)
     if "config" in (sys.argv[1:2] if argv is None else argv[:1]):
         from runestone.console import config  # noqa: PLC0415 - likewise
 
@@ -50,6 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CUT_SHORT
     return code
+
+
+def _add_console(commands: Any) -> None:
+    console = commands.add_parser("console", help="ask and tell a running node, again and again")
+    console.add_argument("--socket", type=Path, help="the node's admin socket (RUNESTONE_ADMIN_SOCKET)")
+    console.add_argument("-c", dest="commands", metavar="'COMMAND; …'", help="carry these out, and end")
+    console.add_argument("--read-only", action="store_true", help="refuse what acts")
+    console.set_defaults(run=_console)
+
+
+def _console(arguments: argparse.Namespace) -> int:
+    from runestone.console.repl import start  # noqa: PLC0415 - a command pays for what it uses alone
+
+    return start.run(arguments)
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -135,7 +135,7 @@ class Gateway:
     load: Load
     requests: Via
     _failover: Via
-    _bus: Bus
+    bus: Bus
     estimates: Estimates = field(factory=Estimates)
 
     @classmethod
@@ -158,7 +158,7 @@ class Gateway:
             chat,
             self._failover,
             self.timeouts,
-            self._bus,
+            self.bus,
             deadline=deadline,
             prices=prices,
             estimates=self.estimates,

@@ -48,14 +48,18 @@ def at_once(_: Values) -> float:
 
 def watched(values: Values) -> float:
     """The node answers after the seconds that are given."""
-    return float(values.get("seconds") or 0.0)
+    return float(values.get("seconds") or values.get("wait") or 0.0)
 
 
 def taken_out(values: Values) -> dict[str, Any]:
     """Whether to wait until no call is out, and for how long."""
-    if "seconds" in values and not values.get("wait"):
-        raise Unusable("--timeout is for --wait: without it nothing is waited for")
-    return dict(values)
+    wait, seconds = values.get("wait"), values.get("seconds")
+    if wait is None:
+        if seconds is not None:
+            raise Unusable("--timeout is for --wait: without it nothing is waited for")
+        return {}
+    limit = seconds if seconds is not None else wait or None
+    return {"wait": True, **({} if limit is None else {"seconds": limit})}
 
 
 def members(values: Values) -> dict[str, Any]:

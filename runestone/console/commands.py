@@ -29,6 +29,7 @@ class Argument:
     required: bool = False
     append: bool = False  # may be given several times
     default: str | None = None
+    const: Any = None  # what an option is without its value, where that may be left out (nargs "?")
     complete: Live | None = None
     key: str = field()  # under which name its value is found
 
@@ -110,7 +111,7 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     options: dict[str, Any] = {"help": _literal(argument.help), "type": argument.type}
     if argument.name.startswith("-"):
         options |= {"required": argument.required, "dest": argument.key}
-    for name in ("nargs", "choices", "metavar", "default"):
+    for name in ("nargs", "choices", "metavar", "default", "const"):
         if (value := getattr(argument, name)) is not None:
             options[name] = value
     if argument.append:

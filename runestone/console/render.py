@@ -7,14 +7,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+class Table(str):
+    """Aligned columns, which still know their ``rows`` and the text of their ``cells``, the titles first, for who draws them otherwise."""
+
+    __slots__ = ("cells", "rows")
+    rows: Sequence[Mapping[str, Any]]
+    cells: Sequence[Sequence[str]]
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """``rows`` as aligned columns under their names."""
     cells = [
         [name.upper().replace("_", " ") for name in columns],
         *([_cell(row.get(c)) for c in columns] for row in rows),
     ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    drawn = Table("\n".join(lines))
+    drawn.rows, drawn.cells = rows, cells
+    return drawn
 
 
 def facts(data: Mapping[str, Any]) -> str:
@@ -89,15 +100,34 @@ def event(data: Mapping[str, Any]) -> str:
 
 def costs(data: Mapping[str, Any]) -> str:
     """What calls have cost, a line each and the total. Names may be the words of clients: what moves a terminal's cursor is not printed."""
+    by = data["by"]
     rows = [
-        {**row, data["by"]: "".join(c if c.isprintable() else "\ufffd" for c in row["name"])} for row in data["costs"]
+        {by: "".join(c if c.isprintable() else "\ufffd" for c in name), **counts}
+        for name, counts in [_apart(row) for row in data["costs"]] + [("TOTAL", _apart(data["total"])[1])]
     ]
-    columns = (data["by"], *(name for name in data["total"] if name != "name"))
     about = f"calls that ended from {data['since']} to {data['until']}"
     waiting = data["ledger"]["waiting"]
     if waiting or data["ledger"]["dropped"]:
         about += f"; {waiting} more wait for the ledger, {data['ledger']['dropped']} are lost to it"
-    return f"{about}\n\n" + table([*rows, {**data["total"], data["by"]: "TOTAL"}], columns)
+    return f"{about}\n\n" + table(rows, (by, *_COSTS))
+
+
+_COSTS = (
+    "calls",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "unknown_cost_calls",
+    "cost_usd",
+)
+
+
+def _apart(line: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name of a line, and what it counts."""
+    return line["name"], {key: value for key, value in line.items() if key != "name"}
 
 
 def _node(node: Mapping[str, Any]) -> str:

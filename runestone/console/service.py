@@ -6,9 +6,20 @@ from runestone.console import bodies, render
 from runestone.console.bodies import duration
 from runestone.console.commands import PROVIDER, Argument, Command, plain
 
-_WAIT = Argument(name="--wait", flag=True, help="return when its last call has ended")
+_WAIT = Argument(
+    name="--wait",
+    nargs="?",
+    const=0.0,
+    type=duration,
+    metavar="TIME",
+    help="return when its last call has ended, after so long at most",
+)
 _TIMEOUT = Argument(
-    name="--timeout", key="seconds", type=duration, metavar="TIME", help="wait so long at most; else the drain timeout"
+    name="--timeout",
+    key="seconds",
+    type=duration,
+    metavar="TIME",
+    help="wait so long at most; without it, the drain timeout",
 )
 
 

@@ -71,6 +71,7 @@ class Attempts:
             key_groups=chat.key_groups,
             api=chat.api,
             trial=trial,
+            request_id=chat.request_id,
             deadline=deadline,
         )
         self._call: UpstreamCall | None = None

@@ -8,17 +8,21 @@ beside it), any number of readers in the same loop. The machines in it are froze
 from __future__ import annotations
 
 import math
+import time
+from typing import Literal
 
 from attrs import define, evolve, field, frozen
 
 from runestone.config.settings import ProviderSettings
 from runestone.domain.failure import Failure
+from runestone.domain.outcome import Outcome
 from runestone.domain.routing import family
-from runestone.providers.messages import AdminState, RefusalReason
+from runestone.providers.messages import AdminState, FirstContent, RefusalReason
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker, BreakerRefusal, Permit
 from runestone.resilience.concurrency import Concurrency
 from runestone.resilience.health import Health
+from runestone.resilience.history import Act, Content, Ended, History, Start, Step, joined, operated
 from runestone.resilience.probing import Probing
 from runestone.resilience.quarantine import Quarantine
 from runestone.resilience.throttle import Throttle
@@ -37,6 +41,28 @@ class LeaseRecord:
     owner: Process | None
     since: float
     slow: bool = False  # its first token was late
+    request_id: str = ""
+
+    def content(self, message: FirstContent, now: float, chance: float | None) -> Content:
+        """Its first content, as a step of the history; ``chance`` is what was drawn to judge it."""
+        permit, generation, probe = self.permit, None, False
+        if permit is not None:
+            generation, probe = permit.generation, permit.probe
+        return (
+            "content", now, self.id, message.seconds, message.prompt, message.headroom, chance, generation, probe,
+        )  # fmt: skip
+
+    def ended(self, outcome: Outcome, failure: Failure | None, now: float, chance: float | None) -> Ended:
+        """Its end, likewise."""
+        permit, generation, probe = self.permit, None, False
+        if permit is not None:
+            generation, probe = permit.generation, permit.probe
+        kind, retry_after = "", None
+        if failure is not None:
+            kind, retry_after = failure.kind, failure.retry_after_seconds
+        return (
+            "end", now, self.id, self.request_id, outcome, kind, retry_after, self.model, self.slow, chance, generation, probe,
+        )  # fmt: skip
 
 
 @frozen(kw_only=True)
@@ -56,6 +82,7 @@ class ProviderMemory:
     throttle: Throttle = field(factory=Throttle)
     quarantine: Quarantine = field(factory=Quarantine)
     health: Health = field(factory=Health)
+    history: History = field(factory=History)  # of breaker and score
     concurrency: Concurrency = field(init=False)
     waiting: int = 0  # requests that stand in line for a place
     leases: dict[int, LeaseRecord] = field(factory=dict)
@@ -133,20 +160,46 @@ class ProviderMemory:
             model == self.settings.default_model or model in self.settings.models or family(model) == self.settings.kind
         )
 
-    def change(self, settings: ProviderSettings) -> None:
+    def note(self, step: Step) -> None:
+        """Keep one step of breaker and score, before they take it."""
+        history = self.history
+        steps = history.latest
+        if not steps or len(steps) >= history.size:
+            epoch = time.time() - step[1]
+            steps = history.begin(Start(breaker=self.breaker, health=self.health, epoch=epoch))
+        steps.append(step)
+
+    def note_refusal(self, now: float) -> None:
+        """The breaker has refused a call: such a step stands for all that come together."""
+        steps = self.history.latest
+        step, in_place = joined(steps[-1] if steps else None, now)
+        if in_place:
+            steps[-1] = step
+        else:
+            self.note(step)
+
+    def operate(self, act: Act, now: float, seconds: float | None = None) -> None:
+        """What an operator does to the breaker; a trip may be for ``seconds``. Everything of the kind goes through here."""
+        until = None if seconds is None else now + seconds
+        self.note(("operate", now, act, until))
+        self.breaker = operated(self.breaker, act, now, until)
+
+    def change(self, settings: ProviderSettings, now: float) -> None:
         """Take other settings. What was learned stays, unless it was learned of another place or with another key.
 
         Only for while its actor is down: that one is the writer.
         """
         elsewhere = settings.reaches_elsewhere_than(self.settings)
+        self.note(("tune", now, settings.breaker))
         self.settings, self.leaving = settings, False
         self.breaker = evolve(self.breaker, policy=settings.breaker)
         self.concurrency = evolve(self.concurrency, policy=settings.concurrency)
         if elsewhere:
-            self.forget()
+            self.forget(now, "another place")
 
-    def forget(self) -> None:
-        """Start fresh, as the operator's clean slate asks: all but the leases that are out, and what he has said of it."""
+    def forget(self, now: float, why: Literal["restart", "another place", "crashes"] = "restart") -> None:
+        """Start fresh, as the operator's clean slate asks: all but the leases that are out, his word about it, and the history."""
+        self.note(("forget", now, why))
         self.breaker = self.breaker.reset()
         self.throttle, self.quarantine, self.health, self.probing = Throttle(), Quarantine(), Health(), Probing()
         self.concurrency = Concurrency(policy=self.settings.concurrency)

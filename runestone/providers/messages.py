@@ -168,6 +168,7 @@ class Admit(Call["Admission"]):
     tried: tuple[Tried, ...] = ()
     waited: bool = False  # a Wait for the last of ``tried`` is over
     trial: bool = False  # an operator's own call: it reaches a provider that he has drained, too
+    request_id: str = ""
     deadline: float  # loop time
 
     def abandon(self, reply: Admission) -> None:

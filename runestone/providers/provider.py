@@ -143,9 +143,10 @@ class Provider(GenServer[FirstContent | Release]):
         memory, now = self._memory, self.now()
         if memory.incarnation and not memory.ended_cleanly:
             if memory.crashed_at is not None and now - memory.crashed_at < _CRASH_WINDOW_SECONDS:
-                memory.forget()
+                memory.forget(now, "crashes")
             memory.crashed_at = now
         memory.incarnation += 1
+        memory.note(("begin", now, memory.incarnation, not memory.ended_cleanly))
         memory.ended_cleanly = False
         memory.waiting = 0  # who stood in line asks again
         self._announce()
@@ -204,14 +205,14 @@ class Provider(GenServer[FirstContent | Release]):
         memory, now = self._memory, self.now()
         match message:
             case ResetBreaker():
-                memory.breaker = memory.breaker.reset()
+                memory.operate("reset", now)
                 memory.throttle, memory.quarantine = Throttle(), memory.quarantine.clear()
             case TripBreaker(seconds):
-                memory.breaker = memory.breaker.trip(now, None if seconds is None else now + seconds)
+                memory.operate("trip", now, seconds)
             case AutoBreaker():
-                memory.breaker = memory.breaker.auto()
+                memory.operate("auto", now)
             case DisableBreaker():
-                memory.breaker = memory.breaker.disable()
+                memory.operate("disable", now)
             case _:
                 assert_never(message)
 
@@ -247,13 +248,16 @@ class Provider(GenServer[FirstContent | Release]):
         refusal = memory.refusal(acquire.choice.model, now, trial=acquire.round.admit.trial)
         permit: Permit | None = None
         if refusal is None:
-            before = memory.breaker
-            memory.breaker, answer = before.admit(lease_id, now)
+            before, counts = memory.breaker, memory.settings.circuit_breaker
+            after, answer = before.admit(lease_id, now)
             if isinstance(answer, Permit):
                 permit = answer
-            elif memory.settings.circuit_breaker:  # else it only measures
+            elif counts:  # else it only measures
                 refusal = "breaker_open", answer.retry_after_seconds
-            if memory.breaker is not before:
+            if refusal is None:
+                memory.note(("admit", now, lease_id, acquire.round.admit.request_id, counts))
+            memory.breaker = after
+            if after is not before:
                 self._announce()
         elif refusal[0] == "saturated" and (shut := memory.shut(now)) is not None:
             refusal = "breaker_open", shut.retry_after_seconds  # to wait for a place would be of no use
@@ -264,6 +268,8 @@ class Provider(GenServer[FirstContent | Release]):
 
     def _refuse(self, acquire: Acquire, caller: Caller[Any], reason: RefusalReason, retry_after: float | None) -> None:
         name = self._memory.name
+        if reason == "breaker_open":
+            self._memory.note_refusal(self.now())
         refused = Refused(provider=name, tier=acquire.tier, reason=reason, retry_after_seconds=retry_after)
         if not self._failover.forward(caller, Declined(acquire=acquire, refused=refused)):
             caller.fail(NoProcess())  # failover is being restarted: the request asks again
@@ -315,7 +321,10 @@ class Provider(GenServer[FirstContent | Release]):
     def _grant(self, acquire: Acquire, caller: Caller[Any], lease_id: int, permit: Permit | None, now: float) -> None:
         memory = self._memory
         assert memory.transport is not None
-        record = LeaseRecord(id=lease_id, model=acquire.choice.model, permit=permit, owner=caller.process, since=now)
+        model, request_id = acquire.choice.model, acquire.round.admit.request_id
+        record = LeaseRecord(
+            id=lease_id, model=model, permit=permit, owner=caller.process, since=now, request_id=request_id
+        )
         memory.leases[lease_id] = record
         memory.calls += 1
         self._watch(record)
@@ -347,6 +356,9 @@ class Provider(GenServer[FirstContent | Release]):
         if record is None:
             return
         memory, now = self._memory, self.now()
+        probe = record.permit is not None and record.permit.probe  # one is judged now, other calls by their end
+        chance = self._chance() if probe else None
+        memory.note(record.content(message, now, chance))
         if message.prompt:
             memory.health = memory.health.observe_first_token(message.seconds, now)
             record.slow = memory.breaker.slow(message.seconds)
@@ -354,8 +366,8 @@ class Provider(GenServer[FirstContent | Release]):
             memory.health = memory.health.observe_whole(message.seconds, now)
         if message.headroom is not None:
             memory.health = memory.health.observe_headroom(message.headroom, now)
-        if record.permit is not None and record.permit.probe:  # a probe is judged now, other calls by their end
-            self._settle(record, "success", now)
+        if probe:
+            self._settle(record, "success", now, chance)
 
     def _released(self, message: Release) -> None:
         memory, now, outcome, failure = self._memory, self.now(), message.outcome, message.failure
@@ -366,6 +378,8 @@ class Provider(GenServer[FirstContent | Release]):
             self.demonitor(monitor)
         if record is None:
             return
+        chance = None if record.permit is None else self._chance()
+        memory.note(record.ended(outcome, failure, now, chance))
         if failure is not None:
             memory.note_failure(failure, time.time())
             self._exclude(failure, message, now)
@@ -377,7 +391,7 @@ class Provider(GenServer[FirstContent | Release]):
             memory.concurrency = memory.concurrency.succeeded(in_flight)
         if outcome != "neutral":
             memory.health = memory.health.observe(outcome, now)
-        self._settle(record, outcome, now)  # a probe that was judged well by then can only get worse
+        self._settle(record, outcome, now, chance)  # a probe that was judged well by then can only get worse
         if self._line:
             self._serve_the_line()
         self._tell_drained()
@@ -394,11 +408,11 @@ class Provider(GenServer[FirstContent | Release]):
                 caller.reply(None)
             self._leaving.clear()
 
-    def _settle(self, record: LeaseRecord, outcome: Outcome, now: float) -> None:
-        if record.permit is None:
+    def _settle(self, record: LeaseRecord, outcome: Outcome, now: float, chance: float | None) -> None:
+        if record.permit is None or chance is None:
             return
         before = self._memory.breaker
-        self._memory.breaker = before.settle(record.permit, outcome, now, self._chance(), slow=record.slow)
+        self._memory.breaker = before.settle(record.permit, outcome, now, chance, slow=record.slow)
         if self._memory.breaker is not before:
             self._announce()
 

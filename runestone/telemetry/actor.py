@@ -39,12 +39,13 @@ class Standing:
 
 @frozen(kw_only=True)
 class Mailbox:
-    """The mailbox of one process at the moment of a look: ``drops`` are those of its present incarnation."""
+    """The mailbox of one process at the moment of a look: ``drops``, and messages ``taken`` from it, are those of its present incarnation."""
 
     path: str
     incarnation: int
     depth: int
     drops: int
+    taken: int = 0
 
 
 @frozen(kw_only=True)
@@ -106,7 +107,7 @@ class Telemetry(GenServer[FleetChanged]):
                 self._metrics.concurrency.at(provider=standing.provider).set(standing.limit)
         boxes = list(self._looks.mailboxes())
         for box in boxes:
-            self._metrics.mailbox(box.path, box.incarnation, box.depth, box.drops)
+            self._metrics.mailbox(box.path, box.incarnation, box.depth, box.drops, box.taken)
         present = {box.path for box in boxes}
         self._metrics.mailbox_depth.prune(lambda labels: labels["actor"] in present)
         self._metrics.watch()

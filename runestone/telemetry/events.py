@@ -12,10 +12,13 @@ from attrs import field, frozen
 
 from runestone.domain.chat import Api, Usage
 
+#: The route of a chat that did not come in on the public port.
+INSIDE: Final = "inside"
+
 
 @frozen(kw_only=True)
 class RequestStarted:
-    """A client request on the public port has been read and understood."""
+    """A client request on the public port has been read and understood, or a chat begins by the console or from Python."""
 
     name: ClassVar = "request.started"
     request_id: str
@@ -28,7 +31,7 @@ class RequestStarted:
 
 @frozen(kw_only=True)
 class RequestFinished:
-    """A client request on the public port has its answer, or its end. Emitted once, before the last byte."""
+    """A client request on the public port, or a chat from inside, has its answer, or its end. Emitted once, before the last byte."""
 
     name: ClassVar = "request.finished"
     request_id: str
@@ -91,6 +94,9 @@ class AttemptFinished:
     api: Api = "chat"
     group: str = ""
     key: str = ""
+    chunk_seconds: float | None = (
+        None  # between two chunks of a stream that came whole, on average; a client that reads slowly is in it
+    )
 
 
 @frozen(kw_only=True)

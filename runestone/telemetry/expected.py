@@ -7,6 +7,7 @@ from itertools import permutations
 from typing import Final
 
 from runestone.telemetry.bound import ProviderWindows
+from runestone.telemetry.events import INSIDE
 from runestone.telemetry.families import Families
 from runestone.telemetry.outcomes import (
     CANCELLED,
@@ -31,7 +32,7 @@ class Expected(Families):
 
     def __init__(self, routes: Mapping[str, bool]) -> None:
         super().__init__()
-        self.routes = {**routes, **dict.fromkeys(_PLAIN_ROUTES, False)}
+        self.routes = {**routes, INSIDE: True, **dict.fromkeys(_PLAIN_ROUTES, False)}
         self.windows: dict[str, ProviderWindows] = {}
         self._models: dict[str, frozenset[str]] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
@@ -72,7 +73,7 @@ class Expected(Families):
     def _expect_requests(self) -> None:
         for route, streams in self.routes.items():
             plain = route in _PLAIN_ROUTES
-            for stream in (False, True) if streams else (False,):
+            for stream in (True,) if route == INSIDE else (False, True) if streams else (False,):
                 for status, outcome in [("2xx", OK)] if plain else expected_of_requests(streams=stream):
                     self.requests.expect(
                         route=route, stream="true" if stream else "false", status_class=status, outcome=outcome
@@ -105,6 +106,7 @@ class Expected(Families):
             for stream in ("false", "true"):
                 self.attempt_seconds.expect(provider=name, model=model, stream=stream)
             self.first_chunk_seconds.expect(provider=name, model=model)
+            self.chunk_seconds.expect(provider=name, model=model)
             for kind in TOKENS:
                 self.tokens.expect(provider=name, model=model, type=kind)
             self.cost.expect(provider=name, model=model)

@@ -92,7 +92,9 @@ class Metrics(Expected):
         self._of_requests: dict[tuple[str, bool, int, str], RequestSeries] = {}
         self._of_attempts: dict[tuple[str, str, bool, str], AttemptSeries] = {}
         self._of_booked: dict[tuple[str, str], Booked] = {}
-        self._drops: dict[str, tuple[int, int]] = {}  # of mailboxes, by path: in which incarnation, and how many
+        self._boxes: dict[
+            str, tuple[int, int, int]
+        ] = {}  # by path: in which incarnation, how many were dropped and how many taken
         self.request_windows: dict[RequestClass, Window] = {kind: Window() for kind in REQUEST_CLASSES}
         self.content_window = Window()
         self.restart_window, self.gave_up_window, self.lag_window = Window(), Window(), Window()
@@ -120,7 +122,7 @@ class Metrics(Expected):
         if self.changes(providers, groups):
             self._of_attempts.clear()  # they hold on to series that may be gone
             self._of_booked.clear()
-            self._drops = {path: drops for path, drops in self._drops.items() if self._place(path) == path}
+            self._boxes = {path: counts for path, counts in self._boxes.items() if self._place(path) == path}
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -228,17 +230,20 @@ class Metrics(Expected):
 
     # -- looks ---------------------------------------------------------------------------------------------------------
 
-    def mailbox(self, path: str, incarnation: int, depth: int, drops: int) -> None:
-        """How the mailbox of the process at ``path`` is. Its drops are those of one incarnation: here they go on being counted."""
+    def mailbox(self, path: str, incarnation: int, depth: int, drops: int, taken: int) -> None:
+        """How the mailbox of the process at ``path`` is. Its counts are those of one incarnation: here they go on being counted."""
         if self._place(path) != path:
             return
-        if path not in self._drops:
+        if path not in self._boxes:
             self.restarts.expect(actor=path, reason="crashed")
             self.intensity.expect(supervisor=path.rpartition("/")[0])
-        lived, before = self._drops.get(path, (incarnation, 0))
-        self._drops[path] = incarnation, drops
+        lived, dropped_before, taken_before = self._boxes.get(path, (incarnation, 0, 0))
+        self._boxes[path] = incarnation, drops, taken
+        if lived != incarnation:
+            dropped_before = taken_before = 0
         self.mailbox_depth.at(actor=path).set(depth)
-        self.mailbox_dropped.at(actor=path).inc(max(drops - (before if lived == incarnation else 0), 0))
+        self.mailbox_dropped.at(actor=path).inc(max(drops - dropped_before, 0))
+        self.mailbox_taken.at(actor=path).inc(max(taken - taken_before, 0))
 
     def late(self, seconds: float) -> None:
         """How late the event loop was at one look."""

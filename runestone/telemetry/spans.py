@@ -34,7 +34,7 @@ from opentelemetry.trace import (
 import runestone
 from runestone.domain.chat import Usage
 from runestone.telemetry import semconv
-from runestone.telemetry.events import AttemptFinished, Failover, RequestFinished
+from runestone.telemetry.events import INSIDE, AttemptFinished, Failover, RequestFinished
 from runestone.telemetry.trace_context import Attempt, Parent, Trace
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -94,15 +94,18 @@ class Pipeline:
         asked_at = began
         if trace.started is not None:  # its duration was taken a moment before its end was noted
             asked_at, began = trace.started_at, min(began, trace.started_at)
-        server = self._server(trace, finished, began, context)
+        server = None if finished.route == INSIDE else self._server(trace, finished, began, context)
         if finished.asked is not None:
-            inside = set_span_in_context(server, context)
+            inside = context if server is None else set_span_in_context(server, context)
+            if server is None:
+                self._ids.trace_id = trace.trace_id
             operation = self._operation(trace, finished, asked_at, inside)
             within = set_span_in_context(operation, context)
             for attempt in trace.attempts:
                 self._attempt(trace, attempt, within, latest=trace.ended)
             operation.end(trace.ended)
-        server.end(trace.ended)
+        if server is not None:
+            server.end(trace.ended)
 
     def _server(self, trace: Trace, finished: RequestFinished, began: int, context: Context) -> Span:
         known = finished.method in semconv.KNOWN_METHODS

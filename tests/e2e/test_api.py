@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -270,7 +271,7 @@ async def test_events_are_found_by_name_provider_and_number(node: Node | RemoteN
         pass
 
     page = await telemetry.get_events("attempt.*", provider="openai-default", limit=2)
-    rest = await telemetry.get_events(since=page["events"][0]["seq"])
+    rest = await telemetry.get_events("attempt.*", since=page["events"][0]["seq"])
 
     assert [e["event"] for e in page["events"]] == ["attempt.content", "attempt.finished"]
     assert rest["events"][0] == page["events"][1]
@@ -301,9 +302,57 @@ async def test_a_handler_hears_every_event_until_it_is_detached_and_one_that_fai
     async for _ in ProviderAdapter(node).stream_chat(HELLO):
         pass
 
-    assert [event.name for event in heard] == ["attempt.started", "attempt.content", "attempt.finished"]
-    assert len(calls) == 6
-    assert (await node.ask("GET", "/v1/status"))["dropped"]["handler_failures"] == 6
+    assert [event.name for event in heard] == [
+        "request.started",
+        "attempt.started",
+        "attempt.content",
+        "request.finished",
+        "attempt.finished",
+    ]
+    assert len(calls) == 10
+    assert (await node.ask("GET", "/v1/status"))["dropped"]["handler_failures"] == 10
+
+
+async def test_a_chat_from_inside_is_told_and_counted_as_a_request_with_a_route_of_its_own(
+    node: Node | RemoteNode, primary: Upstream
+) -> None:
+    adapter, telemetry = ProviderAdapter(node), TelemetryHandler(node)
+    async for _ in adapter.stream_chat(HELLO):
+        pass
+    primary.fault("status=400")
+    assert await refusal(drained(adapter.stream_chat(HELLO))) == "invalid_request"
+    assert await refusal(drained(adapter.stream_chat({**HELLO, "model": "llama-9"}))) == "model_not_found"
+    primary.fault("cut_after=3")
+    with pytest.raises(OperationError):
+        await drained(adapter.stream_chat(HELLO))
+    primary.fault("pace=0.2")
+    async with aclosing(adapter.stream_chat(HELLO)) as events:
+        async for _ in events:
+            break
+
+    async def told() -> list[tuple[object, ...]]:
+        found = (await telemetry.get_events("request.finished"))["events"]
+        return [(e["route"], e["status"], e["outcome"], e["attempts"], e["provider"]) for e in found]
+
+    while len(await told()) < 5:
+        await asyncio.sleep(0.02)
+    assert await told() == [
+        ("inside", 200, "ok", 1, "openai-default"),
+        ("inside", 400, "caller_error", 1, None),
+        ("inside", 404, "model_not_found", 0, None),
+        ("inside", 200, "truncated", 1, "openai-default"),
+        ("inside", 200, "client_gone", 1, "openai-default"),
+    ]
+    started = (await telemetry.get_events("request.started"))["events"]
+    assert {(e["route"], e["stream"], e["key"]) for e in started} == {("inside", True, "")}
+    metrics = await ProviderFactory(node).get_metrics()
+    assert metrics["node"]["requests"] == 5
+
+
+async def drained(events: AsyncGenerator[Any, None]) -> None:
+    async with aclosing(events) as told:
+        async for _ in told:
+            pass
 
 
 async def test_a_node_in_this_process_serves_sdks_too(primary: Upstream, tmp_path: Path) -> None:

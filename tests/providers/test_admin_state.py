@@ -64,10 +64,10 @@ async def test_the_operators_word_stands_through_crashes_and_a_clean_slate(state
         await node.crash()  # the second within the window starts fresh
         assert (await node.refused()).reason == state
 
-        node.memories["a"].forget()
+        node.memories["a"].forget(now())
         assert (await node.refused()).reason == state
 
-        node.memories["a"].change(evolve(node.memories["a"].settings, base_url="http://elsewhere.invalid"))
+        node.memories["a"].change(evolve(node.memories["a"].settings, base_url="http://elsewhere.invalid"), now())
         assert (await node.refused()).reason == state
 
 
@@ -122,7 +122,7 @@ async def test_new_settings_end_a_removal_that_was_broken_off() -> None:
         memory.leaving = True
         assert (await node.refused()).reason == "leaving"
 
-        memory.change(memory.settings)
+        memory.change(memory.settings, now())
 
         release(await node.lease())
 

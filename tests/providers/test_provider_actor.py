@@ -63,6 +63,7 @@ async def test_a_lease_is_granted_with_all_that_a_call_needs_and_given_back() ->
             "score": 1.0,
             "leases": 1,
             "waiting": 0,
+            "drains": 0,
         }
         lease.release("success")
         await settle()
@@ -664,7 +665,7 @@ async def test_a_clean_slate_forgets_earlier_crashes() -> None:
     async with fleet(provider("a")) as node:
         await node.crash()
         await node.root.terminate_child("a")
-        node.memories["a"].forget()
+        node.memories["a"].forget(asyncio.get_running_loop().time())
         await node.root.restart_child("a")
         await node.fails(*SERVER_ERRORS)
 
@@ -677,7 +678,7 @@ async def test_the_next_incarnation_tells_the_bus_what_has_changed_meanwhile() -
     async with fleet(provider("a")) as node:
         await node.fails(*SERVER_ERRORS)
         await node.root.terminate_child("a")
-        node.memories["a"].forget()
+        node.memories["a"].forget(asyncio.get_running_loop().time())
 
         await node.root.restart_child("a")
 

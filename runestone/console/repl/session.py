@@ -1,0 +1,215 @@
+"""One session of the console: carries out what is typed. Each command is the one of ``ctl``; here it is only shown otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import io
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib.util import find_spec
+from typing import Final, NoReturn
+
+from attrs import evolve
+
+from runestone.console import ctl
+from runestone.console.commands import Command
+from runestone.console.repl import meta
+from runestone.console.repl.grammar import Meta, Typed, Unreadable, expanded, narrowed, parse
+from runestone.console.repl.link import Link
+from runestone.console.repl.output import Enough, Piped, View
+from runestone.console.repl.vocabulary import Vocabulary, vocabulary
+from runestone.telemetry.logs import masked
+
+USAGE: Final = ctl.EXIT_CODES["usage"]
+_REFUSED: Final = 1
+
+
+class Left(Exception):
+    """Somebody has left the console."""
+
+
+class Session:
+    """What is remembered from line to line. ``interactive``: a person is there to be asked, and a node that is away is waited for."""
+
+    def __init__(self, link: Link, *, interactive: bool, read_only: bool = False) -> None:
+        self.link = link
+        self.interactive = interactive
+        self.read_only = read_only
+        self.view = View(terminal=sys.stdout.isatty() and find_spec("rich") is not None)
+        self.timing = False
+        self.last: Typed | None = None  # the last command, which `\watch` repeats
+        self.typed: Callable[[], Iterable[str]] = tuple  # the lines before, oldest first
+        self._parser = _parser()
+        self.vocabulary: Vocabulary = vocabulary(self._parser)
+
+    def run(self, line: str) -> int:
+        """Carry out ``line``; the result is the exit code of its last command, which is the first one that did not end with 0.
+
+        Raises:
+            Left: it said so.
+        """
+        try:
+            steps = parse(line)
+        except Unreadable as error:
+            return self.refuse(str(error))
+        for step in steps:
+            if code := self._step(step):
+                return code
+        return 0
+
+    def knows(self, line: str) -> bool:
+        """Whether ``line`` names commands that there are."""
+        with suppress(Unreadable):
+            for step in parse(line):
+                if isinstance(step, Typed) and not step.words[0].startswith("-"):
+                    expanded(_asked_for_help(step.words) or step.words, self.vocabulary)
+            return True
+        return False
+
+    def carry_out(self, typed: Typed) -> int:
+        """One command: the exit code."""
+        try:
+            path, rest = self._expanded(typed.words)
+        except Unreadable as error:
+            return self.refuse(str(error))
+        if path in _LOCAL:
+            return self._local(path, rest, typed)
+        self.last = typed
+        began = time.monotonic()
+        try:
+            code = self._remote(typed, path, rest)
+        except KeyboardInterrupt:
+            code = ctl.EX_INTERRUPTED
+        if self.timing:
+            print(f"time: {(time.monotonic() - began) * 1000:.1f} ms", file=sys.stderr)
+        return code
+
+    def refuse(self, message: str, code: int = USAGE) -> int:
+        """Say why nothing is done."""
+        print(f"runestone: {masked(message)}", file=sys.stderr)
+        return code
+
+    def _step(self, step: Typed | Meta) -> int:
+        return meta.carry_out(self, step) if isinstance(step, Meta) else self.carry_out(step)
+
+    def _expanded(self, words: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+        if (about := _asked_for_help(words)) is not None:
+            return "help", about
+        if words[0].startswith("-"):  # options that go before the verb, as for ctl
+            return "", tuple(words)
+        return expanded(words, self.vocabulary)
+
+    def _remote(self, typed: Typed, path: str, rest: Sequence[str]) -> int:
+        try:
+            arguments = self._parser.parse_args(["ctl", "--socket", str(self.link.socket), *path.split(), *rest])
+        except Misused as error:
+            return self.refuse(f"{path}: {error}" if path else str(error))
+        except SystemExit:  # it has printed a page of help
+            return 0
+        command: Command = arguments.command
+        if self.read_only and command.method != "GET":
+            return self.refuse(f"{command.path} acts, and this console is read only", ctl.EXIT_CODES["denied"])
+        if not self._meant(command, arguments):
+            return self.refuse("nothing was done", _REFUSED)
+        if self.interactive:
+            self.link.wait(lambda text: print(text, file=sys.stderr))
+        with _key_unseen(arguments):
+            return self._shown(typed, command, arguments)
+
+    def _shown(self, typed: Typed, command: Command, arguments: argparse.Namespace) -> int:
+        piped = Piped(sys.stdout, typed.pipes) if typed.pipes else None
+        as_json = self.view.as_json or any(pipe.kind == "json" for pipe in typed.pipes)
+        view = evolve(self.view, as_json=as_json, lines=piped is not None)
+        streamed = command.stream or getattr(arguments, "follow", False)
+        arguments.command = evolve(command, render=view.over(command.render, streamed=streamed))
+        if piped is None:
+            return ctl.run(arguments)
+        with redirect_stdout(piped):
+            try:
+                return ctl.run(arguments)
+            except Enough:
+                return 0
+            finally:
+                piped.finish()
+
+    def _meant(self, command: Command, arguments: argparse.Namespace) -> bool:
+        """Whether what cannot be taken back is meant; a script has said so by typing it."""
+        asks = getattr(command, "asks", False) and self.interactive and not getattr(arguments, "yes", False)
+        about = " ".join(str(getattr(arguments, a.key)) for a in command.arguments if a.complete is not None)
+        arguments.yes = True
+        try:
+            return not asks or input(f"{command.path} {about}".rstrip() + ": sure? [y/N] ").strip().lower() in (
+                "y",
+                "yes",
+            )
+        except EOFError:
+            return False
+
+    def _local(self, path: str, rest: Sequence[str], typed: Typed) -> int:
+        if path in ("exit", "quit"):
+            raise Left
+        if path == "help":
+            try:
+                text = self._help(rest)
+            except Unreadable as error:
+                return self.refuse(str(error))
+        else:
+            text = "\n".join(self.typed())
+        out = Piped(sys.stdout, typed.pipes)
+        with suppress(Enough):
+            out.write(f"{text}\n")
+        out.finish()
+        return 0
+
+    def _help(self, words: Sequence[str]) -> str:
+        """The page of one verb, or a line about each that ``words`` begin."""
+        if (path := " ".join(words)) in self.vocabulary:
+            return self.vocabulary[path].page
+        depth, kept = narrowed(words, self.vocabulary)
+        if depth < len(words):
+            return self.vocabulary[expanded(words, self.vocabulary)[0]].page
+        found = sorted((self.vocabulary[" ".join(path)] for path in kept), key=lambda verb: verb.path)
+        if len(found) == 1:
+            return found[0].page
+        width = max(len(verb.path) for verb in found)
+        return "\n".join(f"{verb.path.ljust(width)}  {verb.help}" for verb in found)
+
+
+_LOCAL: Final = ("help", "history", "exit", "quit")
+
+
+class Misused(Exception):
+    """The words make no command."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Misused(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The one of ``ctl``, which tells of a mistake without ending the process."""
+    parser = _Parser(prog="runestone")
+    ctl.add_parser(parser.add_subparsers())
+    return parser
+
+
+def _asked_for_help(words: Sequence[str]) -> tuple[str, ...] | None:
+    return tuple(words[1:]) if words[0] in ("?", "help") else None
+
+
+@contextmanager
+def _key_unseen(arguments: argparse.Namespace) -> Iterator[None]:
+    """A key that comes from standard input is typed without being seen, where that is a terminal."""
+    if not getattr(arguments, "key_stdin", False) or not sys.stdin.isatty():
+        yield
+        return
+    terminal = sys.stdin
+    sys.stdin = io.StringIO(getpass.getpass("API key (it is not shown): ") + "\n")
+    try:
+        yield
+    finally:
+        sys.stdin = terminal

@@ -1,0 +1,89 @@
+"""The prompt without a terminal: what keys do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from runestone.console.commands import Live
+from runestone.console.repl import prompt
+from runestone.console.repl.link import Link
+from runestone.console.repl.session import Session
+
+Shows = Callable[[Buffer], bool]
+
+
+def names(kind: Live) -> list[str]:
+    return ["anthropic-default", "openai-default"] if kind == "providers" else []
+
+
+@pytest.fixture
+def keys() -> Iterator[PipeInput]:
+    with create_pipe_input() as pipe:
+        yield pipe
+
+
+def line(keys: PipeInput, typed: str, shows: Shows, *earlier: str, then: str = "") -> str:
+    """The line that is read when ``typed`` is typed, then, when it ``shows`` what it should, ``then`` and Enter."""
+    session = Session(Link(Path("/nowhere")), interactive=True)
+    asking = prompt.prompt_session(session, InMemoryHistory(earlier), names, input=keys, output=DummyOutput())
+
+    async def read() -> str:
+        async with asyncio.timeout(20):
+            reading = asyncio.create_task(asking.prompt_async())
+            keys.send_text(typed)
+            while not reading.done() and not shows(asking.default_buffer):
+                await asyncio.sleep(0.005)
+            keys.send_text(f"{then}\r")
+            return await reading
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    ("typed", "becomes"),
+    [
+        ("provider restart an\t", "provider restart anthropic-default "),
+        ("prov restart open\t", "prov restart openai-default "),
+        ("stat\t", "status "),
+        ("provider rest\t", "provider restart "),
+        ("top --sort mail\t", "top --sort mailbox "),
+        ("\\wat\t", "\\watch "),
+        ("pro\t", "provider"),  # what all have in common
+    ],
+)
+def test_tab_completes_what_there_is(keys: PipeInput, typed: str, becomes: str) -> None:
+    assert line(keys, typed, lambda buffer: buffer.text == becomes) == becomes
+
+
+def test_typing_goes_on_behind_what_was_completed(keys: PipeInput) -> None:
+    read = line(keys, "\\wat\t", lambda buffer: buffer.text == "\\watch ", then="2s")
+
+    assert read == "\\watch 2s"
+
+
+def test_an_arrow_recalls_the_line_before(keys: PipeInput) -> None:
+    assert line(keys, "\x1b[A", lambda buffer: bool(buffer.text), "status", "providers") == "providers"
+
+
+def test_what_was_typed_before_is_suggested_and_taken_with_an_arrow(keys: PipeInput) -> None:
+    earlier = "failover show default-chat-service"
+
+    read = line(keys, "fail", lambda buffer: buffer.suggestion is not None, earlier, then="\x1b[C")
+
+    assert read == earlier
+
+
+@pytest.mark.parametrize(("key", "raises"), [("half a li\x03", KeyboardInterrupt), ("\x04", EOFError)])
+def test_an_interrupt_and_the_end_of_input_are_told_apart(
+    keys: PipeInput, key: str, raises: type[BaseException]
+) -> None:
+    with pytest.raises(raises):
+        line(keys, key, lambda _: False)
