@@ -12,6 +12,7 @@ from attrs import define
 from runestone import app
 from runestone.config.load import read
 from runestone.operations.node import Node
+from runestone.providers import names
 from runestone.resilience.health import Health
 from runestone.telemetry.events import Event, LoopHeldUp
 
@@ -52,8 +53,11 @@ class Scene:
         self.node.memories[OPENAI].admin_state = "draining"
 
     async def kept(self) -> None:
-        await self.spent()  # of which nothing is said meanwhile
         self.node.memories[OPENAI].admin_state = "maintenance"
+        await self.spent()
+        tree = self.node.registry.lookup(names.subtree(OPENAI))
+        assert tree is not None
+        await tree.terminate_child("provider")
 
     async def leaves(self) -> None:
         self.node.memories[OPENAI].leaving = True
@@ -148,6 +152,13 @@ async def test_what_is_lost_or_cannot_be_written_is_said_too(
     await befalls(scene)  # type: ignore[misc] # a coroutine function of this file
 
     assert scene.alerts()[kind]["about"] == about
+
+
+async def test_of_one_in_maintenance_nothing_else_is_said(scene: Scene) -> None:
+    await scene.kept()
+
+    assert [a["kind"] for a in scene.alerts().values() if a["about"] == OPENAI] == ["maintenance"]
+    assert scene.node.provider(OPENAI)["status"] == "maintenance"
 
 
 async def test_an_alert_is_as_old_as_the_look_that_first_saw_it(scene: Scene) -> None:
