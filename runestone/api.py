@@ -132,6 +132,10 @@ Troubleshooting, 2 to 4. A breaker that is stuck open, a group, the providers:
 >>> do(CircuitBreakerManager(node).get_circuit_state("openai-default"))
 'closed'
 >>> do(CircuitBreakerManager(node).reset_circuit("openai-default"))
+>>> [turn["words"] for turn in do(CircuitBreakerManager(node).why("openai-default"))["breaker"]["turns"]]
+['an operator has reset it']
+>>> do(CircuitBreakerManager(node).what_if("openai-default", circuit_config))["same"]
+True
 >>> do(ProviderFactory(node).drain_provider("openai-default"))["state"]
 'draining'
 >>> do(ProviderFactory(node).test_provider("openai-default"))["ok"]
@@ -587,8 +591,8 @@ class ProviderFactory:
     async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Decimal | None]:
         """An estimate of what ``request`` would cost at each provider in US dollars, with the model that it would use.
 
-        ``None``: no price is known. The input is estimated by its bytes, as far off as the model's requests so far were; the output is its
-        limit.
+        ``None``: no price is known. The input is counted, with the extra ``tokens`` and where that can be, or estimated by its bytes, as
+        far off as the model's requests so far were; the output is its limit.
         """
         costs = (await self.node.ask("POST", "/v1/costs/estimate", {"request": dict(request)}))["costs"]
         return {name: None if cost is None else Decimal(cost) for name, cost in costs.items()}
@@ -596,7 +600,8 @@ class ProviderFactory:
     async def get_costs(
         self, *, since: str = "24h", until: str | None = None, by: str = "provider"
     ) -> dict[str, dict[str, Any]]:
-        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"day"`` or ``"hour"``.
+        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"tier"``, ``"day"`` or
+        ``"hour"``.
 
         ``since`` and ``until`` are times ago (``"90m"``) or dates. ``cost_usd`` is exact, ``None`` where no cost is known; calls of unknown
         cost are counted in ``unknown_cost_calls``. Reasons: ``refused``, ``unavailable``.
@@ -647,6 +652,17 @@ class CircuitBreakerManager:
     async def auto_circuit(self, name: str) -> None:
         """Let it decide again after :meth:`trip_circuit` or :meth:`disable_circuit`; what was counted stays. Reason: ``not_found``."""
         await self.node.ask("POST", _at("/v1/breakers", name, "auto"))
+
+    async def why(self, name: str, *, last: int = 5) -> dict[str, Any]:
+        """Why a provider is as it is: what has moved its breaker (the ``last`` changes) and its score. Reason: ``not_found``."""
+        return dict((await self.node.ask("GET", _at("/v1/providers", name, "why"), {"last": last}))["why"])
+
+    async def what_if(self, name: str, config: Options) -> dict[str, Any]:
+        """What its breaker would have done with ``config``, beside what it has done. It changes nothing.
+
+        Options are those of :meth:`register_provider`. Reasons: ``not_found``, ``usage`` for an option that there is not, ``refused``.
+        """
+        return dict((await self.node.ask("GET", _at("/v1/breakers", name, "what-if"), dict(config)))["what_if"])
 
 
 @frozen

@@ -147,7 +147,7 @@ class Composition:
     sink: Sink | None
     gateway: Gateway
     lag: CountedLag
-    exporting: Callable[[], Exporting] | None
+    exporting: Callable[[str], Exporting] | None
     watch: bool
     node: Node
 
@@ -264,7 +264,7 @@ class Composition:
         actor = partial(
             Traces,
             self.bus,
-            self.exporting,
+            partial(self.exporting, self.sockets.addresses()["public"]),
             self._base_url,
             lambda reason, count: self.metrics.traces_dropped.at(reason=reason).inc(count),
             propagate=self.live.settings.traces.propagate,
@@ -373,13 +373,13 @@ def compose(
     allow_faults: bool = False,
     watch: bool = False,
     sink: Sink | None = None,
-    exporting: Callable[[], Exporting] | None = None,
+    exporting: Callable[[str], Exporting] | None = None,
 ) -> Composition:
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
     lag, books = CountedLag(), Books()
-    bus.subscribe(books.handle)
+    bus.subscribe(books.handle, Books.KINDS)
     sources = Sources(
         in_flight=phase.by_route,
         lag=lambda: lag.worst,
@@ -397,7 +397,7 @@ def compose(
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
     if sink is not None:
-        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle)
+        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle, AccessLog.KINDS)
     node = Node(
         live=live,
         registry=registry,
@@ -473,8 +473,11 @@ async def launch(
         raise
 
 
-def _exporting(settings: Settings) -> Callable[[], Exporting] | None:
-    """What sends traces, if any; made once for a try. Raises :class:`ConfigurationError` for variables that cannot be used."""
+def _exporting(settings: Settings) -> Callable[[str], Exporting] | None:
+    """What sends the traces of a node with that URL, if any; made once for a try.
+
+    Raises :class:`ConfigurationError` for variables that cannot be used.
+    """
     if not settings.traces.enabled:
         return None
     try:

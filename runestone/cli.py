@@ -38,12 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     ctl.add_parser(commands)
     _add_console(commands)
-    if "config" in (sys.argv[1:2] if argv is None else argv[:1]):
+    completing = "_ARGCOMPLETE" in os.environ
+    if completing or "config" in (sys.argv[1:2] if argv is None else argv[:1]):
         from runestone.console import config  # noqa: PLC0415 - likewise
 
         config.add_parser(commands)
     else:
         commands.add_parser("config", help="the settings: check, show, explain, init")
+    if completing:
+        from runestone.console import completion  # noqa: PLC0415 - likewise
+
+        completion.answer(parser)
     arguments = parser.parse_args(argv)
     try:
         code = int(arguments.run(arguments))
@@ -60,12 +65,23 @@ def _add_console(commands: Any) -> None:
     console.add_argument("-c", dest="commands", metavar="'COMMAND; …'", help="carry these out, and end")
     console.add_argument("--read-only", action="store_true", help="refuse what acts")
     console.set_defaults(run=_console)
+    completion = commands.add_parser(
+        "completion", help='what makes a shell complete: eval "$(runestone completion bash)"'
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.set_defaults(run=_completion)
 
 
 def _console(arguments: argparse.Namespace) -> int:
     from runestone.console.repl import start  # noqa: PLC0415 - a command pays for what it uses alone
 
     return start.run(arguments)
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    from runestone.console import completion  # noqa: PLC0415 - likewise
+
+    return completion.run(arguments.shell)
 
 
 def _version(_: argparse.Namespace) -> int:

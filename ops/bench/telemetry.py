@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -114,9 +115,9 @@ def _serve(name: str) -> int:
 
     kept, subscribe = _PARTS.get(name), Bus.subscribe
 
-    def some(self: Bus, handler: Handler) -> object:
+    def some(self: Bus, handler: Handler, *kinds: Any) -> object:
         owner = type(getattr(handler, "__self__", None)).__name__
-        return subscribe(self, handler) if owner == kept else lambda: None
+        return subscribe(self, handler, *kinds) if owner == kept else lambda: None
 
     Bus.subscribe = some
     if kept is None:

@@ -51,10 +51,18 @@ def app(actions: Actions) -> Starlette:
             return _refused(error)
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
 
+    async def export(request: Request) -> Response:
+        try:
+            told = actions.export(dict(request.query_params))
+        except OperationError as error:
+            return _refused(error)
+        return StreamingResponse(_lines(told), media_type="application/x-ndjson")
+
     return Starlette(
         routes=[
             Route("/v1/chat", chat, methods=["POST"]),
             Route("/v1/actors/{name:path}/trace", trace, methods=["GET"]),
+            Route("/v1/events/export", export, methods=["GET"]),
             Route("/{path:path}", operation, methods=["GET", "POST"]),
         ],
         exception_handlers={404: _no_such_path, 405: _no_such_path},

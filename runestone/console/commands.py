@@ -60,6 +60,8 @@ class Command:
     beside: bool = False
     lasts: Callable[[Values], float] = bodies.at_once
     asks: bool = False
+    local: Callable[[Values], Mapping[str, Any] | None] = lambda _: None  # an answer for which no node is needed
+    into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
 
 PROVIDER = Argument(name="name", help="the provider, such as openai-default", complete="providers")
@@ -89,13 +91,20 @@ def changed(kind: str) -> Renderer:
 def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None:
     """Give ``parser`` a sub-command for each of ``commands``."""
     groups: dict[str, Any] = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    verbs: dict[
+        str, argparse.ArgumentParser
+    ] = {}  # by their path: a verb may have further ones, such as `events export`
     for command in commands:
         *parents, verb = command.path.split()
         parent = " ".join(parents)
         if parent not in groups:
-            group = groups[""].add_parser(parent, help=f"{parent} commands")
-            groups[parent] = group.add_subparsers(title=f"{parent} commands", metavar="COMMAND", required=True)
-        one = groups[parent].add_parser(verb, help=_literal(command.help), description=_literal(command.help))
+            group = verbs.get(parent) or groups[""].add_parser(parent, help=f"{parent} commands")
+            groups[parent] = group.add_subparsers(
+                title=f"{parent} commands", metavar="COMMAND", required=parent not in verbs
+            )
+        one = verbs[command.path] = groups[parent].add_parser(
+            verb, help=_literal(command.help), description=_literal(command.help)
+        )
         for argument in command.arguments:
             _add_argument(one, argument)
         one.add_argument(

@@ -14,7 +14,7 @@ COMMANDS: tuple[Command, ...] = (
         help="an estimate of what a request would cost at each provider",
         arguments=(Argument(name="--request", help="the file with its JSON, - for standard input", required=True),),
         body=bodies.request,
-        render=lambda data: render.facts(data["costs"]),
+        render=render.estimates,
     ),
     Command(
         path="cost show",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -82,14 +83,36 @@ def _tell(
     if command.entries is not None and arguments.follow:
         for entry in _entries(command.entries, command.method, client, route, body):
             print(json.dumps(entry) if as_json else command.render({command.entries: [entry]}), flush=True)
+    elif command.into is not None and (path := getattr(arguments, command.into)) != "-":
+        return _write(command, client.lines(command.method, route, body), path, as_json=as_json)
     elif command.stream:
         for line in client.lines(command.method, route, body):
             print(json.dumps(line) if as_json else command.render(line), flush=True)
     else:
-        data = client.request(command.method, route, body)
+        data = command.local({a.key: getattr(arguments, a.key) for a in command.arguments})
+        if data is None:
+            data = client.request(command.method, route, body)
         print(json.dumps(data) if as_json else command.render(data))
         return command.verdict(data)
     return 0
+
+
+def _write(command: Command, lines: Iterator[dict[str, Any]], path: str, *, as_json: bool) -> int:
+    """Put the answer's lines into a file, which is its owner's alone, and say how many there are."""
+    written = 0
+    try:
+        with open(path, "w", encoding="utf-8", opener=_own) as file:
+            for line in lines:
+                file.write(command.render(line) + "\n")
+                written += 1
+    except OSError as error:
+        return _fail("failed", f"{path}: {error.strerror}", as_json=as_json)
+    print(json.dumps({"v": 1, "file": path, "lines": written}) if as_json else f"{written} lines in {path}")
+    return 0
+
+
+def _own(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _entries(name: str, method: str, client: AdminClient, route: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:

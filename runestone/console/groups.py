@@ -109,7 +109,7 @@ COMMANDS: tuple[Command, ...] = (
         help="legacy: no failover, the guide's rollback; enhanced: everything",
         arguments=(
             Argument(name="mode", help="the mode", choices=("enhanced", "legacy")),
-            Argument(name="--group", help="for one group alone"),
+            Argument(name="--group", help="for one group alone", complete="groups"),
         ),
         render=changed("mode"),
     ),

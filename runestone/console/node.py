@@ -20,7 +20,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/tree",
         help="the supervision tree, or a part of it",
         arguments=(
-            Argument(name="path", nargs="?", help="what is under this actor alone"),
+            Argument(name="path", nargs="?", help="what is under this actor alone", complete="actors"),
             Argument(name="--depth", type=int, metavar="N", help="so many levels of it"),
         ),
         render=lambda data: render.tree(data["tree"]),
@@ -30,7 +30,7 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/health/{name}",
         help="ask providers, really and for free, whether they answer",
-        arguments=(Argument(name="name", help="a provider, or all"),),
+        arguments=(Argument(name="name", help="a provider, or all", complete="providers"),),
         render=lambda data: render.table(
             [{"provider": name, **found} for name, found in data["health"].items()],
             ("provider", "ok", "status", "seconds", "message"),
@@ -42,25 +42,28 @@ COMMANDS: tuple[Command, ...] = (
         method="GET",
         route="/v1/metrics/{name}",
         help="calls and how they ended, latencies of the last minute, tokens, dollars",
-        arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all"),),
+        arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all", complete="providers"),),
         render=lambda data: render.metrics(data["metrics"]),
     ),
-    Command(
-        path="events",
-        method="GET",
-        route="/v1/events",
-        help="what has happened, from the flight recorder",
-        arguments=(
-            Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
-            Argument(name="--provider", help="about this provider", metavar="NAME"),
-            Argument(name="--request", help="about this request", metavar="ID"),
-            Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
-            Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
-            Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
-        ),
-        body=bodies.events,
-        render=lambda data: "\n".join(map(render.event, data["events"])),
-        entries="events",
+    *(
+        Command(
+            path=path,
+            method="GET",
+            route="/v1/events",
+            help="what has happened, from the flight recorder",
+            arguments=(
+                Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
+                Argument(name="--provider", help="about this provider", metavar="NAME", complete="providers"),
+                Argument(name="--request", help="about this request", metavar="ID", complete="requests"),
+                Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
+                Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
+                Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
+            ),
+            body=bodies.events,
+            render=lambda data: "\n".join(map(render.event, data["events"])),
+            entries="events",
+        )
+        for path in ("events", "events tail")
     ),
     Command(
         path="log level",

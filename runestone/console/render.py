@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from functools import wraps
+from typing import Any, Final
 
 
 class Table(str):
@@ -15,6 +18,29 @@ class Table(str):
     cells: Sequence[Sequence[str]]
 
 
+_DRAW: Final[ContextVar[Callable[[Table], str] | None]] = ContextVar("draw", default=None)
+
+
+@contextmanager
+def drawing(draw: Callable[[Table], str]) -> Iterator[None]:
+    """What ``draw`` makes of a table stands in its place in all that is rendered in the block."""
+    before = _DRAW.set(draw)
+    try:
+        yield
+    finally:
+        _DRAW.reset(before)
+
+
+def _drawable(make: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Table]) -> Callable[..., str]:
+    @wraps(make)
+    def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+        made, draw = make(rows, columns), _DRAW.get()
+        return made if draw is None else draw(made)
+
+    return table
+
+
+@_drawable
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """``rows`` as aligned columns under their names."""
     cells = [
@@ -96,6 +122,15 @@ def event(data: Mapping[str, Any]) -> str:
     at = datetime.fromtimestamp(data["at"], UTC).astimezone()
     rest = (f"{k}={_cell(v)}" for k, v in data.items() if k not in ("seq", "at", "event") and v not in (None, "", []))
     return " ".join((str(data["seq"]), f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", data["event"], *rest))
+
+
+def estimates(data: Mapping[str, Any]) -> str:
+    """What a request would cost, a provider a line."""
+    rows = [
+        {"provider": name, "cost_usd": dollars, **(data["tokens"][name] or {})}
+        for name, dollars in data["costs"].items()
+    ]
+    return table(rows, ("provider", "cost_usd", "model", "input_tokens", "output_tokens", "exact"))
 
 
 def costs(data: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runestone.console import actors, costs, fleet, groups, node, service, settings
+from runestone.console import actors, costs, fleet, groups, node, service, settings, why
 from runestone.console.commands import Command
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -15,4 +15,5 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *settings.COMMANDS,
     *actors.COMMANDS,
     *service.COMMANDS,
+    *why.COMMANDS,
 )

@@ -176,9 +176,9 @@ class UpstreamCall:
     def _extra_headers(self) -> Mapping[str, str]:
         """Those of the settings; and where it is told of traces, the one that it is in."""
         headers = self.lease.settings.headers
-        if (trace := current.get()) is None or (traceparent := trace.outgoing()) is None:
+        if (trace := current.get()) is None or not (told := trace.outgoing()):
             return headers
-        return {**headers, "traceparent": traceparent}
+        return {**headers, **told}
 
     async def _commit(self, response: httpx.Response) -> None:
         kind = response.headers.get("content-type", "")

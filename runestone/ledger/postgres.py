@@ -83,7 +83,7 @@ class PostgresStore:
     async def write(self, rows: Sequence[Row]) -> None:
         """Keep ``rows``, in one transaction."""
         async with self._using() as connection, connection.transaction():
-            await connection.executemany(_INSERT, [(row.id.hex(), *row.values()[1:]) for row in rows])
+            await connection.executemany(_INSERT, [(row.id.hex(), *row[1:]) for row in rows])
 
     async def prune(self, before_ms: int, most: int) -> int:
         """Forget the calls that ended before, ``most`` at once."""

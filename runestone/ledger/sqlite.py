@@ -85,7 +85,7 @@ class Sqlite:
         with self._using() as connection, _transaction(connection):
             for begin in range(0, len(rows), _AT_ONCE):
                 some = rows[begin : begin + _AT_ONCE]
-                connection.execute(_insert(len(some)), [*chain.from_iterable(row.values() for row in some)])
+                connection.execute(_insert(len(some)), [*chain.from_iterable(some)])
 
     def prune(self, before_ms: int, most: int) -> int:
         """Forget the calls that ended before, ``most`` at once."""

@@ -15,6 +15,7 @@ from runestone.operations import chat, costs, export, given
 from runestone.operations.actors import ActorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
+from runestone.operations.history import HistoryActions
 from runestone.operations.lifecycle import LifecycleActions
 from runestone.operations.node import Node
 from runestone.operations.service import ServiceActions
@@ -76,6 +77,7 @@ class Actions:
             ("POST", "/v1/log/level", self._log_level),
             ("POST", "/v1/crash", self._crash),
             *ActorActions(self.node).table(),
+            *HistoryActions(self.node).table(),
             *ServiceActions(self.node).table(),
             *LifecycleActions(self.node).table(),
         ]
@@ -90,6 +92,10 @@ class Actions:
     def trace(self, name: str, body: Body) -> AsyncGenerator[Answer, None]:
         """``GET /v1/actors/NAME/trace``: the messages that an actor handles, as it does."""
         return ActorActions(self.node).trace(name, body)
+
+    def export(self, body: Body) -> AsyncGenerator[Answer, None]:
+        """``GET /v1/events/export``: all that is recorded."""
+        return HistoryActions(self.node).export(body)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -139,7 +145,7 @@ class Actions:
         return {"explanation": await self.node.explain(_text(body, "model"), name)}
 
     async def _estimate(self, _: str, body: Body) -> Answer:
-        return {"costs": await self.node.estimate_costs(_mapping(body, "request"))}
+        return await self.node.estimate_costs(_mapping(body, "request"))
 
     async def _costs(self, _: str, body: Body) -> Answer:
         return await costs.shown(self.node, body)

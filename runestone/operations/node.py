@@ -21,6 +21,7 @@ from runestone.config.settings import Settings
 from runestone.configuration import LastReload
 from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
+from runestone.costs.tokens import counted
 from runestone.domain.chat import Usage
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Ending, Gateway, Phase
@@ -286,8 +287,9 @@ class Node:
             found = await probe(memory.settings, memory.transport)
         return {"ok": found.ok, "status": found.status, "message": found.message, "seconds": round(found.seconds, 4)}
 
-    async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, str | None]:
-        """What ``request`` (a body of OpenAI's wire) would cost at each provider, in dollars; ``None``: no price is known.
+    async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``request`` (a body of OpenAI's wire) would cost at each provider, in dollars (``costs``; ``None``: no price is known), and
+        of how many ``tokens``: ``exact`` where its input was counted as the model counts. The answer is always an estimate.
 
         Each with the model that it would use: the one asked for where it serves that, else its default model.
         """
@@ -301,14 +303,23 @@ class Node:
             n: (m.settings.kind, bare if m.serves(bare) else m.settings.default_model) for n, m in self.memories.items()
         }
 
-        def priced() -> dict[str, str | None]:
-            costs = {
-                name: None if there is None else cost(correction.corrected(usage, there), kind, there, own)
-                for name, (kind, there) in sorted(models.items())
-            }
-            return {
-                name: None if dollars is None else format(dollars.normalize(), "f") for name, dollars in costs.items()
-            }
+        def priced() -> dict[str, Any]:
+            costs, tokens = dict[str, str | None](), dict[str, Any]()
+            for name, (kind, there) in sorted(models.items()):
+                if there is None:
+                    costs[name] = tokens[name] = None
+                    continue
+                real = counted(request, there) if kind == "openai" else None
+                of_it = correction.corrected(usage, there) if real is None else evolve(usage, input_tokens=real)
+                dollars = cost(of_it, kind, there, own)
+                costs[name] = None if dollars is None else format(dollars.normalize(), "f")
+                tokens[name] = {
+                    "model": there,
+                    "input_tokens": of_it.input_tokens,
+                    "output_tokens": of_it.output_tokens,
+                    "exact": real is not None,
+                }
+            return {"costs": costs, "tokens": tokens}
 
         return await asyncio.to_thread(priced)
 

@@ -104,6 +104,8 @@ class Happened:
 class AccessLog:
     """A handler of the bus. In the emitter's task it only queues; ``wanted`` says whether there shall be a line for each request."""
 
+    KINDS: Final = _LEVELS.keys()  # of events that it is for
+
     def __init__(self, sink: Sink, wanted: Callable[[], bool]) -> None:
         self._sink = sink
         self._wanted = wanted

@@ -39,7 +39,7 @@ class Standing:
 
 @frozen(kw_only=True)
 class Mailbox:
-    """The mailbox of one process at the moment of a look: ``drops``, and messages ``taken`` from it, are those of its present incarnation."""
+    """The mailbox of one process at the moment of a look: ``drops`` and what was ``taken`` are those of its present incarnation."""
 
     path: str
     incarnation: int
@@ -74,7 +74,7 @@ class Telemetry(GenServer[FleetChanged]):
     def init(self) -> None:
         """Listen."""
         self._count_who_is_there()
-        unsubscribe = self._bus.subscribe(self._metrics.handle)
+        unsubscribe = self._bus.subscribe(self._metrics.handle, self._metrics.kinds)
         self.process.on_exit(lambda _process, _reason: unsubscribe())
         self._look()
 

@@ -27,6 +27,7 @@ class RequestStarted:
     stream: bool
     key: str  # the name of the client's key, "" without one
     traceparent: str | None = None  # the client's trace context, as it came
+    tracestate: str | None = None
 
 
 @frozen(kw_only=True)

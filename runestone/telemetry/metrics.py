@@ -112,6 +112,7 @@ class Metrics(Expected):
             BreakerChanged: self._transition,
             AdminActed: self._action,
         }
+        self.kinds = self._counting.keys()  # of events that are counted
         self.build.at(version=runestone.__version__, python=platform.python_version()).set(1)
         self.started.at().set(process.started_at())
         for family in (self.shed, self.log_dropped, self.handler_failures, self.loop_lag, self.cpu):

@@ -28,6 +28,7 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
+    TraceState,
     set_span_in_context,
 )
 
@@ -35,6 +36,7 @@ import runestone
 from runestone.domain.chat import Usage
 from runestone.telemetry import semconv
 from runestone.telemetry.events import INSIDE, AttemptFinished, Failover, RequestFinished
+from runestone.telemetry.logs import masked
 from runestone.telemetry.trace_context import Attempt, Parent, Trace
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -49,8 +51,10 @@ Attributes = Mapping[str, str | int | float | bool | None]
 class Pipeline:
     """Makes the spans of requests, and gives them to an exporter."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(self, exporter: SpanExporter, served: str | None = None) -> None:
+        """``served``: the URL that the node listens at."""
         self._exporter = exporter
+        self._address, self._port = (None, None) if served is None else _where(served)
         self._ids = _DecidedIds()
         self._made = _Made()
         self._provider = TracerProvider(resource=_resource(), id_generator=self._ids, shutdown_on_exit=False)
@@ -58,10 +62,10 @@ class Pipeline:
         self._tracer = self._provider.get_tracer("runestone", runestone.__version__)
 
     @classmethod
-    def otlp(cls) -> Pipeline:
+    def otlp(cls, served: str | None = None) -> Pipeline:
         """To a collector, by OTLP over HTTP. Raises ``ValueError`` and others for variables that make no sense."""
         _quieten()
-        return cls(OTLPSpanExporter())
+        return cls(OTLPSpanExporter(), served)
 
     def sampled(self, parent: Parent | None, trace_id: int) -> bool:
         """What the sampler will say of that trace."""
@@ -120,9 +124,12 @@ class Pipeline:
             context,
             {
                 semconv.HTTP_REQUEST_METHOD: method,
+                semconv.HTTP_REQUEST_METHOD_ORIGINAL: None if known else _plain(masked(finished.method)),
                 semconv.HTTP_ROUTE: route,
                 semconv.URL_PATH: route,  # the path itself may hold anything
                 semconv.URL_SCHEME: "http",
+                semconv.SERVER_ADDRESS: self._address,
+                semconv.SERVER_PORT: self._port,
                 semconv.HTTP_RESPONSE_STATUS_CODE: finished.status or None,
                 semconv.ERROR_TYPE: finished.outcome if failed else None,
                 semconv.REQUEST_ID: trace.request_id,
@@ -256,7 +263,13 @@ def _context(parent: Parent | None) -> Context:
     """A context with ``parent`` and nothing else: what the surrounding program traces has no part in it."""
     if parent is None:
         return Context()
-    span = SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags))
+    span = SpanContext(
+        parent.trace_id,
+        parent.span_id,
+        is_remote=True,
+        trace_flags=TraceFlags(parent.flags),
+        trace_state=TraceState.from_header([parent.state]) if parent.state else None,
+    )
     return set_span_in_context(NonRecordingSpan(span), Context())
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runestone.console.repl.grammar import Cursor, Meta, Pipe, Typed, Unreadable, cursor, expanded, parse
 
 PATHS = ("provider show", "provider restart", "provider remove", "providers", "status", "stacks", "tree", "trace")
 
-words = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=12)
+words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 commands = st.lists(words, min_size=1, max_size=5).map(tuple).filter(lambda typed: not typed[0].startswith("\\"))
 pipes = st.one_of(
     st.builds(lambda text: Pipe("grep", pattern=text), st.text("abc .;|'", min_size=1)),
@@ -23,16 +23,26 @@ lines = st.lists(st.builds(Typed, commands, st.lists(pipes, max_size=3).map(tupl
 
 
 def written(typed: Typed) -> str:
-    ends = {"grep": lambda p: f"grep {shlex.quote(p.pattern)}", "head": lambda p: f"head {p.limit}"}
-    parts = [shlex.join(typed.words), *(ends.get(p.kind, lambda one: one.kind)(p) for p in typed.pipes)]
-    return " | ".join(parts)
+    return " | ".join([shlex.join(typed.words), *map(piped, typed.pipes)])
 
 
+def piped(pipe: Pipe) -> str:
+    match pipe.kind:
+        case "grep":
+            return f"grep {shlex.quote(pipe.pattern)}"
+        case "head":
+            return f"head {pipe.limit}"
+        case kind:
+            return kind
+
+
+@settings(deadline=None)
 @given(lines, st.sampled_from([";", " ; ", "; ;"]))
 def test_what_is_written_with_quotes_is_read_as_it_was(typed: tuple[Typed, ...], between: str) -> None:
     assert parse(between.join(map(written, typed))) == typed
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_line_is_more_than_read_or_refused(line: str) -> None:
     try:
@@ -41,6 +51,7 @@ def test_no_line_is_more_than_read_or_refused(line: str) -> None:
         assert str(error)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_the_cursor_stands_somewhere_in_every_beginning_of_a_line(line: str) -> None:
     at = cursor(line)
@@ -122,6 +133,7 @@ def test_a_beginning_that_fits_none_or_several_is_refused_by_their_names(typed: 
         expanded(typed.split(), PATHS)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(PATHS), st.lists(words.filter(lambda word: word not in PATHS), max_size=3))
 def test_a_verb_that_is_typed_whole_is_never_another_one(path: str, rest: list[str]) -> None:
     found, behind = expanded([*path.split(), *rest], PATHS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
@@ -30,10 +32,14 @@ def keys() -> Iterator[PipeInput]:
         yield pipe
 
 
+def made(keys: PipeInput, *earlier: str) -> PromptSession[str]:
+    session = Session(Link(Path("/nowhere")), interactive=True)
+    return prompt.prompt_session(session, InMemoryHistory(earlier), names, input=keys, output=DummyOutput())
+
+
 def line(keys: PipeInput, typed: str, shows: Shows, *earlier: str, then: str = "") -> str:
     """The line that is read when ``typed`` is typed, then, when it ``shows`` what it should, ``then`` and Enter."""
-    session = Session(Link(Path("/nowhere")), interactive=True)
-    asking = prompt.prompt_session(session, InMemoryHistory(earlier), names, input=keys, output=DummyOutput())
+    asking = made(keys, *earlier)
 
     async def read() -> str:
         async with asyncio.timeout(20):
@@ -85,5 +91,35 @@ def test_what_was_typed_before_is_suggested_and_taken_with_an_arrow(keys: PipeIn
 def test_an_interrupt_and_the_end_of_input_are_told_apart(
     keys: PipeInput, key: str, raises: type[BaseException]
 ) -> None:
+    keys.send_text(key)
+
     with pytest.raises(raises):
-        line(keys, key, lambda _: False)
+        made(keys).prompt()
+
+
+def test_a_node_that_does_not_answer_holds_no_key_up(keys: PipeInput) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def names(_: Live) -> list[str]:
+        asked.set()
+        answer.wait(20)
+        return []
+
+    async def read() -> str:
+        async with asyncio.timeout(20):
+            reading = asyncio.create_task(asking.prompt_async())
+            keys.send_text("provider show \t")
+            while not asked.is_set():
+                await asyncio.sleep(0.005)
+            keys.send_text("mine")
+            while not asking.default_buffer.text.endswith("mine"):
+                await asyncio.sleep(0.005)
+            assert not answer.is_set()
+            answer.set()
+            keys.send_text("\r")
+            return await reading
+
+    session = Session(Link(Path("/nowhere")), interactive=True)
+    asking = prompt.prompt_session(session, InMemoryHistory(), names, input=keys, output=DummyOutput())
+
+    assert asyncio.run(read()) == "provider show mine"

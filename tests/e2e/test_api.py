@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -240,7 +239,8 @@ async def test_the_pool_runs_chats_by_themselves_and_tells_how_they_ended(
 
 async def test_costs_are_estimated_by_provider_and_what_has_no_price_is_none(node: Node | RemoteNode) -> None:
     await ProviderFactory(node).register_provider("own", "openai", {"api_key": "k", "default_model": "home-made"})
-    request = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x" * 4000}], "max_tokens": 1000}
+    parts = [{"type": "text", "text": "x" * 4000}]  # which nobody counts
+    request = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": parts}], "max_tokens": 1000}
     costs = await ProviderFactory(node).estimate_costs(request)
     own = await ProviderFactory(node).estimate_costs({**request, "model": "home-made"})
 
@@ -326,9 +326,10 @@ async def test_a_chat_from_inside_is_told_and_counted_as_a_request_with_a_route_
     with pytest.raises(OperationError):
         await drained(adapter.stream_chat(HELLO))
     primary.fault("pace=0.2")
-    async with aclosing(adapter.stream_chat(HELLO)) as events:
-        async for _ in events:
-            break
+    events = adapter.stream_chat(HELLO)
+    async for _ in events:
+        break
+    await events.aclose()  # type: ignore[attr-defined] # it is a generator
 
     async def told() -> list[tuple[object, ...]]:
         found = (await telemetry.get_events("request.finished"))["events"]
@@ -347,12 +348,15 @@ async def test_a_chat_from_inside_is_told_and_counted_as_a_request_with_a_route_
     assert {(e["route"], e["stream"], e["key"]) for e in started} == {("inside", True, "")}
     metrics = await ProviderFactory(node).get_metrics()
     assert metrics["node"]["requests"] == 5
+    booked = await ProviderFactory(node).get_costs(by="outcome")
+    assert {name: line["requests"] for name, line in booked.items()} == {
+        "ok": 1, "caller_error": 1, "truncated": 1, "cancelled": 1,
+    }  # fmt: skip
 
 
-async def drained(events: AsyncGenerator[Any, None]) -> None:
-    async with aclosing(events) as told:
-        async for _ in told:
-            pass
+async def drained(events: AsyncIterator[Any]) -> None:
+    async for _ in events:
+        pass
 
 
 async def test_a_node_in_this_process_serves_sdks_too(primary: Upstream, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_ctrl_c_ends_what_is_followed_or_traced_and_not_the_console(node: Gatewa
     console.press("C-c")
     console.ready()
     console.enter("trace failover --max 1000 --for 60s")
-    eventually(lambda: node.post({**HELLO, "stream": False}) and "Admit" in console.screen(), console.screen)
+    eventually(lambda: node.post({**HELLO, "stream": False}).is_success and "Admit" in console.screen(), console.screen)
     console.press("C-c")
 
     console.enter("status | head 1")
@@ -155,6 +155,24 @@ def test_a_node_that_restarts_is_waited_for_and_the_next_command_is_answered(
             console.shows("it is back")
             console.shows(rf"^pid +{second.process.pid}$")
             console.shows(rf"pid {second.process.pid} .* ready")
+            console.enter("exit")
+            assert console.ended() == 0
+
+
+@needs_tmux
+def test_what_is_followed_goes_on_with_the_node_that_comes_after(tmp_path: Path, serve: Callable[..., Gateway]) -> None:
+    first = serve()
+    with terminal(tmp_path, [*COMMAND, str(first.socket)], environment(tmp_path), PROMPT) as console:
+        console.enter("events --follow --name admin.acted | grep breakers")
+        first.ctl("breaker", "reset", "openai-default")
+        console.shows("openai-default/reset")
+        first.stop()
+        console.shows("reconnecting")
+        with gateway(first.socket.parent, {}, "--demo") as second:
+            console.shows("it is back")
+            second.ctl("breaker", "trip", "anthropic-default")
+            console.shows("anthropic-default/trip")
+            console.press("C-c")
             console.enter("exit")
             assert console.ended() == 0
 
@@ -328,3 +346,36 @@ def test_ctl_loads_nothing_of_the_console(node: Gateway, arguments: list[str]) -
     assert "'runestone'" in loaded
     for name in ("prompt_toolkit", "rich", "pygments", "argcomplete", "loguru", "httpx", "asyncio", "starlette"):
         assert f"'{name}'" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "fails"),
+    [
+        ("prompt_toolkit", ["console"], True),
+        ("argcomplete", ["completion", "bash"], True),
+        ("rich", ["console", "-c", "help tree"], False),
+        ("prompt_toolkit", ["console", "-c", "help tree"], False),
+    ],
+)
+def test_without_the_extra_it_is_said_how_to_have_it_where_it_is_needed(
+    missing: str, arguments: list[str], *, fails: bool
+) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; from runestone.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    theirs, ours = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            stdin=ours,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+    assert done.returncode == int(fails)
+    assert ("pip install 'runestone[console]'" in done.stderr) == fails

@@ -38,7 +38,7 @@ def test_a_row_holds_what_the_call_has_told() -> None:
     assert (row.input_tokens, row.output_tokens, row.cached_tokens) == (1000, 100, 10)
     assert (row.cache_write_tokens, row.reasoning_tokens) == (5, 7)
     assert row.cost_picodollars == 1000 * 150_000 + 100 * 600_000
-    assert len(row.values()) == len(COLUMNS) == 27
+    assert len(row) == len(COLUMNS) == 27
 
 
 def test_a_row_holds_what_else_an_invoice_depends_on_and_nothing_of_it_where_nothing_was_told() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Any, ClassVar, Final
+from typing import IO, Any, Final
 
 from attrs import frozen
 
@@ -16,16 +16,7 @@ from runestone.console import render
 from runestone.console.commands import Renderer
 from runestone.console.repl.grammar import Pipe
 
-_GOOD: Final = r"up|healthy|closed|ready|running|ok|enhanced"
-_BAD: Final = r"down|unhealthy|open|forced_open|failed|crashed|stopped|error|CRASHED|STOPPED"
-_ODD: Final = (
-    r"half_open|degraded|draining|throttled|quarantined|disabled|suspended|warning|legacy|maintenance|SUSPENDED"
-)
-_STATES: Final = tuple(
-    rf"(?<![\w.:/-])(?P<{style}>{words})(?![\w.:/-])"
-    for style, words in (("good", _GOOD), ("bad", _BAD), ("odd", _ODD))
-)
-_STYLES: Final = {"good": "green", "bad": "bold red", "odd": "yellow"}
+_WILD: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Enough(Exception):
@@ -34,70 +25,75 @@ class Enough(Exception):
 
 @frozen(kw_only=True)
 class View:
-    """How answers are shown."""
+    """How answers are shown.
+
+    ``lines``: they go through a pipe. ``entries``: they are counted there, so that of an answer with lists these matter alone.
+    """
 
     terminal: bool
     expanded: bool = False
     as_json: bool = False
-    lines: bool = False  # they go through a pipe
+    lines: bool = False
+    entries: bool = False
 
     def over(self, rendered: Renderer, *, streamed: bool) -> Renderer:
         """A renderer that shows what ``rendered`` makes in this way. ``streamed``: it has the entries of an answer one by one."""
 
         def show(data: Mapping[str, Any]) -> str:
             if self.as_json:
-                return json.dumps(data, indent=None if streamed else 2, ensure_ascii=False)
-            text = rendered(data)
-            table = text if isinstance(text, render.Table) else None
-            if table is not None and self.expanded:
-                text = _expanded(table)
-            elif table is not None and self.lines:
-                return "\n".join(text.split("\n")[1:])
-            if not self.terminal or self.lines:
-                return text
-            return _drawn(text if table is None or self.expanded else table)
+                return json.dumps(data, indent=None if streamed else 2)
+            return self._shown(_parts(rendered, data))
 
         return show
 
+    def _shown(self, parts: Sequence[str]) -> str:
+        if self.entries and (tables := [part for part in parts if isinstance(part, render.Table)]):
+            parts = tables
+        if self.lines or not self.terminal:
+            text = "".join(self._table(part) if isinstance(part, render.Table) else part for part in parts)
+            return tame(text) if self.terminal else text
+        from runestone.console.repl.drawn import drawn  # noqa: PLC0415 - it loads rich, which takes a while
 
-def _expanded(table: render.Table) -> str:
-    """Each row by itself, with all that is known of it."""
-    records = [f"-- {number}\n{render.facts(row)}" for number, row in enumerate(table.rows, 1)]
-    return "\n".join(records) or "nothing"
+        return "".join(drawn(self._table(part) if isinstance(part, render.Table) else part) for part in parts)
+
+    def _table(self, table: render.Table) -> str:
+        """A list, as lines where they are wanted."""
+        if self.expanded:
+            records = [f"-- {number}\n{render.facts(row)}" for number, row in enumerate(table.rows, 1)]
+            return "\n".join(records) or "nothing"
+        titled = table.count("\n") + 1 == len(table.cells)
+        return table.partition("\n")[2] if self.lines and titled else table
 
 
-def _drawn(text: str) -> str:
-    """In colour, tables fitted to the terminal."""
-    from rich import box  # noqa: PLC0415 - it takes a while, and only a terminal needs it
-    from rich.console import Console  # noqa: PLC0415 - likewise
-    from rich.highlighter import RegexHighlighter  # noqa: PLC0415 - likewise
-    from rich.table import Table  # noqa: PLC0415 - likewise
-    from rich.theme import Theme  # noqa: PLC0415 - likewise
+def _parts(rendered: Renderer, data: Mapping[str, Any]) -> list[str]:
+    """The text of an answer, its tables apart."""
+    mark = secrets.token_hex(8)  # which no word in an answer can be
+    tables: list[str] = []
 
-    class States(RegexHighlighter):
-        highlights: ClassVar = list(_STATES)
+    def apart(table: render.Table) -> str:
+        tables.append(table)
+        return f"{mark}{len(tables) - 1}{mark}"
 
-    console = Console(
-        width=shutil.get_terminal_size().columns, force_terminal=True, theme=Theme(_STYLES), highlighter=States()
-    )
-    with console.capture() as captured:
-        if isinstance(text, render.Table):
-            titles, *lines = text.cells
-            drawn = Table(*titles, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-            for line in lines:
-                drawn.add_row(*map(States(), line))
-            console.print(drawn)
-        else:
-            console.print(text, markup=False, soft_wrap=True)
-    return captured.get().rstrip("\n")
+    with render.drawing(apart):
+        pieces = re.split(f"{mark}([0-9]+){mark}", rendered(data))
+    return [tables[int(piece)] if index % 2 else piece for index, piece in enumerate(pieces) if piece]
+
+
+def tame(text: str) -> str:
+    """Without what moves a terminal's cursor: words of clients and providers stand in answers."""
+    return _WILD.sub("\ufffd", text)
 
 
 class Piped(io.TextIOBase):
-    """A stream whose lines go through ``pipes`` to ``target`` as they come; :meth:`finish` tells what is known at the end alone."""
+    """A stream whose lines go through ``pipes`` to ``target`` as they come; :meth:`finish` tells what is known at the end alone.
+
+    Blank lines are none: they part the paragraphs of an answer, or are all of an empty one.
+    """
 
     def __init__(self, target: IO[str], pipes: Sequence[Pipe]) -> None:
         self._target = target
         self._begun = ""
+        self.used = False
         self._stages = [_STAGES[pipe.kind](pipe) for pipe in pipes if pipe.kind != "json"]
 
     def writable(self) -> bool:
@@ -110,9 +106,11 @@ class Piped(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Raises :class:`Enough` where nothing that comes can matter any more."""
+        self.used = True
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
-            self._pass(line, 0)
+            if line:
+                self._pass(line, 0)
         return len(text)
 
     def flush(self) -> None:

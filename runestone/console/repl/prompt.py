@@ -61,7 +61,12 @@ def converse(socket: Path, *, read_only: bool) -> int:
     session = Session(link, interactive=True, read_only=read_only)
     prompt = prompt_session(session, _history(session), LiveNames(lambda: session.link.socket))
     session.typed = prompt.history.get_strings
-    with Watch(link, prompt.app.invalidate), suppress(Left):
+
+    def redraw() -> None:
+        with suppress(RuntimeError):  # the prompt's loop has just ended
+            prompt.app.invalidate()
+
+    with Watch(link, redraw), suppress(Left):
         while True:
             _one_line(session, prompt)
     return 0

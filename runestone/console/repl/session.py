@@ -25,6 +25,8 @@ from runestone.telemetry.logs import masked
 
 USAGE: Final = ctl.EXIT_CODES["usage"]
 _REFUSED: Final = 1
+_UNREACHABLE: Final = ctl.EXIT_CODES["unreachable"]
+_PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between tries where somebody listens and does not answer
 
 
 class Left(Exception):
@@ -106,7 +108,10 @@ class Session:
         try:
             arguments = self._parser.parse_args(["ctl", "--socket", str(self.link.socket), *path.split(), *rest])
         except Misused as error:
-            return self.refuse(f"{path}: {error}" if path else str(error))
+            code = self.refuse(f"{path}: {error}" if path else str(error))
+            if path:
+                _say(f"usage: {self.vocabulary[path].usage}")
+            return code
         except SystemExit:  # it has printed a page of help
             return 0
         command: Command = arguments.command
@@ -114,39 +119,54 @@ class Session:
             return self.refuse(f"{command.path} acts, and this console is read only", ctl.EXIT_CODES["denied"])
         if not self._meant(command, arguments):
             return self.refuse("nothing was done", _REFUSED)
-        if self.interactive:
-            self.link.wait(lambda text: print(text, file=sys.stderr))
         with _key_unseen(arguments):
-            return self._shown(typed, command, arguments)
+            code = self._answered(lambda: self._shown(typed, command, arguments), command)
+        if code == _UNREACHABLE and self.interactive and command.method != "GET":
+            print("whether it was done is not known; look before you repeat it", file=sys.stderr)
+        return code
+
+    def _answered(self, ask: Callable[[], int], command: Command) -> int:
+        """The exit code of ``ask``. A person's command waits for the node; what only reads is asked again where the node went meanwhile."""
+        if not self.interactive:
+            return ask()
+        for pause in _PAUSES:
+            self.link.wait(_say)
+            code = ask()
+            if code != _UNREACHABLE or command.method != "GET" or command.stream:
+                return code
+            time.sleep(pause)
+        return _UNREACHABLE
 
     def _shown(self, typed: Typed, command: Command, arguments: argparse.Namespace) -> int:
         piped = Piped(sys.stdout, typed.pipes) if typed.pipes else None
-        as_json = self.view.as_json or any(pipe.kind == "json" for pipe in typed.pipes)
-        view = evolve(self.view, as_json=as_json, lines=piped is not None)
+        kinds = {pipe.kind for pipe in typed.pipes}
+        as_json = self.view.as_json or "json" in kinds
+        view = evolve(self.view, as_json=as_json, lines=piped is not None, entries="count" in kinds)
         streamed = command.stream or getattr(arguments, "follow", False)
         arguments.command = evolve(command, render=view.over(command.render, streamed=streamed))
         if piped is None:
             return ctl.run(arguments)
         with redirect_stdout(piped):
             try:
-                return ctl.run(arguments)
+                code = ctl.run(arguments)
             except Enough:
-                return 0
-            finally:
-                piped.finish()
+                code = 0
+        if code == 0 or piped.used:  # else there is no answer to count
+            piped.finish()
+        return code
 
     def _meant(self, command: Command, arguments: argparse.Namespace) -> bool:
-        """Whether what cannot be taken back is meant; a script has said so by typing it."""
+        """Whether what cannot be taken back is meant. A script is asked what ``ctl`` asks it."""
         asks = getattr(command, "asks", False) and self.interactive and not getattr(arguments, "yes", False)
         about = " ".join(str(getattr(arguments, a.key)) for a in command.arguments if a.complete is not None)
+        if not asks:
+            return True
         arguments.yes = True
         try:
-            return not asks or input(f"{command.path} {about}".rstrip() + ": sure? [y/N] ").strip().lower() in (
-                "y",
-                "yes",
-            )
+            answer = input(f"{command.path} {about}".rstrip() + ": sure? [y/N] ")
         except EOFError:
             return False
+        return answer.strip().lower() in ("y", "yes")
 
     def _local(self, path: str, rest: Sequence[str], typed: Typed) -> int:
         if path in ("exit", "quit"):
@@ -158,6 +178,9 @@ class Session:
                 return self.refuse(str(error))
         else:
             text = "\n".join(self.typed())
+        if not typed.pipes:
+            print(text)
+            return 0
         out = Piped(sys.stdout, typed.pipes)
         with suppress(Enough):
             out.write(f"{text}\n")
@@ -199,6 +222,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _asked_for_help(words: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(words[1:]) if words[0] in ("?", "help") else None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @contextmanager

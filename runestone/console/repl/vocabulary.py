@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from attrs import frozen
@@ -123,19 +123,25 @@ LOCAL: Final = tuple(
 
 def vocabulary(parser: argparse.ArgumentParser) -> Vocabulary:
     """Every verb under ``parser``, by its path, and the console's own."""
-    found = {verb.path: verb for verb in _verbs(parser, ())}
+    found = {command.path: _verb(command, actions) for command, actions in commands_of(parser)}
     return {**{verb.path: verb for verb in LOCAL}, **found}
 
 
-def _verbs(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[Verb]:
-    below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]  # noqa: SLF001 - argparse lists them nowhere else
+def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[Command, list[argparse.Action]]]:
+    """The commands under ``parser``, each with all that argparse takes behind it."""
+    actions = parser._actions  # noqa: SLF001 - argparse lists them nowhere else
+    below = [action for action in actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001 - likewise
     for action in below:
-        for name, sub in action.choices.items():
-            yield from _verbs(sub, (*path, name))
+        for sub in action.choices.values():
+            yield from commands_of(sub)
     command = parser.get_default("command")
-    if not below and isinstance(command, Command):
-        slots = tuple(_slot(a, command) for a in parser._actions if a.dest != "help")  # noqa: SLF001 - likewise
-        yield Verb(path=command.path, help=command.help, slots=slots, command=command)
+    if isinstance(command, Command):
+        yield command, [action for action in actions if action.dest != "help" and action not in below]
+
+
+def _verb(command: Command, actions: Iterable[argparse.Action]) -> Verb:
+    slots = tuple(_slot(action, command) for action in actions)
+    return Verb(path=command.path, help=command.help, slots=slots, command=command)
 
 
 def _slot(action: argparse.Action, command: Command) -> Slot:
