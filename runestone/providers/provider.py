@@ -397,13 +397,12 @@ class Provider(GenServer[FirstContent | Release]):
         self._tell_drained()
 
     def _tell_drained(self) -> None:
-        draining, out = self._memory.draining, self._memory.leases
-        if self._drained and not (draining and out):
+        if self._drained and not (self._memory.draining and self._memory.leases):
             for asker in self._drained:
                 if asker.alive:
-                    asker.reply(draining)
+                    asker.reply(self._memory.draining)
             self._drained.clear()
-        if self._leaving and not out:
+        if self._leaving and not self._memory.leases:
             for caller in self._leaving:
                 caller.reply(None)
             self._leaving.clear()
