@@ -48,17 +48,17 @@ def at_once(_: Values) -> float:
 
 def watched(values: Values) -> float:
     """The node answers after the seconds that are given."""
-    return float(values.get("seconds") or values.get("wait") or 0.0)
+    return float(values.get("seconds") or values.get("idle") or 0.0)
 
 
 def taken_out(values: Values) -> dict[str, Any]:
     """Whether to wait until no call is out, and for how long."""
-    wait, seconds = values.get("wait"), values.get("seconds")
-    if wait is None:
+    idle, seconds = values.get("idle"), values.get("seconds")
+    if idle is None:
         if seconds is not None:
             raise Unusable("--timeout is for --wait: without it nothing is waited for")
         return {}
-    limit = seconds if seconds is not None else wait or None
+    limit = seconds if seconds is not None else idle or None
     return {"wait": True, **({} if limit is None else {"seconds": limit})}
 
 

@@ -8,6 +8,7 @@ from runestone.console.commands import PROVIDER, Argument, Command, plain
 
 _WAIT = Argument(
     name="--wait",
+    key="idle",
     nargs="?",
     const=0.0,
     type=duration,
