@@ -22,6 +22,7 @@ from runestone.config.settings import ConfigurationError, Problem, Settings
 from runestone.configuration import Configuration
 from runestone.console import admin
 from runestone.costs.estimates import Estimator
+from runestone.domain.routing import is_throw_away
 from runestone.failover.router import FailoverRouter
 from runestone.gateway import Gateway, Phase
 from runestone.http import health
@@ -286,7 +287,7 @@ class Composition:
         }
 
     def _groups(self) -> dict[str, tuple[str, ...]]:
-        return {group.name: group.providers for group in self.live.settings.groups}
+        return {group.name: group.providers for group in self.live.settings.groups if not is_throw_away(group.name)}
 
     def _mailboxes(self) -> list[Mailbox]:
         return [
@@ -414,6 +415,7 @@ def compose(
         last_reload=lambda: memory.last_reload,
         allow_faults=allow_faults,
         set_simulated_fault=simulation.set_fault if simulation else None,
+        simulated_faults=simulation.faults if simulation else dict,
     )
     return Composition(
         configuration=memory,

@@ -1,4 +1,4 @@
-"""The command line: ``runestone serve``, ``ctl``, ``console``, ``config``, ``completion``, ``version``."""
+"""The command line: ``runestone serve``, ``ctl``, ``console``, ``check``, ``config``, ``completion``, ``version``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ _FLAGS = {
     "--health-port": "the health port (RUNESTONE_HEALTH_PORT)",
     "--log-level": "from which level on there are lines (RUNESTONE_LOG_LEVEL)",
 }
+_BOXES = (
+    "endpoints",
+    "failover",
+    "breakers",
+    "health",
+    "metrics",
+    "costs",
+    "performance",
+    "errors",
+    "telemetry",
+    "legacy",
+)
+_INTERRUPTED = 130
 _CUT_SHORT = 141  # as of a program that SIGPIPE has ended
 
 
@@ -26,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("--demo", action="store_true", help="with simulated providers: no key, no network")
-    serve.add_argument("--allow-faults", action="store_true", help="let the console crash actors, as --demo does")
+    serve.add_argument(
+        "--allow-faults",
+        action="store_true",
+        help="let the console crash actors and put faults in front of providers, as --demo does",
+    )
     serve.add_argument("--config", type=Path, metavar="FILE", help="a runestone.toml (RUNESTONE_CONFIG)")
     serve.add_argument("--watch", action="store_true", help="reload when the file changes (needs the extra watch)")
     for flag, text in _FLAGS.items():
@@ -34,6 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.set_defaults(run=_serve)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
+    check = commands.add_parser(
+        "check", help="try the migration guide's checklist on a running node, without harm to it"
+    )
+    check.add_argument("--socket", type=Path, help="the node's admin socket (RUNESTONE_ADMIN_SOCKET)")
+    check.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    check.add_argument(
+        "--only", action="append", choices=_BOXES, metavar="BOX", help=f"of {', '.join(_BOXES)}; repeatable"
+    )
+    check.add_argument(
+        "--key-env", metavar="VARIABLE", help="the variable that holds a key of the node, to ask its API"
+    )
+    check.set_defaults(run=_check)
     from runestone.console import ctl  # noqa: PLC0415 - a command pays for what it uses alone
 
     ctl.add_parser(commands)
@@ -87,6 +116,15 @@ def _completion(arguments: argparse.Namespace) -> int:
 def _version(_: argparse.Namespace) -> int:
     print(runestone.__version__)
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    try:
+        from runestone.check import command  # noqa: PLC0415 - likewise
+
+        return command.run(arguments)
+    except KeyboardInterrupt:  # before it has begun
+        return _INTERRUPTED
 
 
 def _serve(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ _COLUMNS = (
     "calls",
     "failures",
     "incarnation",
+    "fault",
     "base_url",
 )
 _BREAKER_COLUMNS = ("provider", "state", "mode", "consecutive_failures", "failure_threshold", "retry_in_seconds")
@@ -115,7 +116,7 @@ COMMANDS: tuple[Command, ...] = (
         path="fault",
         method="POST",
         route="/v1/providers/{name}/fault",
-        help="switch a fault of a simulated provider (serve --demo only), such as '503 30%', 'cut at=1234' or 'none'",
+        help="put a fault in front of a provider (serve --allow-faults or --demo): '503 30%', 'cut at=1234', 'none' …",
         arguments=(PROVIDER, Argument(name="spec", help="the fault", nargs="+")),
         render=plain,
     ),

@@ -17,7 +17,7 @@ from runestone.config.settings import GroupSettings, Settings
 from runestone.domain.catalogue import KINDS
 from runestone.domain.chat import stands_in
 from runestone.domain.errors import RunestoneError
-from runestone.domain.routing import Alias, Directory, Group, Member, Plan
+from runestone.domain.routing import Alias, Directory, Group, Member, Plan, is_throw_away
 from runestone.failover.explain import Explanation, explain
 from runestone.failover.plan import Rules, Scene, after_refusals, retry_wait, turns
 from runestone.providers import names
@@ -250,7 +250,8 @@ class FailoverRouter(GenServer[object]):
 
     def _exhausted(self, answer: Exhausted, caller: Caller[Admission]) -> None:
         self._stats_of(answer.group).exhausted += 1
-        self._bus.emit(FailoverExhausted(group=answer.group, reason=answer.reason))
+        if not is_throw_away(answer.group):
+            self._bus.emit(FailoverExhausted(group=answer.group, reason=answer.reason))
         caller.reply(answer)
 
     def _withdraw(self, now: float) -> bool:

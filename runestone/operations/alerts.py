@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
+from runestone.domain.routing import is_throw_away
 from runestone.providers.memory import ProviderMemory
 from runestone.telemetry.alerts import Condition, Severity
 from runestone.telemetry.logs import masked
@@ -75,8 +76,9 @@ def conditions(node: Node, now: float) -> Iterator[Condition]:
             message=f"{refusal.name} is not started: {refusal.message}",
             command="runestone config check",
         )
-    for _, memory in sorted(node.memories.items()):
-        yield from _of_provider(node, memory, now)
+    for name, memory in sorted(node.memories.items()):
+        if not is_throw_away(name):
+            yield from _of_provider(node, memory, now)
     yield from _of_groups(node)
     yield from _of_settings(node)
     yield from _of_process(node)
@@ -96,6 +98,8 @@ def _of_provider(node: Node, memory: ProviderMemory, now: float) -> Iterator[Con
         yield _about(memory, "probe_failed", severity, message, "health check {}", last=False)
     elif status == "up":
         yield from _of_score(node, memory, now)
+    if (fault := node.fault_of(memory)) is not None:
+        yield _about(memory, "fault_on", "warning", f"has a fault switched on: {fault}", "fault {} none", last=False)
     if memory.settings.circuit_breaker and status != "maintenance":
         yield from _of_quarantine(memory, now)
 
@@ -138,7 +142,9 @@ def _of_score(node: Node, memory: ProviderMemory, now: float) -> Iterator[Condit
 
 def _of_groups(node: Node) -> Iterator[Condition]:
     for group in node.settings.groups:
-        if not any(name in node.memories and node.usable(node.memories[name]) for name in group.providers):
+        if not is_throw_away(group.name) and not any(
+            name in node.memories and node.usable(node.memories[name]) for name in group.providers
+        ):
             yield Condition(
                 kind="group_out",
                 about=group.name,

@@ -14,6 +14,7 @@ import orjson
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import RunestoneError, UpstreamFailed
 from runestone.domain.failure import UpstreamError
+from runestone.domain.routing import is_throw_away
 from runestone.failover.attempts import Attempts
 from runestone.failover.call import UpstreamCall
 from runestone.gateway import Gateway
@@ -65,7 +66,7 @@ async def stream(gateway: Gateway, request: Mapping[str, Any], group: str | None
 
 
 class _Telling:
-    """Tells the bus of one chat, as of a request on the public port."""
+    """Tells the bus of one chat, as of a request on the public port; not of those of a check, which fail on purpose."""
 
     def __init__(self, bus: Bus, chat: ChatRequest) -> None:
         self.attempts: Attempts | None = None
@@ -76,8 +77,9 @@ class _Telling:
         self._began = time.perf_counter()
         self._first_content_seconds: float | None = None
         self._status = 0
-        self._told = False
-        bus.emit(RequestStarted(request_id=chat.request_id, route=INSIDE, model=chat.model, stream=True, key=""))
+        self._told = chat.group is not None and is_throw_away(chat.group)
+        if not self._told:
+            bus.emit(RequestStarted(request_id=chat.request_id, route=INSIDE, model=chat.model, stream=True, key=""))
 
     def comes(self, event: Event) -> None:
         """``event`` is about to be given away."""

@@ -23,6 +23,8 @@ from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
 from runestone.costs.tokens import counted
 from runestone.domain.chat import Usage
+from runestone.domain.faults import UnknownFault
+from runestone.domain.routing import is_throw_away
 from runestone.failover.router import Explain, GetStats
 from runestone.gateway import Ending, Gateway, Phase
 from runestone.ledger.books import Books
@@ -30,10 +32,11 @@ from runestone.operations import measured
 from runestone.operations.alerts import conditions
 from runestone.operations.errors import OperationError
 from runestone.providers import names
+from runestone.providers.faulty import Front
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import Quote, Unroutable
 from runestone.providers.probe import Probe, probe
-from runestone.providers.provider import ResetBreaker, TripBreaker
+from runestone.providers.provider import ResetBreaker, SetFault, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.telemetry import figures
 from runestone.telemetry.alerts import Alerts
@@ -47,7 +50,7 @@ from supervisors import ActorError, ActorRef, Call, CallTimeout, LoopLag, Regist
 
 R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
-SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
+SwitchFault = Callable[[str, str], Awaitable[dict[str, Any]]]
 _REACH_SECONDS = 5.0
 _NOMINAL = Usage(input_tokens=1000, output_tokens=1000)  # of a request that nobody has made
 
@@ -68,8 +71,9 @@ class Node:
     listeners: Mapping[str, str]  # where it listens, by name
     lines_dropped: Callable[[], int]  # of the log
     levels: Levels
-    allow_faults: bool = False  # processes may be crashed on request
-    set_simulated_fault: SetFault | None = None  # with --demo
+    allow_faults: bool = False  # processes may be crashed on request, and faults put in front of providers
+    set_simulated_fault: SwitchFault | None = None  # with --demo
+    simulated_faults: Callable[[], Mapping[str, str]] = dict  # what is switched on at simulated providers, by name
     last_reload: Callable[[], LastReload] = LastReload
     started_at: float = field(factory=time.time)  # epoch seconds
     seen: Alerts = field(factory=Alerts)  # as of the last look
@@ -96,7 +100,7 @@ class Node:
         """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
         if self.phase.draining:
             return "draining"
-        usable = [self.usable(memory) for memory in self.memories.values()]
+        usable = [self.usable(memory) for name, memory in self.memories.items() if not is_throw_away(name)]
         if not any(usable):
             return "unhealthy"
         return "healthy" if all(usable) and not self.settings.refusals else "degraded"
@@ -189,6 +193,7 @@ class Node:
             "first_token_seconds": _rounded(memory.health.first_token_seconds),
             "incarnation": memory.incarnation,
             "default_model": settings.default_model,
+            "fault": self.fault_of(memory),
             "last_success": _ending(memory.last_success),
             "last_error": _ending(memory.last_failure),
             "last_probe": _ending(memory.last_probe),
@@ -284,7 +289,7 @@ class Node:
         if memory.transport is None:
             found = Probe(outcome="unreachable", status=None, message="is down", seconds=0.0)
         else:
-            found = await probe(memory.settings, memory.transport)
+            found = await probe(memory.settings, memory.looked_at_over(memory.transport))
         return {"ok": found.ok, "status": found.status, "message": found.message, "seconds": round(found.seconds, 4)}
 
     async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -374,15 +379,25 @@ class Node:
         return self.breaker(name)
 
     async def set_fault(self, name: str, spec: str) -> dict[str, Any]:
-        """Switch a fault of a simulated provider."""
-        if self.set_simulated_fault is None:
-            raise OperationError("not_enabled", "faults are for simulated providers; start the node with serve --demo")
+        """Switch a fault on, at a simulated provider of a demo or in front of any other one, or off (``none``)."""
+        if not self.allow_faults:
+            raise OperationError("not_enabled", "faults on request are off; start the node with serve --allow-faults")
+        self._memory(name)
         try:
-            return await self.set_simulated_fault(name, spec)
-        except KeyError:
-            raise OperationError("not_found", f"there is no simulated provider {name!r}") from None
-        except ValueError as error:
+            if self.set_simulated_fault is not None and name in self.simulated_faults():
+                return await self.set_simulated_fault(name, spec)
+            front = Front.saying(spec)
+        except UnknownFault as error:
             raise OperationError("refused", str(error)) from None
+        await self.call(names.provider(name), SetFault(front))
+        return {"name": name, "fault": "none" if front is None else front.spec}
+
+    def fault_of(self, memory: ProviderMemory) -> str | None:
+        """The fault that is switched on at a provider or in front of it, as it was said."""
+        if memory.front is not None:
+            return memory.front.spec
+        simulated = self.simulated_faults().get(memory.name, "none")
+        return None if simulated == "none" else simulated
 
     def unbound(self) -> list[str]:
         """The listeners that do not accept now."""

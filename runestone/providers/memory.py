@@ -17,6 +17,7 @@ from runestone.config.settings import ProviderSettings
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.domain.routing import family
+from runestone.providers.faulty import AnyTransport, Front
 from runestone.providers.messages import AdminState, FirstContent, RefusalReason
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker, BreakerRefusal, Permit
@@ -87,11 +88,10 @@ class ProviderMemory:
     waiting: int = 0  # requests that stand in line for a place
     leases: dict[int, LeaseRecord] = field(factory=dict)
     transport: Transport | None = None
+    front: Front | None = None  # the fault that an operator has switched on in front of it, until it is switched off
     incarnation: int = 0
     next_lease: int = 0
-    admin_state: AdminState = (
-        "ready"  # an operator's word: it stands, whatever becomes of the actor, until he takes it back
-    )
+    admin_state: AdminState = "ready"  # an operator's word, which stands until he takes it back
     leaving: bool = False  # it is being removed
     calls: int = 0
     failures: int = 0
@@ -115,6 +115,10 @@ class ProviderMemory:
     def draining(self) -> bool:
         """Whether it takes nothing new and what runs ends: by an operator's word, or because it is being removed."""
         return self.leaving or self.admin_state != "ready"
+
+    def looked_at_over(self, transport: Transport) -> AnyTransport:
+        """The way of a probe over ``transport``: with a fault in front that lets nobody through, it meets nobody."""
+        return transport if self.front is None else self.front.at_a_look(transport)
 
     def score(self, now: float) -> float:
         """The health score, 0 to 1; 0 while probes find nobody there."""

@@ -21,7 +21,7 @@ from supervisors import Call, Cast, MailboxFull, Via
 
 if TYPE_CHECKING:
     from runestone.config.settings import ProviderSettings
-    from runestone.providers.transport import Transport
+    from runestone.providers.faulty import AnyTransport
 
 RESTART_SECONDS: Final = 0.05  # after which one whose actor is being restarted may be asked again
 Turn = tuple[Choice, Literal[1, 2], bool]  # a candidate, its tier, and whether it serves only for want of a better one
@@ -71,7 +71,7 @@ class Lease:
     choice: Choice
     plan: Plan
     settings: ProviderSettings
-    transport: Transport
+    transport: AnyTransport
     provider: Via
     api: Api = "chat"
     tier: Literal[1, 2] = 1

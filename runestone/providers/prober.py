@@ -74,7 +74,8 @@ class Prober(GenServer[Probed]):
             self._look_in(wait)
         else:
             settings, lists_models = self._memory.settings, self._memory.probing.lists_models
-            self.spawn(_ask(settings, transport, self.ref, self.now(), lists_models=lists_models), name="probe")
+            asked = _ask(self._memory, settings, transport, self.ref, self.now(), lists_models=lists_models)
+            self.spawn(asked, name="probe")
 
     def handle_cast(self, message: Probed) -> None:
         """Learn from a probe. One over connections that have been replaced meanwhile says nothing."""
@@ -130,9 +131,15 @@ class Prober(GenServer[Probed]):
 
 
 async def _ask(
-    settings: ProviderSettings, transport: Transport, prober: Address, sent: float, *, lists_models: bool
+    memory: ProviderMemory,
+    settings: ProviderSettings,
+    transport: Transport,
+    prober: Address,
+    sent: float,
+    *,
+    lists_models: bool,
 ) -> None:
-    found = await probe(settings, transport, lists_models=lists_models)
+    found = await probe(settings, memory.looked_at_over(transport), lists_models=lists_models)
     prober.cast(Probed(found, transport, sent))
 
 

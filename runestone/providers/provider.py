@@ -17,6 +17,7 @@ from runestone.domain.chat import tells_of_models
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
+from runestone.providers.faulty import Front
 from runestone.providers.memory import PLACE_SECONDS, Ending, LeaseRecord, ProviderMemory
 from runestone.providers.messages import (
     Acquire,
@@ -65,6 +66,13 @@ class TripBreaker(Call[None]):
     """Force the breaker open, for ``seconds`` or until it is reset."""
 
     seconds: float | None = None
+
+
+@frozen
+class SetFault(Call[None]):
+    """Put a fault in front of the provider, from the next call on, or take it away."""
+
+    front: Front | None
 
 
 @frozen
@@ -177,6 +185,8 @@ class Provider(GenServer[FirstContent | Release]):
             case ResetBreaker() | TripBreaker() | AutoBreaker() | DisableBreaker():
                 self._operate_breaker(message)
                 self._announce()
+            case SetFault(front):
+                self._memory.front = front
             case SetAdminState(state):
                 self._set_admin_state(state)
             case Leave():
@@ -335,7 +345,7 @@ class Provider(GenServer[FirstContent | Release]):
                 choice=acquire.choice,
                 plan=acquire.round.plan,
                 settings=memory.settings,
-                transport=memory.transport,
+                transport=memory.transport if memory.front is None else memory.front.over(memory.transport),
                 provider=self._via,
                 api=acquire.round.admit.api,
                 tier=acquire.tier,

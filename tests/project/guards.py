@@ -28,6 +28,7 @@ _OF_PROBER: Final = "tests/providers/test_prober.py::"
 _OF_TRACES: Final = "tests/telemetry/test_traces.py::"
 _OF_SENDING: Final = "tests/telemetry/test_traces_actor.py::"
 _OF_SPANS: Final = "tests/telemetry/test_spans.py::"
+_OF_CHECK: Final = "tests/e2e/test_check.py::"
 _ROW: Final = "tests/e2e/test_faults.py::test_a_fault_is_told_counted_and_remembered_as_the_contract_says"
 
 
@@ -459,6 +460,35 @@ GUARDS: Final = [
         'took("error", wrong)\n\n\n',
         'took("unreachable", wrong)\n\n\n',
         "tests/providers/test_probe.py::test_who_connects_and_says_nothing_is_not_unreachable",
+    ),
+    # -- throw-away providers
+    Guard(
+        "a throw-away provider is in no group that does not name it",
+        "runestone/config/build.py",
+        "tuple(one for one in usable if not is_throw_away(one))",
+        "usable",
+        "tests/config/test_file.py::test_a_provider_named_as_a_check_names_its_own_serves_only_groups_that_name_it",
+    ),
+    Guard(
+        "a throw-away provider is no part of the node's health",
+        "runestone/operations/node.py",
+        "for name, memory in self.memories.items() if not is_throw_away(name)]",
+        "for name, memory in self.memories.items()]",
+        f"{_OF_CHECK}test_how_a_throw_away_provider_is_says_nothing_of_the_node",
+    ),
+    Guard(
+        "a check's chats are no requests of the node",
+        "runestone/operations/chat.py",
+        "chat.group is not None and is_throw_away(chat.group)",
+        "False",
+        f"{_OF_CHECK}test_nothing_of_a_check_is_counted_booked_or_kept_by_the_name_of_its_providers",
+    ),
+    Guard(
+        "a check takes away only what it has named itself",
+        "runestone/check/stage.py",
+        "[0-9a-f]{{6}}[a-z-]*",
+        "[a-z-]*",
+        f"{_OF_CHECK}test_a_provider_that_an_operator_has_named_so_is_left_alone",
     ),
     # -- traces
     Guard(
