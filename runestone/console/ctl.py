@@ -62,8 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         body = command.body(given)
     except Unusable as error:
         return _fail("usage", str(error), as_json=arguments.json)
-    watching = values.get("seconds") or 0.0 if command.method == "GET" else 0.0
-    client, route = AdminClient(path, arguments.patience + watching), command.route.format(**in_route)
+    client, route = AdminClient(path, arguments.patience + command.lasts(given)), command.route.format(**in_route)
     try:
         return _tell(command, client, route, body, arguments)
     except KeyboardInterrupt:
