@@ -181,6 +181,7 @@ from runestone import app
 from runestone.config.load import Sources, read
 from runestone.config.run_directory import admin_socket
 from runestone.operations.actions import Dispatch
+from runestone.operations.audit import Who
 from runestone.operations.errors import OperationError
 from runestone.telemetry.events import Event
 
@@ -406,7 +407,8 @@ class Node:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, lasts: float = 0.0
     ) -> dict[str, Any]:
         """One operation, by the method and path that it has on the admin socket."""
-        return await self._started()(method, path, body or {}, f"{getpass.getuser()} in process")
+        who = Who(claimed=f"{getpass.getuser()} in process", uid=os.getuid(), pid=os.getpid())
+        return await self._started()(method, path, body or {}, who)
 
     def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The events of one chat."""

@@ -74,13 +74,14 @@ _LEDGER_STOP_SECONDS = FLUSH_SECONDS + 2.0
 _LEDGER_BACKOFF = Backoff(
     min_seconds=2.0, max_seconds=60.0
 )  # it may fail as often as it likes, and nobody else with it
+_FOR_OPERATORS = Admission(most=lambda: admin.CONNECTIONS)
 _LISTENER_BACKOFF = Backoff(min_seconds=0.1, max_seconds=1.0)  # `servers` may have to come back first
 
 
 def bind(settings: Settings) -> Sockets:
     """The node's listening sockets. Raises :class:`~runestone.http.sockets.BindError`."""
     server = settings.server
-    admin_socket = AdminSocket.bind(server.admin_socket)
+    admin_socket = AdminSocket.bind(server.admin_socket, server.observe_group)
     try:
         public = bind_tcp(server.host, server.port)
     except BaseException:
@@ -321,7 +322,13 @@ class Composition:
     def _operations(self) -> tuple[ChildSpec, ...]:
         return (
             self._listener("health", self.sockets.health, lambda: health.app(self.node)),
-            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions())),
+            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions()), _FOR_OPERATORS),
+            self._listener(
+                "observe",
+                self.sockets.admin.observers.listener,
+                lambda: admin.app(self.actions(), observes=True),
+                _FOR_OPERATORS,
+            ),
             ChildSpec(id="stacks", start=partial(StacksListener, self.sockets.admin.path), name=names.STACKS),
         )
 

@@ -58,6 +58,7 @@ COMMANDS: tuple[Command, ...] = (
         help="one actor: state, mailbox, incarnation, last exit, what it tells of itself",
         arguments=(ACTOR,),
         render=lambda data: render.facts(data["actor"]),
+        good=lambda data: data["actor"]["state"] == "running",
     ),
     Command(
         path="actor state",
@@ -87,6 +88,7 @@ COMMANDS: tuple[Command, ...] = (
         help="end its suspension",
         arguments=(ACTOR,),
         render=plain,
+        then="actor show",
     ),
     Command(
         path="actor restart",
@@ -95,6 +97,7 @@ COMMANDS: tuple[Command, ...] = (
         help="restart it by its supervisor; that is no failure and costs nothing of the restart budget",
         arguments=(ACTOR,),
         render=_restarted,
+        then="actor show",
     ),
     Command(
         path="top",

@@ -19,6 +19,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         body=bodies.request,
         render=render.estimates,
+        reads=True,
     ),
     Command(
         path="cost show",

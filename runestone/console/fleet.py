@@ -58,6 +58,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/providers",
         help="all providers and how they are",
         render=lambda data: render.table(data["providers"], _COLUMNS),
+        good=lambda data: all(provider["usable"] for provider in data["providers"]),
     ),
     Command(
         path="provider show",
@@ -66,6 +67,7 @@ COMMANDS: tuple[Command, ...] = (
         help="one provider, with its last success and error",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["provider"]),
+        good=lambda data: data["provider"]["status"] == "up",
     ),
     Command(
         path="provider add",
@@ -79,6 +81,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         body=bodies.new_provider,
         render=changed("provider"),
+        then="provider show",
     ),
     Command(
         path="provider set",
@@ -88,6 +91,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(PROVIDER, *_OPTIONS),
         body=bodies.provider_config,
         render=changed("provider"),
+        then="provider show",
     ),
     Command(
         path="provider remove",
@@ -95,8 +99,8 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/providers/{name}/remove",
         help="take a provider out; returns when its streams have ended",
         arguments=(PROVIDER,),
-        asks=True,
         render=changed("provider"),
+        asks=True,
     ),
     Command(
         path="provider restart",
@@ -111,6 +115,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         render=_restarted,
         verdict=lambda data: int(any(one["error"] for one in data.get("restarted", ()))),
+        then="provider show",
     ),
     Command(
         path="fault",
@@ -127,6 +132,7 @@ COMMANDS: tuple[Command, ...] = (
         help="one provider's circuit breaker",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["breaker"]),
+        good=lambda data: data["breaker"]["state"] == "closed",
     ),
     Command(
         path="breaker list",
@@ -134,6 +140,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/breakers",
         help="all circuit breakers",
         render=lambda data: render.table(data["breakers"], _BREAKER_COLUMNS),
+        good=lambda data: all(breaker["state"] == "closed" for breaker in data["breakers"]),
     ),
     Command(
         path="breaker reset",
@@ -142,6 +149,7 @@ COMMANDS: tuple[Command, ...] = (
         help="close it, clear its counters, lift what was forced",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["breaker"]),
+        then="breaker show",
     ),
     Command(
         path="breaker trip",

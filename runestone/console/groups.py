@@ -84,6 +84,7 @@ COMMANDS: tuple[Command, ...] = (
         help="a failover group: strategy, members, statistics",
         arguments=(GROUP,),
         render=lambda data: render.facts(data["failover"]),
+        good=lambda data: all(member["status"] == "up" for member in data["failover"]["members"]),
     ),
     Command(
         path="failover set-strategy",
@@ -101,6 +102,7 @@ COMMANDS: tuple[Command, ...] = (
         help="who would be asked for a model, who would not, and why",
         arguments=(GROUP, Argument(name="--model", help="the model", required=True)),
         render=lambda data: render.explanation(data["explanation"]),
+        reads=True,
     ),
     Command(
         path="mode",

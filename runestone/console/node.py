@@ -13,6 +13,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/status",
         help="the node on one screen, and what is wrong",
         render=render.status,
+        good=lambda data: data["status"] == "healthy",
     ),
     Command(
         path="tree",
@@ -35,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
             [{"provider": name, **found} for name, found in data["health"].items()],
             ("provider", "ok", "status", "seconds", "message"),
         ),
+        reads=True,
         verdict=lambda data: 0 if all(found["ok"] for found in data["health"].values()) else 4,
     ),
     Command(
@@ -48,6 +50,10 @@ COMMANDS: tuple[Command, ...] = (
         ),
         render=lambda data: (
             data["prometheus"].rstrip("\n") if "prometheus" in data else render.metrics(data["metrics"])
+        ),
+        rows=lambda data: (
+            [{"name": name, **found} for name, found in data["metrics"].get("providers", {}).items()]
+            or [data["metrics"]]
         ),
     ),
     *(

@@ -9,6 +9,20 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Final
 
+_HEADER: Final[ContextVar[bool]] = ContextVar("header", default=True)
+_WIDE: Final[ContextVar[bool]] = ContextVar("wide", default=False)
+
+
+@contextmanager
+def style(*, header: bool = True, wide: bool = False) -> Iterator[None]:
+    """How tables are made in the block: without their ``header``, or ``wide``, with everything about their rows that is one value."""
+    told, every = _HEADER.set(header), _WIDE.set(wide)
+    try:
+        yield
+    finally:
+        _HEADER.reset(told)
+        _WIDE.reset(every)
+
 
 class Table(str):
     """Aligned columns, which still know their ``rows`` and the text of their ``cells``, the titles first, for who draws them otherwise."""
@@ -42,13 +56,17 @@ def _drawable(make: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Table
 
 @_drawable
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    """``rows`` as aligned columns under their names."""
+    """``rows`` as aligned columns under their names, as :func:`style` says."""
+    if _WIDE.get():
+        more = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list | Mapping))
+        columns = (*columns, *(name for name in more if name not in columns))
     cells = [
         [name.upper().replace("_", " ") for name in columns],
         *([cell(row.get(c)) for c in columns] for row in rows),
     ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    shown = cells if _HEADER.get() else cells[1:]
+    widths = [max((len(line[i]) for line in shown), default=0) for i in range(len(columns))]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in shown)
     drawn = Table("\n".join(lines))
     drawn.rows, drawn.cells = rows, cells
     return drawn

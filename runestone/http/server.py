@@ -51,7 +51,7 @@ class _Look(Info):
 
 def config(listener: socket.socket, graceful_seconds: float, most: Callable[[], int]) -> ServerConfig:
     """Hypercorn's settings for serving a copy of ``listener`` to ``most`` connections."""
-    settings = ServerConfig(most)
+    settings = ServerConfig(most, knows_peers=listener.family == socket.AF_UNIX)
     settings.bind = [f"fd://{listener.detach()}"]
     settings.accesslog = None
     settings.errorlog = logging.getLogger("hypercorn.error")
@@ -99,7 +99,7 @@ class Listener(GenServer[object]):
         if not isinstance(server, ActorRef):
             raise TypeError(f"the server did not start: {server}")
         self.monitor(server)
-        if self._admission is not ANY:
+        if self._admission is not ANY and self._listener.family != socket.AF_UNIX:  # which does not tell who waits
             self._settings = settings
             self._door = Door(self._listener.dup(), self._admission.patience, self._admission.refused)
             self.process.on_exit(lambda _process, _reason: self._door.close())

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
-from attrs import field, frozen
-from loguru import logger
+from attrs import evolve, field, frozen
 from starlette.routing import compile_path
 
 from runestone.operations import chat, costs, export, given
 from runestone.operations.actors import ActorActions
+from runestone.operations.audit import Record, Who
 from runestone.operations.diagnosis import DoctorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
@@ -22,7 +21,6 @@ from runestone.operations.log import LogActions
 from runestone.operations.node import Node
 from runestone.operations.requests import RequestActions
 from runestone.operations.service import ServiceActions
-from runestone.telemetry.events import AdminActed
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -31,7 +29,23 @@ _LONGEST_SECONDS: Final = 24 * 3600.0  # for which another log level holds
 _EVENTS: Final = 100  # without a limit
 _MOST_EVENTS: Final = 1000
 _DIGITS: Final = 20
-_WORDS: Final = 200  # characters of what a caller says of itself
+#: What is checked and told with ``dry_run``, and not done.
+EDITS: Final = frozenset(
+    {
+        "POST /v1/providers",
+        "POST /v1/providers/{name}",
+        "POST /v1/providers/{name}/remove",
+        "POST /v1/breakers/{name}",
+        "POST /v1/groups",
+        "POST /v1/groups/{name}",
+        "POST /v1/groups/{name}/add",
+        "POST /v1/groups/{name}/remove",
+        "POST /v1/groups/{name}/delete",
+        "POST /v1/mode",
+        "POST /v1/config/reload",
+        "POST /v1/log/level",
+    }
+)
 
 
 @frozen
@@ -232,36 +246,56 @@ class Dispatch:
 
     actions: Actions
     _routes: list[tuple[str, str, Any, Action]] = field(init=False)
+    _dry: Mapping[str, Action] = field(init=False)  # edits by route, as far as they can be tried
 
     @_routes.default
     def _compiled(self) -> list[tuple[str, str, Any, Action]]:
         return [(method, path, compile_path(path)[0], action) for method, path, action in self.actions.table()]
 
-    async def __call__(self, method: str, path: str, body: Body, who: str) -> Answer:
-        """The answer of what ``method`` and ``path`` name. ``who`` asks, for the record. Raises :class:`OperationError`."""
+    @_dry.default
+    def _edits(self) -> Mapping[str, Action]:
+        dry = evolve(self.actions, fleet=evolve(self.actions.fleet, dry=True))
+        return {route: action for method, path, action in dry.table() if (route := f"{method} {path}") in EDITS}
+
+    async def __call__(self, method: str, path: str, body: Body, who: Who, *, dry_run: bool = False) -> Answer:
+        """The answer of what ``method`` and ``path`` name. ``who`` asks, for the record. Raises :class:`OperationError`.
+
+        ``dry_run``: an edit of the settings is checked and told, and not made; anything else is refused.
+        """
         for known, route, pattern, action in self._routes:
             if known == method and (match := pattern.fullmatch(path)) is not None:
                 name = unquote(match.groupdict().get("name", ""))
                 if method == "GET":
                     return await action(name, body)
-                return await self._done(
-                    partial(self._tell, who, f"{method} {path}", f"{method} {route}"), action(name, body)
+                subject = name or body.get("group" if route == "/v1/mode" else "name")
+                record = Record.begin(
+                    self.actions.fleet,
+                    who,
+                    f"{method} {path}",
+                    f"{method} {route}",
+                    subject if isinstance(subject, str) else None,
                 )
+                if dry_run:
+                    return await self._recorded(record, self._tried(record.route, name, body), "dry_run")
+                return await self._recorded(record, action(name, body), "ok")
         raise OperationError("not_found", f"there is no {method} {path[:100]}")
 
-    async def _done(self, tell: Callable[[str], None], doing: Awaitable[Answer]) -> Answer:
+    async def _tried(self, route: str, name: str, body: Body) -> Answer:
+        if (action := self._dry.get(route)) is None:
+            raise OperationError("usage", f"{route} is no edit of the settings, so there is nothing to try")
+        return {**await action(name, body), "dry_run": True}
+
+    async def _recorded(self, record: Record, doing: Awaitable[Answer], outcome: str) -> Answer:
+        told = "broken_off"
         try:
             answer = await doing
+            told = outcome
         except OperationError as error:
-            tell(error.reason)
+            told = error.reason
             raise
-        tell("ok")
+        finally:
+            record.end(told)
         return answer
-
-    def _tell(self, who: str, action: str, route: str, outcome: str) -> None:
-        logger.info("admin: {} by {} (claimed): {}", action, who, outcome)
-        who, action = who[:_WORDS], action[:_WORDS]
-        self.actions.node.bus.emit(AdminActed(who=who, action=action, outcome=outcome, route=route))
 
 
 def _text(body: Body, key: str) -> str:

@@ -12,7 +12,7 @@ from runestone.config.load import placed
 from runestone.config.options import breaker_table, group_table, provider_table
 from runestone.config.settings import ConfigurationError
 from runestone.config.structure import structure
-from runestone.configuration import Alter, Change, Changed, Edit, Members, Memory, Rejected, Reload, TakeOut
+from runestone.configuration import Alter, Change, Changed, Edit, Members, Memory, Rejected, Reload, TakeOut, Try
 from runestone.domain.catalogue import KINDS
 from runestone.domain.routing import DEFAULT_GROUP
 from runestone.operations.drift import Drift
@@ -27,11 +27,15 @@ _WAIT_SECONDS = 120.0  # a change may stand in line behind others, and a removal
 
 @frozen
 class Fleet:
-    """The changes that one node takes. Each returns when the new state is in force, or raises :class:`OperationError`."""
+    """The changes that one node takes. Each returns when the new state is in force, or raises :class:`OperationError`.
+
+    With ``dry`` each is checked all the same, and tells what it would do; nothing is done.
+    """
 
     node: Node
     memory: Memory
     drift: Drift = field(factory=Drift)
+    dry: bool = False
 
     # -- providers -----------------------------------------------------------------------------------------------------
 
@@ -64,7 +68,7 @@ class Fleet:
         table = _table(breaker_table, config)
         edits = [Edit(path=("breakers", name, key), value=value) for key, value in table.items()]
         told = _told(await self._change(*edits))
-        if name in self.node.memories:
+        if name in self.node.memories and not self.dry:
             return {"breaker": self.node.breaker(name), **told}
         return {"breaker": {"provider": name, "state": None, "kept": dict(table)}, **told}
 
@@ -133,13 +137,15 @@ class Fleet:
         """
         if seconds is None:
             told = _told(await self._change(Edit(path=("log", "level"), value=level)))
-            await self.node.call(names.LOG, ReleaseLevel())
+            if not self.dry:
+                await self.node.call(names.LOG, ReleaseLevel())
             return {"log": self.node.log_level(), **told}
         read = structure({"log": {"level": level}})
         if isinstance(read, list):
             problems = [str(placed("runtime", path, invalid)) for path, invalid in read]
             raise OperationError("invalid", "\n".join(problems), problems)
-        await self.node.call(names.LOG, HoldLevel(read.log.level, seconds))
+        if not self.dry:
+            await self.node.call(names.LOG, HoldLevel(read.log.level, seconds))
         return {"log": self.node.log_level()}
 
     # -- all of it -----------------------------------------------------------------------------------------------------
@@ -194,15 +200,16 @@ class Fleet:
 
     async def _changed_group(self, name: str, *edits: Edit) -> dict[str, Any]:
         told = _told(await self._change(*edits))
-        return {**self.group(name), **told}
+        return {**({"name": name} if self.dry else self.group(name)), **told}
 
     async def _change(self, *edits: Edit) -> Changed:
         if not edits:
             raise OperationError("refused", "nothing to change was named")
         return await self._ask(Alter(edits))
 
-    async def _ask(self, message: Change) -> Changed:
-        answer = await self.node.call(names.CONFIGURATION, message, timeout=_WAIT_SECONDS)
+    async def _ask(self, message: Alter | TakeOut | Members | Reload) -> Changed:
+        change: Change = Try(message) if self.dry else message
+        answer = await self.node.call(names.CONFIGURATION, change, timeout=_WAIT_SECONDS)
         if isinstance(answer, Rejected):
             raise OperationError(answer.reason, answer.message, [str(problem) for problem in answer.problems])
         assert isinstance(answer, Changed)
@@ -211,7 +218,7 @@ class Fleet:
     def _provider(self, name: str, changed: Changed) -> dict[str, Any]:
         if changed.failed:
             raise OperationError("failed", f"{'; '.join(changed.failed)}. It is set, and tried again.")
-        return {"provider": self.node.provider(name), **_told(changed)}
+        return {"provider": name if self.dry else self.node.provider(name), **_told(changed)}
 
 
 def _told(changed: Changed) -> dict[str, Any]:

@@ -6,7 +6,8 @@ program: never a prompt, an answer, a key or what an upstream has said.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, get_args
 
 from attrs import field, frozen
 
@@ -241,13 +242,18 @@ class ConfigRefused:
 
 @frozen(kw_only=True)
 class AdminActed:
-    """Somebody has changed something by the admin socket, or was refused."""
+    """Somebody has changed something by the admin socket, or was refused: ``before`` and ``after`` hold what differs."""
 
     name: ClassVar = "admin.acted"
-    who: str
+    who: str  # by their own words
     action: str  # method and path
-    outcome: str  # "ok", or the code of the refusal
+    outcome: str  # "ok", "dry_run", or the code of the refusal
     route: str = ""  # method and path with ``{name}`` for names
+    uid: int | None = None  # of the process that asked, by the kernel
+    pid: int | None = None
+    reason: str | None = None  # theirs
+    before: Mapping[str, Any] = field(factory=dict)
+    after: Mapping[str, Any] = field(factory=dict)
 
 
 @frozen(kw_only=True)
