@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the result is its exit code."""
     from runestone.console import ctl, options  # noqa: PLC0415 - a command pays for what it uses alone
 
-    words = options.spelled_out(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["ctl"]:
+        words = options.spelled_out(words)
     parser = options.Parser(prog="runestone", description="An LLM gateway that stays up when providers don't.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve = commands.add_parser("serve", help="run the gateway")

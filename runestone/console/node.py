@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runestone.console import bodies, render
+from runestone.console import bodies, output, render
 from runestone.console.bodies import duration
 from runestone.console.commands import Argument, Command, changed, plain
 
@@ -52,8 +52,8 @@ COMMANDS: tuple[Command, ...] = (
             data["prometheus"].rstrip("\n") if "prometheus" in data else render.metrics(data["metrics"])
         ),
         rows=lambda data: (
-            [{"name": name, **found} for name, found in data["metrics"].get("providers", {}).items()]
-            or [data["metrics"]]
+            [{"name": name, **found} for name, found in data.get("metrics", {}).get("providers", {}).items()]
+            or output.rows(data)
         ),
     ),
     *(
