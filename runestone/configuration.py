@@ -111,6 +111,15 @@ class TakeOut(Call[Changed | Rejected]):
 
 
 @frozen
+class Members(Call[Changed | Rejected]):
+    """Take providers into a group, or out of it: of what is in it when the turn of this change comes."""
+
+    group: str
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@frozen
 class Reload(Call[Changed | Rejected]):
     """Read files and variables again. The overlay stays."""
 
@@ -119,7 +128,7 @@ class Reload(Call[Changed | Rejected]):
 class Try(Call[Changed | Rejected]):
     """Check a change as if it were made, and tell what it would do. Nothing is in force, and nothing is kept."""
 
-    change: Alter | TakeOut | Reload
+    change: Alter | TakeOut | Members | Reload
 
 
 @frozen
@@ -137,7 +146,7 @@ class _Reconcile(Info):
     """Bring what runs in line with what is set, after a crash in the middle of a change."""
 
 
-Change = Alter | TakeOut | Reload | Try
+Change = Alter | TakeOut | Members | Reload | Try
 
 
 @frozen(kw_only=True)
@@ -248,7 +257,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
         """Line a change up, or tell."""
         match message:
-            case Alter() | TakeOut() | Reload() | Try():
+            case Alter() | TakeOut() | Members() | Reload() | Try():
                 self._line_up(message, caller)
                 return NO_REPLY
             case _:
@@ -294,7 +303,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         answer: Changed | Rejected | None
         if isinstance(taken, Rejected):
             answer = self._memory.last_rejection = taken
-            if not isinstance(change, Alter | TakeOut):  # its caller is told, and the admin API logs it
+            if not isinstance(change, Alter | TakeOut | Members):  # its caller is told, and the admin API logs it
                 logger.error("configuration refused, nothing changed: {}", taken.message)
             self._bus.emit(ConfigRefused(reason=taken.reason))
         else:
@@ -334,7 +343,10 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         """The overlay with ``change``, and everything over ``sources``."""
         overlay = self._memory.overlay
         try:
-            for edit in self._edits(change):
+            edits = self._edits(change)
+            if isinstance(edits, Rejected):
+                return edits
+            for edit in edits:
                 if (refusal := self._refusal(edit)) is not None:
                     return refusal
                 value = Whole(edit.value) if edit.when == "new" else edit.value
@@ -346,12 +358,14 @@ class Configuration(GenServer[ReloadNow | _Finished]):
             return refusal
         return overlay, loaded
 
-    def _edits(self, change: Change | None) -> tuple[Edit, ...]:
+    def _edits(self, change: Change | None) -> tuple[Edit, ...] | Rejected:
         match change:
             case Alter(edits):
                 return edits
             case TakeOut(name):
                 return _without(name, self._memory.loaded)
+            case Members():
+                return _mustered(change, self._memory.loaded)
             case _:
                 return ()
 
@@ -461,6 +475,24 @@ def _without(name: str, loaded: Loaded) -> tuple[Edit, ...]:
                 shares = {member: share for member, share in entry.value.items() if member != name}
                 edits.append(Edit(path=entry.path, value=shares))
     return tuple(edits)
+
+
+def _mustered(change: Members, loaded: Loaded) -> tuple[Edit, ...] | Rejected:
+    """What makes the members of a group what ``change`` asks for; nothing, if they are that already."""
+    path, settings = ("groups", change.group, "members"), loaded.settings
+    if change.group not in _names("groups", settings):
+        return Rejected(reason="not_found", message=f"there is no group {change.group!r}")
+    written = next((entry.value for entry in loaded.entries if entry.path == path and entry.written), None)
+    everybody = [*(p.name for p in settings.providers), *(r.name for r in settings.refusals)]
+    members = everybody if written is None else list(written)
+    if strangers := [name for name in change.remove if name not in members]:
+        message = f"not in {change.group}: {', '.join(map(repr, strangers))}; there are {', '.join(members) or 'none'}"
+        return Rejected(reason="missing_providers", message=message)
+    wanted = [name for name in dict.fromkeys([*members, *change.add]) if name not in change.remove]
+    if not wanted:
+        message = f"{change.group} would be without a member; add another one first, or delete the group"
+        return Rejected(reason="refused", message=message)
+    return () if wanted == members else (Edit(path=path, value=wanted, when="there"),)
 
 
 def _at(settings: Settings, at: tuple[str, str]) -> Any:

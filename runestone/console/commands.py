@@ -30,6 +30,7 @@ class Argument:
     required: bool = False
     append: bool = False  # may be given several times
     default: str | None = None
+    const: Any = None  # what an option is without its value, where that may be left out (nargs "?")
     complete: Live | None = None
     key: str = field()  # under which name its value is found
 
@@ -49,6 +50,7 @@ class Command:
 
     ``body`` makes the request's body of the other arguments, or its query where it reads. The answer of a ``stream`` comes in lines, and
     ``render`` has them one by one. ``beside``: it is asked of the socket beside the admin socket, which answers while the loop is stuck.
+    ``lasts``: seconds that the node may take before it answers, by the arguments. ``asks``: somebody at a terminal confirms it first.
 
     ``good`` says of an answer whether ``--wait`` need not wait any more; an act names the command that reads it afterwards (``then``).
     """
@@ -69,6 +71,7 @@ class Command:
     entries: str | None = None  # the answer's list, whose entries `--follow` prints as they come
     stream: bool = False
     beside: bool = False
+    lasts: Callable[[Values], float] = bodies.at_once
     local: Callable[[Values], Mapping[str, Any] | None] = lambda _: None  # an answer for which no node is needed
     into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
@@ -130,7 +133,7 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     options: dict[str, Any] = {"help": _literal(argument.help), "type": argument.type}
     if argument.name.startswith("-"):
         options |= {"required": argument.required, "dest": argument.key}
-    for name in ("nargs", "choices", "metavar", "default"):
+    for name in ("nargs", "choices", "metavar", "default", "const"):
         if (value := getattr(argument, name)) is not None:
             options[name] = value
     if argument.append:

@@ -124,10 +124,9 @@ def _order(arguments: argparse.Namespace) -> Order:
     given = {k: v for k, v in values.items() if k not in in_route and v is not None and v is not False}
     path = _socket(command, arguments.socket or admin_socket())
     about = {"reason": arguments.reason, "dry_run": "true" if arguments.dry_run else None}
-    watching = values.get("seconds") or 0.0 if command.method == "GET" else 0.0
     client = AdminClient(
         path,
-        arguments.patience + watching,
+        arguments.patience + command.lasts(given),
         {key: text for key, text in about.items() if text is not None},
     )
     return Order(

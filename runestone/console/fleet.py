@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from runestone.console import bodies, render
-from runestone.console.bodies import seconds
+from runestone.console.bodies import duration, seconds
 from runestone.console.commands import PROVIDER, Argument, Command, changed, plain
 from runestone.domain.catalogue import KINDS
 
@@ -38,6 +41,14 @@ _OPTIONS = (
     Argument(name="--key-file", help="the file that holds its API key", metavar="PATH"),
     Argument(name="--key-stdin", help="read its API key from standard input", flag=True),
 )
+
+
+def _restarted(data: Mapping[str, Any]) -> str:
+    """One, or a line for each."""
+    if "restarted" not in data:
+        return plain(data)
+    rows = [{**one, "error": one["error"] and one["error"]["message"]} for one in data["restarted"]]
+    return render.table(rows, ("provider", "incarnation_before", "incarnation", "hard", "error"))
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -95,14 +106,15 @@ COMMANDS: tuple[Command, ...] = (
         path="provider restart",
         method="POST",
         route="/v1/providers/{name}/restart",
-        help="a clean slate for one provider; its streams run on",
+        help="a clean slate for one provider, for all, or for those whose names match; their streams run on",
         arguments=(
-            PROVIDER,
+            Argument(name="name", help="the provider, all, or a pattern such as 'openai-*'", complete="providers"),
             Argument(
                 name="--hard", help="replace its connections too; the old ones close with their last stream", flag=True
             ),
         ),
-        render=plain,
+        render=_restarted,
+        verdict=lambda data: int(any(one["error"] for one in data.get("restarted", ()))),
         then="provider show",
     ),
     Command(
@@ -146,7 +158,8 @@ COMMANDS: tuple[Command, ...] = (
         help="force it open",
         arguments=(
             PROVIDER,
-            Argument(name="--seconds", help="for so long; without it, until it is reset", type=seconds),
+            Argument(name="--seconds", help="for so long; without it, until `breaker auto` or `reset`", type=seconds),
+            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="the same, such as 5m"),
         ),
         render=lambda data: render.facts(data["breaker"]),
     ),

@@ -14,6 +14,7 @@ _OPTIONS = (
     Argument(name="--weight", help="a share, such as openai-default=2; may be repeated", append=True, metavar="NAME=N"),
     Argument(name="--mode", help="legacy: no failover in this group", choices=("enhanced", "legacy")),
 )
+_PROVIDERS = Argument(name="providers", metavar="PROVIDER", nargs="+", help="a provider", complete="providers")
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -48,6 +49,24 @@ COMMANDS: tuple[Command, ...] = (
             *_OPTIONS,
         ),
         body=bodies.group,
+        render=changed("group"),
+    ),
+    Command(
+        path="group add",
+        method="POST",
+        route="/v1/groups/{name}/add",
+        help="take providers into a group",
+        arguments=(GROUP, _PROVIDERS),
+        body=bodies.members,
+        render=changed("group"),
+    ),
+    Command(
+        path="group remove",
+        method="POST",
+        route="/v1/groups/{name}/remove",
+        help="take providers out of a group, but for the last one",
+        arguments=(GROUP, _PROVIDERS),
+        body=bodies.members,
         render=changed("group"),
     ),
     Command(

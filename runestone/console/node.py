@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runestone.console import bodies, output, render
+from runestone.console.bodies import duration
 from runestone.console.commands import Argument, Command, changed, plain
 
 COMMANDS: tuple[Command, ...] = (
@@ -80,7 +81,10 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/log/level",
         help="from which level on there are lines, at once",
-        arguments=(Argument(name="level", help="such as debug"),),
+        arguments=(
+            Argument(name="level", help="such as debug"),
+            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="for so long, such as 10m"),
+        ),
         render=changed("log"),
     ),
     Command(

@@ -10,7 +10,8 @@ from runestone.console.commands import Command, changed
 
 
 def _difference(data: Mapping[str, Any]) -> str:
-    lines: list[str] = [render.table(data["changes"], ("key", "value", "before", "unsaved"))]
+    until = ("until",) if any("until" in one for one in data["changes"]) else ()
+    lines: list[str] = [render.table(data["changes"], ("key", "value", "before", "unsaved", *until))]
     lines += [f"needs a restart of the process: {key}" for key in data["needs_restart"]]
     if data["last_rejection"] is not None:
         lines.append(f"the last change was refused: {data['last_rejection']}")

@@ -9,20 +9,23 @@ from urllib.parse import unquote
 from attrs import evolve, field, frozen
 from starlette.routing import compile_path
 
-from runestone.operations import chat, costs, export
+from runestone.operations import chat, costs, export, given
 from runestone.operations.actors import ActorActions
 from runestone.operations.audit import Record, Who
 from runestone.operations.diagnosis import DoctorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
 from runestone.operations.history import HistoryActions
+from runestone.operations.lifecycle import LifecycleActions
 from runestone.operations.log import LogActions
 from runestone.operations.node import Node
 from runestone.operations.requests import RequestActions
+from runestone.operations.service import ServiceActions
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
 Action = Callable[[str, Body], Awaitable[Answer]]
+_LONGEST_SECONDS: Final = 24 * 3600.0  # for which another log level holds
 _EVENTS: Final = 100  # without a limit
 _MOST_EVENTS: Final = 1000
 _DIGITS: Final = 20
@@ -35,6 +38,8 @@ EDITS: Final = frozenset(
         "POST /v1/breakers/{name}",
         "POST /v1/groups",
         "POST /v1/groups/{name}",
+        "POST /v1/groups/{name}/add",
+        "POST /v1/groups/{name}/remove",
         "POST /v1/groups/{name}/delete",
         "POST /v1/mode",
         "POST /v1/config/reload",
@@ -64,7 +69,6 @@ class Actions:
             ("GET", "/v1/providers/{name}", self._provider),
             ("POST", "/v1/providers/{name}", self._set_provider),
             ("POST", "/v1/providers/{name}/remove", self._unregister),
-            ("POST", "/v1/providers/{name}/restart", self._restart),
             ("POST", "/v1/providers/{name}/fault", self._fault),
             ("GET", "/v1/breakers", self._breakers),
             ("GET", "/v1/breakers/{name}", self._breaker),
@@ -74,6 +78,8 @@ class Actions:
             ("GET", "/v1/groups", self._groups),
             ("POST", "/v1/groups", self._create_group),
             ("POST", "/v1/groups/{name}", self._set_group),
+            ("POST", "/v1/groups/{name}/add", self._add_members),
+            ("POST", "/v1/groups/{name}/remove", self._remove_members),
             ("POST", "/v1/groups/{name}/delete", self._delete_group),
             ("GET", "/v1/failover/{name}", self._failover),
             ("POST", "/v1/failover/{name}/explain", self._explain),
@@ -92,6 +98,8 @@ class Actions:
             *RequestActions(self.node).table(),
             *LogActions(self.node).table(),
             *HistoryActions(self.node).table(),
+            *ServiceActions(self.node).table(),
+            *LifecycleActions(self.node).table(),
         ]
 
     def chat(self, body: Body) -> AsyncGenerator[Answer, None]:
@@ -185,9 +193,6 @@ class Actions:
     async def _unregister(self, name: str, _: Body) -> Answer:
         return await self.fleet.unregister_provider(name)
 
-    async def _restart(self, name: str, body: Body) -> Answer:
-        return await self.node.restart_provider(name, hard=_flag(body, "hard"))
-
     async def _fault(self, name: str, body: Body) -> Answer:
         return await self.node.set_fault(name, _text(body, "spec"))
 
@@ -208,6 +213,12 @@ class Actions:
         providers = _texts(body, "providers") if "providers" in body else None
         return await self.fleet.set_group(name, _mapping(body, "options"), providers)
 
+    async def _add_members(self, name: str, body: Body) -> Answer:
+        return await self.fleet.change_members(name, add=given.texts(body, "providers"))
+
+    async def _remove_members(self, name: str, body: Body) -> Answer:
+        return await self.fleet.change_members(name, remove=given.texts(body, "providers"))
+
     async def _delete_group(self, name: str, _: Body) -> Answer:
         return await self.fleet.delete_failover_group(name)
 
@@ -223,7 +234,7 @@ class Actions:
         return await self.fleet.reload()
 
     async def _log_level(self, _: str, body: Body) -> Answer:
-        return await self.fleet.set_log_level(_text(body, "level"))
+        return await self.fleet.set_log_level(_text(body, "level"), given.seconds(body, _LONGEST_SECONDS))
 
     async def _crash(self, _: str, body: Body) -> Answer:
         return ActorActions(self.node).crash(_text(body, "name"))
@@ -304,13 +315,6 @@ def _count(query: Body, key: str, least: int, most: int | None = None) -> int | 
         value = int(value)
     if value is not None and (type(value) is not int or value < least or (most is not None and value > most)):
         raise OperationError("refused", f"{key} must be a whole number from {least}" + (f" to {most}" if most else ""))
-    return value
-
-
-def _flag(body: Body, key: str) -> bool:
-    value = body.get(key, False)
-    if not isinstance(value, bool):
-        raise OperationError("refused", f"{key} must be true or false")
     return value
 
 

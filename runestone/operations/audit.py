@@ -119,7 +119,7 @@ def _running(fleet: Fleet, kind: str, subject: str | None) -> dict[str, Any]:
             return _group(fleet, subject)
         case "actors" | "crash" if subject is not None:
             return _actor(node, subject)
-        case "drain" | "shutdown":
+        case "drain" | "undrain" | "shutdown":
             return {"phase": "draining" if node.phase.draining else "ready"}
         case _:
             return {}

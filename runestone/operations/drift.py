@@ -48,7 +48,7 @@ class Drift:
         if base is None:
             return {}
         written = {entry.path: entry.shown for entry in base.entries if entry.written}
-        tuned = {
+        tuned: dict[Path, Any] = {
             (BREAKERS, name, key): value
             for (kind, name, table, key), value in ((path, v) for path, v in written.items() if len(path) == _DEEP)
             if (kind, table) == ("providers", "circuit_breaker")

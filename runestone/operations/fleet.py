@@ -8,15 +8,18 @@ from typing import Any
 from attrs import field, frozen
 
 from runestone.config.build import COST_GROUP
+from runestone.config.load import placed
 from runestone.config.options import breaker_table, group_table, provider_table
 from runestone.config.settings import ConfigurationError
-from runestone.configuration import Alter, Change, Changed, Edit, Memory, Rejected, Reload, TakeOut, Try
+from runestone.config.structure import structure
+from runestone.configuration import Alter, Change, Changed, Edit, Members, Memory, Rejected, Reload, TakeOut, Try
 from runestone.domain.catalogue import KINDS
 from runestone.domain.routing import DEFAULT_GROUP
 from runestone.operations.drift import Drift
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
 from runestone.providers import names
+from runestone.telemetry.level import HoldLevel, ReleaseLevel
 
 Options = Mapping[str, Any]
 _WAIT_SECONDS = 120.0  # a change may stand in line behind others, and a removal waits for a drain
@@ -106,6 +109,15 @@ class Fleet:
         edits = [Edit(path=("groups", name, key), value=value, when="there") for key, value in table.items()]
         return {"group": await self._changed_group(name, *edits)}
 
+    async def change_members(self, name: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> dict[str, Any]:
+        """Take providers into a group, or out of it: not one that is not there, or not in it (``missing_providers``), nor the last.
+
+        A group that takes all providers has from then on those that it has: who comes later is to be added.
+        """
+        self._check_members([*add, *remove])
+        told = _told(await self._ask(Members(name, tuple(add), tuple(remove))))
+        return {"group": {**self.group(name), **told}}
+
     async def delete_failover_group(self, name: str) -> dict[str, Any]:
         """Take a group away; requests that name it are refused from then on."""
         if name in (DEFAULT_GROUP, COST_GROUP):
@@ -118,10 +130,23 @@ class Fleet:
         edit = Edit(path=path, value=mode, when="any" if group is None else "there")
         return {"mode": mode, "group": group, **_told(await self._change(edit))}
 
-    async def set_log_level(self, level: str) -> dict[str, Any]:
-        """From which level on there are lines. Refused with ``invalid`` for one that there is not."""
-        told = _told(await self._change(Edit(path=("log", "level"), value=level)))
-        return {"log": {"level": level.upper()}, **told}
+    async def set_log_level(self, level: str, seconds: float | None = None) -> dict[str, Any]:
+        """From which level on there are lines; with ``seconds`` for so long, which is no change of the settings.
+
+        Refused with ``invalid`` for one that there is not.
+        """
+        if seconds is None:
+            told = _told(await self._change(Edit(path=("log", "level"), value=level)))
+            if not self.dry:
+                await self.node.call(names.LOG, ReleaseLevel())
+            return {"log": self.node.log_level(), **told}
+        read = structure({"log": {"level": level}})
+        if isinstance(read, list):
+            problems = [str(placed("runtime", path, invalid)) for path, invalid in read]
+            raise OperationError("invalid", "\n".join(problems), problems)
+        if not self.dry:
+            await self.node.call(names.LOG, HoldLevel(read.log.level, seconds))
+        return {"log": self.node.log_level()}
 
     # -- all of it -----------------------------------------------------------------------------------------------------
 
@@ -146,6 +171,9 @@ class Fleet:
             }
             for path, value in self.memory.overlay.values()
         ]
+        if "until" in (log := self.node.log_level()):
+            held = {"key": "log.level", "value": log["level"], "before": None, "unsaved": False, "until": log["until"]}
+            values.append(held)
         rejected = self.memory.last_rejection
         return {
             "changes": values,
@@ -179,7 +207,7 @@ class Fleet:
             raise OperationError("refused", "nothing to change was named")
         return await self._ask(Alter(edits))
 
-    async def _ask(self, message: Alter | TakeOut | Reload) -> Changed:
+    async def _ask(self, message: Alter | TakeOut | Members | Reload) -> Changed:
         change: Change = Try(message) if self.dry else message
         answer = await self.node.call(names.CONFIGURATION, change, timeout=_WAIT_SECONDS)
         if isinstance(answer, Rejected):

@@ -26,7 +26,24 @@ if TYPE_CHECKING:
 
 RESTART_SECONDS: Final = 0.05  # after which one whose actor is being restarted may be asked again
 Turn = tuple[Choice, Literal[1, 2], bool]  # a candidate, its tier, and whether it serves only for want of a better one
-RefusalReason = Literal["down", "draining", "throttled", "quarantined", "not_found", "saturated", "breaker_open"]
+RefusalReason = Literal[
+    "down",
+    "maintenance",
+    "draining",
+    "leaving",
+    "throttled",
+    "quarantined",
+    "not_found",
+    "saturated",
+    "breaker_open",
+]
+AdminState = Literal["ready", "draining", "maintenance"]
+#: Refusals that are somebody's will, in words.
+WILLED: Final[dict[RefusalReason, str]] = {
+    "maintenance": "in maintenance by an operator",
+    "draining": "drained by an operator",
+    "leaving": "being taken out",
+}
 
 
 @frozen(kw_only=True)
@@ -34,6 +51,7 @@ class Refused:
     """A provider that would not take a request, and for how long.
 
     ``not_found``: it has said of late that it does not know the model. ``saturated``: it has as many calls out as it may have.
+    ``leaving``: it is being removed, which no operator's ``ready`` takes back.
     """
 
     provider: str
@@ -163,6 +181,7 @@ class Admit(Call["Admission"]):
     calls: int = 0
     tried: tuple[Tried, ...] = ()
     waited: bool = False  # a Wait for the last of ``tried`` is over
+    trial: bool = False  # an operator's own call: it reaches a provider that he has drained, too
     request_id: str = ""
     deadline: float  # loop time
 

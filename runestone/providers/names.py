@@ -18,6 +18,7 @@ EVENTS: Final = "events"
 LEDGER: Final = "ledger"
 STACKS: Final = "stacks"
 PUBLIC: Final = "public"
+LOG: Final = "log"
 
 
 def provider(name: str) -> str:

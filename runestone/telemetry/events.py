@@ -176,6 +176,16 @@ class ProviderQuarantined:
 
 
 @frozen(kw_only=True)
+class AdminStateChanged:
+    """An operator has taken a provider out of service (``draining``, ``maintenance``), or put it back (``ready``)."""
+
+    name: ClassVar = "provider.admin_state"
+    provider: str
+    before: str
+    after: str
+
+
+@frozen(kw_only=True)
 class HealthChanged:
     """A provider's score has fallen below what its group asks for, or is above it again."""
 
@@ -280,6 +290,7 @@ Event = (
     | BreakerChanged
     | ProviderThrottled
     | ProviderQuarantined
+    | AdminStateChanged
     | HealthChanged
     | ProcessRestarted
     | SupervisorGaveUp

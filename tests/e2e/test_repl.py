@@ -237,6 +237,17 @@ def test_the_words_with_a_backslash_change_how_answers_look(console: Terminal) -
 
 
 @needs_tmux
+def test_what_cannot_be_taken_back_is_asked_about(node: Gateway, console: Terminal) -> None:
+    for answer, phase in (("n", "ready"), ("y", "draining")):
+        console.enter("drain")
+        console.shows(r"drain: .*\[y/N\] *$")
+        console.type(answer)
+        console.press("Enter")
+        console.ready()
+        assert node.ctl("status")["phase"] == phase
+
+
+@needs_tmux
 def test_what_goes_into_a_file_is_not_drawn_for_the_terminal(node: Gateway, console: Terminal, tmp_path: Path) -> None:
     node.post({**HELLO, "stream": False})
 

@@ -19,7 +19,7 @@ from runestone.domain.routing import DEFAULT_GROUP
 from runestone.failover.attempts import Attempts
 from runestone.failover.router import FailoverRouter, GetStats
 from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Refused, Tried, Unroutable, Wait
-from runestone.providers.provider import SetDraining
+from runestone.providers.provider import SetAdminState
 from runestone.resilience.health import Health
 from runestone.telemetry.events import FailoverExhausted, Refusal
 from supervisors import ActorExited
@@ -83,7 +83,7 @@ async def asked(node: Fleet, times: int, **options: Any) -> str:
 
 async def drain(node: Fleet, *names: str) -> None:
     for name in names:
-        await node.registry.via(f"provider:{name}").call(SetDraining(draining=True))
+        await node.registry.via(f"provider:{name}").call(SetAdminState("draining"))
 
 
 def stand(node: Fleet, name: str, share: float) -> None:
@@ -118,7 +118,7 @@ async def test_one_that_refuses_hands_the_caller_on_and_that_is_counted_and_cost
         waiting = asyncio.create_task(lease(node))
         await settle()
         assert (await stats(node))["attempts"] == 1
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
 
         await resume(node.ref("a"))
 
@@ -222,8 +222,8 @@ async def test_plans_are_kept_up_to_a_bound() -> None:
 
 async def test_a_message_that_is_none_of_its_own_crashes_it_and_the_next_incarnation_serves() -> None:
     async with fleet(*ABC, router=True) as node:
-        with pytest.raises(ActorExited, match="SetDraining"):
-            await node.failover.call(SetDraining(draining=True))
+        with pytest.raises(ActorExited, match="SetAdminState"):
+            await node.failover.call(SetAdminState("draining"))
         await settle()
 
         release(await lease(node))
@@ -484,7 +484,7 @@ async def test_a_caller_that_leaves_while_its_round_goes_on_leaves_no_lease() ->
         await suspend(node.ref("a"))
         request = node.request(lambda: admit(node))
         await settle()
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
         request.cancel()
         await settle()
 
@@ -552,7 +552,7 @@ async def test_a_router_that_crashes_while_a_provider_refuses_loses_no_caller() 
         await suspend(node.ref("a"))
         request = node.request(lambda: outcome(node))
         await settle()
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
         failover = node.registry.lookup("failover")
         assert failover is not None
         await suspend(failover)
@@ -571,7 +571,7 @@ async def test_a_router_that_is_away_while_a_provider_refuses_loses_no_caller() 
         await suspend(node.ref("a"))
         request = node.request(lambda: outcome(node))
         await settle()
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
         await node.root.terminate_child("failover")
         await resume(node.ref("a"))
         await asyncio.sleep(0.5)
@@ -608,7 +608,7 @@ async def _storm(chance: random.Random) -> None:
                 case 0:
                     chance.choice(requests).cancel()
                 case 1:
-                    node.memories[name].draining = not node.memories[name].draining
+                    node.memories[name].admin_state = "ready" if node.memories[name].draining else "draining"
                 case _:
                     victim = chance.choice(["failover", f"provider:{name}"])
                     if (ref := node.registry.lookup(victim)) is not None:

@@ -429,14 +429,14 @@ GUARDS: Final = [
     Guard(
         "who is throttled or quarantined is not probed",
         _PROBER,
-        "memory.draining or out != (None, None)",
-        "memory.draining",
+        'memory.admin_state == "maintenance" or out != (None, None)',
+        'memory.admin_state == "maintenance"',
         f"{_OF_PROBER}test_who_is_not_to_be_asked_is_not",
     ),
     Guard(
-        "who drains is not probed",
+        "who is in maintenance is not probed",
         _PROBER,
-        "memory.draining or out != (None, None)",
+        'memory.admin_state == "maintenance" or out != (None, None)',
         "out != (None, None)",
         f"{_OF_PROBER}test_who_is_not_to_be_asked_is_not",
     ),

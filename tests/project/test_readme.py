@@ -36,7 +36,7 @@ def listed() -> Iterator[str]:
         yield from (path for path in below if path in PATHS and second.startswith("["))
         yield from own
         for named in re.findall(r"also: ([^;]*)", about):
-            for words in (part.split() for part in re.split(", (?!which )", named)):
+            for words in (part.split() for part in named.split(",") if not part.startswith(" which ")):
                 pairs = (" ".join(words[:2]), f"{first} {words[0]}", words[0])
                 yield next((path for path in pairs if path in PATHS), " ".join(words))
 
