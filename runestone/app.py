@@ -48,6 +48,7 @@ from runestone.telemetry.access import AccessLog
 from runestone.telemetry.actor import Looks, Mailbox, Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.lag import CountedLag
+from runestone.telemetry.level import Levels, LogLevel
 from runestone.telemetry.logs import Sink
 from runestone.telemetry.metrics import Metrics, Sources
 from runestone.telemetry.recorder import EventFile, Recorder
@@ -73,13 +74,14 @@ _LEDGER_STOP_SECONDS = FLUSH_SECONDS + 2.0
 _LEDGER_BACKOFF = Backoff(
     min_seconds=2.0, max_seconds=60.0
 )  # it may fail as often as it likes, and nobody else with it
+_FOR_OPERATORS = Admission(most=lambda: admin.CONNECTIONS)
 _LISTENER_BACKOFF = Backoff(min_seconds=0.1, max_seconds=1.0)  # `servers` may have to come back first
 
 
 def bind(settings: Settings) -> Sockets:
     """The node's listening sockets. Raises :class:`~runestone.http.sockets.BindError`."""
     server = settings.server
-    admin_socket = AdminSocket.bind(server.admin_socket)
+    admin_socket = AdminSocket.bind(server.admin_socket, server.observe_group)
     try:
         public = bind_tcp(server.host, server.port)
     except BaseException:
@@ -101,21 +103,27 @@ class Running:
     actions: Actions
     sockets: Sockets
 
-    async def drain(self, hurry: asyncio.Event) -> None:
-        """Take nothing new, let what is in flight run to the drain timeout or until ``hurry``, end the rest in-band."""
+    async def drain(self, hurry: asyncio.Event, seconds: float | None = None) -> int:
+        """Take nothing new, let what is in flight run for ``seconds`` or until ``hurry``, end the rest in-band; how many that were.
+
+        ``None``: for the drain timeout of the settings.
+        """
         node, phase = self.node, self.node.phase
-        phase.draining = True
-        seconds = node.settings.server.drain_timeout_seconds
+        phase.stopping = True
+        phase.drain()
+        if seconds is None:
+            seconds = node.settings.server.drain_timeout_seconds
         logger.info("draining: {} in flight, {:g} s at most", phase.in_flight, seconds)
         idle = asyncio.ensure_future(phase.idle(seconds))
         impatient = asyncio.ensure_future(hurry.wait())
         await asyncio.wait({idle, impatient}, return_when=asyncio.FIRST_COMPLETED)
         for task in (idle, impatient):
             task.cancel()
-        if phase.in_flight:
-            logger.warning("the drain is over: {} requests are ended", phase.in_flight)
+        if cut := phase.in_flight:
+            logger.warning("the drain is over: {} requests are ended", cut)
             phase.cut_short()
             await phase.idle(_CUT_SECONDS)
+        return cut
 
     async def stop(self) -> None:
         """Stop the tree from the bottom, then close the doors."""
@@ -180,6 +188,7 @@ class Composition:
                 name=names.TELEMETRY,
             ),
             ChildSpec(id="costs", start=partial(Estimator, self.gateway.estimates), name=names.COSTS),
+            ChildSpec(id="log", start=partial(LogLevel, self.node.levels), name=names.LOG),
             *self._events(),
             *self._traces(),
             ChildSpec(
@@ -211,7 +220,7 @@ class Composition:
             ChildSpec(
                 id="configuration",
                 start=partial(
-                    Configuration, self.configuration, self.memories, self.registry, self._set_log_level, self.bus
+                    Configuration, self.configuration, self.memories, self.registry, self.node.levels.settle, self.bus
                 ),
                 name=names.CONFIGURATION,
             ),
@@ -223,12 +232,8 @@ class Composition:
                 name=names.REQUESTS,
                 shutdown=_REQUEST_STOP_SECONDS,
             ),
-            self._listener("public", self.sockets.public, self._front, self._admission()),
+            self._listener(names.PUBLIC, self.sockets.public, self._front, self._admission()),
         )
-
-    def _set_log_level(self, level: str) -> None:
-        if self.sink is not None:
-            self.sink.set_level(level)
 
     def _events(self) -> tuple[ChildSpec, ...]:
         events = self.live.settings.events
@@ -300,6 +305,7 @@ class Composition:
                 provider=name,
                 score=m.score(now),
                 breaker=m.breaker.name(now),
+                admin_state=m.admin_state,
                 up=m.transport is not None and m.breaker.name(now) != "open",
                 in_flight=len(m.leases),
                 waiting=m.waiting,
@@ -316,7 +322,13 @@ class Composition:
     def _operations(self) -> tuple[ChildSpec, ...]:
         return (
             self._listener("health", self.sockets.health, lambda: health.app(self.node)),
-            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions())),
+            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions()), _FOR_OPERATORS),
+            self._listener(
+                "observe",
+                self.sockets.admin.observers.listener,
+                lambda: admin.app(self.actions(), observes=True),
+                _FOR_OPERATORS,
+            ),
             ChildSpec(id="stacks", start=partial(StacksListener, self.sockets.admin.path), name=names.STACKS),
         )
 
@@ -355,6 +367,10 @@ class Composition:
 
     def _front(self) -> ASGIApp:
         return Front.over(self.gateway, self.bus)
+
+
+def _no_log(level: str) -> None:
+    """The log is somebody else's."""
 
 
 def compose(
@@ -398,6 +414,8 @@ def compose(
         metrics=metrics,
         recorder=recorder,
         lines_dropped=lambda: 0 if sink is None else sink.dropped,
+        log_tail=None if sink is None else sink.tail,
+        levels=Levels(_no_log if sink is None else sink.set_level, live.settings.logs.level),
         books=books,
         gateway=gateway,
         lag=lag,

@@ -35,7 +35,12 @@ _CUT_SHORT = 141  # as of a program that SIGPIPE has ended
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the result is its exit code."""
-    parser = argparse.ArgumentParser(prog="runestone", description="An LLM gateway that stays up when providers don't.")
+    from runestone.console import ctl, options  # noqa: PLC0415 - a command pays for what it uses alone
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["ctl"]:
+        words = options.spelled_out(words)
+    parser = options.Parser(prog="runestone", description="An LLM gateway that stays up when providers don't.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("--demo", action="store_true", help="with simulated providers: no key, no network")
@@ -63,12 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--key-env", metavar="VARIABLE", help="the variable that holds a key of the node, to ask its API"
     )
     check.set_defaults(run=_check)
-    from runestone.console import ctl  # noqa: PLC0415 - a command pays for what it uses alone
-
     ctl.add_parser(commands)
     _add_console(commands)
     completing = "_ARGCOMPLETE" in os.environ
-    if completing or "config" in (sys.argv[1:2] if argv is None else argv[:1]):
+    if completing or "config" in words[:1]:
         from runestone.console import config  # noqa: PLC0415 - likewise
 
         config.add_parser(commands)
@@ -78,9 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from runestone.console import completion  # noqa: PLC0415 - likewise
 
         completion.answer(parser)
-    arguments = parser.parse_args(argv)
     try:
-        code = int(arguments.run(arguments))
+        try:
+            arguments = parser.parse_args(words)
+            code = int(arguments.run(arguments))
+        except options.Usage as error:
+            code = ctl.misused(error, as_json="ctl" in words[:1] and options.wants_json(words))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough; nothing may be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -254,6 +254,7 @@ class _Builder:
             port=server.port,
             health_port=health.port,
             admin_socket=admin_socket(self.sources.environ) if socket is None else socket,
+            observe_group=self.document.admin.observe_group,
             drain_timeout_seconds=server.drain_timeout_ms,
             body_limit_bytes=min(server.body_limit_bytes, 1024 * MEGABYTE),
             body_timeout_seconds=server.body_timeout_ms,

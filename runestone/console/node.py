@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from runestone.console import bodies, render
+from runestone.console import bodies, output, render
+from runestone.console.bodies import duration
 from runestone.console.commands import Argument, Command, changed, plain
 
 COMMANDS: tuple[Command, ...] = (
@@ -12,6 +13,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/status",
         help="the node on one screen, and what is wrong",
         render=render.status,
+        good=lambda data: data["status"] == "healthy",
     ),
     Command(
         path="tree",
@@ -34,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
             [{"provider": name, **found} for name, found in data["health"].items()],
             ("provider", "ok", "status", "seconds", "message"),
         ),
+        reads=True,
         verdict=lambda data: 0 if all(found["ok"] for found in data["health"].values()) else 4,
     ),
     Command(
@@ -41,8 +44,17 @@ COMMANDS: tuple[Command, ...] = (
         method="GET",
         route="/v1/metrics/{name}",
         help="calls and how they ended, latencies of the last minute, tokens, dollars",
-        arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all", complete="providers"),),
-        render=lambda data: render.metrics(data["metrics"]),
+        arguments=(
+            Argument(name="name", help="a provider, or all", nargs="?", default="all", complete="providers"),
+            Argument(name="--prom", help="as Prometheus scrapes them", flag=True),
+        ),
+        render=lambda data: (
+            data["prometheus"].rstrip("\n") if "prometheus" in data else render.metrics(data["metrics"])
+        ),
+        rows=lambda data: (
+            [{"name": name, **found} for name, found in data.get("metrics", {}).get("providers", {}).items()]
+            or output.rows(data)
+        ),
     ),
     *(
         Command(
@@ -69,7 +81,10 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/log/level",
         help="from which level on there are lines, at once",
-        arguments=(Argument(name="level", help="such as debug"),),
+        arguments=(
+            Argument(name="level", help="such as debug"),
+            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="for so long, such as 10m"),
+        ),
         render=changed("log"),
     ),
     Command(

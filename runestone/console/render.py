@@ -9,6 +9,20 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Final
 
+_HEADER: Final[ContextVar[bool]] = ContextVar("header", default=True)
+_WIDE: Final[ContextVar[bool]] = ContextVar("wide", default=False)
+
+
+@contextmanager
+def style(*, header: bool = True, wide: bool = False) -> Iterator[None]:
+    """How tables are made in the block: without their ``header``, or ``wide``, with everything about their rows that is one value."""
+    told, every = _HEADER.set(header), _WIDE.set(wide)
+    try:
+        yield
+    finally:
+        _HEADER.reset(told)
+        _WIDE.reset(every)
+
 
 class Table(str):
     """Aligned columns, which still know their ``rows`` and the text of their ``cells``, the titles first, for who draws them otherwise."""
@@ -42,13 +56,17 @@ def _drawable(make: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Table
 
 @_drawable
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    """``rows`` as aligned columns under their names."""
+    """``rows`` as aligned columns under their names, as :func:`style` says."""
+    if _WIDE.get():
+        more = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list | Mapping))
+        columns = (*columns, *(name for name in more if name not in columns))
     cells = [
         [name.upper().replace("_", " ") for name in columns],
-        *([_cell(row.get(c)) for c in columns] for row in rows),
+        *([cell(row.get(c)) for c in columns] for row in rows),
     ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    shown = cells if _HEADER.get() else cells[1:]
+    widths = [max((len(line[i]) for line in shown), default=0) for i in range(len(columns))]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in shown)
     drawn = Table("\n".join(lines))
     drawn.rows, drawn.cells = rows, cells
     return drawn
@@ -57,7 +75,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
 def facts(data: Mapping[str, Any]) -> str:
     """One fact a line."""
     width = max((len(key) for key in data), default=0)
-    return "\n".join(f"{key.replace('_', ' ').ljust(width)}  {_cell(value)}" for key, value in data.items())
+    return "\n".join(f"{key.replace('_', ' ').ljust(width)}  {cell(value)}" for key, value in data.items())
 
 
 def status(data: Mapping[str, Any]) -> str:
@@ -120,7 +138,7 @@ def explanation(data: Mapping[str, Any]) -> str:
 def event(data: Mapping[str, Any]) -> str:
     """One recorded event, on a line."""
     at = datetime.fromtimestamp(data["at"], UTC).astimezone()
-    rest = (f"{k}={_cell(v)}" for k, v in data.items() if k not in ("seq", "at", "event") and v not in (None, "", []))
+    rest = (f"{k}={cell(v)}" for k, v in data.items() if k not in ("seq", "at", "event") and v not in (None, "", []))
     return " ".join((str(data["seq"]), f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", data["event"], *rest))
 
 
@@ -179,15 +197,18 @@ def _node(node: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """One value, on a line."""
     match value:
         case None:
             return "-"
         case bool():
             return "yes" if value else "no"
+        case float() if 0 < abs(value) < 1e-4:
+            return f"{value:.9f}".rstrip("0").rstrip(".")
         case Mapping():
-            return ", ".join(f"{k}={_cell(v)}" for k, v in value.items()) or "-"
+            return ", ".join(f"{k}={cell(v)}" for k, v in value.items()) or "-"
         case list():
-            return ", ".join(_cell(v) for v in value) or "-"
+            return ", ".join(cell(v) for v in value) or "-"
         case _:
             return str(value)

@@ -48,7 +48,7 @@ def _why(data: Mapping[str, Any]) -> str:
     why = data["why"]
     return _sections(
         (
-            ("provider", [why["provider"]]),
+            ("provider", [f"{why['provider']} is {why['status']}"]),
             ("breaker", _breaker(why["breaker"], why["at"])),
             ("changes", _columns([_turn(turn, why["at"]) for turn in why["breaker"]["turns"]])),
             ("probes", _columns([_probe(probe, why["at"]) for probe in why["breaker"]["probes"]])),

@@ -96,7 +96,10 @@ class Front:
             raise objection
         if self.gateway.phase.draining:
             retry_after = self.gateway.phase.retry_after_seconds
-            raise Draining("The gateway is shutting down. Send the request again.", retry_after_seconds=retry_after)
+            raise Draining(
+                "The gateway is draining and takes nothing new. Send the request again.",
+                retry_after_seconds=retry_after,
+            )
         headers = exchange.headers
         if keys := self.keys():
             exchange.key = keys.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key"))

@@ -3,6 +3,8 @@
 - A plain connection is never turned to HTTP/2: hypercorn does so whenever asked, and cannot be told not to.
 - An idle connection that its client closes is forgotten at once: hypercorn keeps its socket and three tasks until the keep-alive is over.
 - Waiting for the next request costs a timer: hypercorn makes two tasks for it, and cancels them, with every request.
+
+And an application that listens on a unix socket may know who has connected.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import hypercorn.protocol
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
+
+from runestone.http import sockets
 
 _UNWANTED_SECONDS = 5.0  # for a connection above the cap to send its request, so that it reads the answer
 
@@ -34,12 +38,14 @@ _TOO_MANY = refusal("This gateway has as many connections as it may have. Try ag
 class ServerConfig(Config):
     """hypercorn's settings for one server, how many connections it has and has ever had, and those that wait for a request.
 
-    ``most`` tells how many it may have; what comes above that is told to come back later.
+    ``most`` tells how many it may have; what comes above that is told to come back later. With ``knows_peers``, which takes a unix
+    socket, ``peer`` in a scope's state is the process that has connected: pid and uid.
     """
 
-    def __init__(self, most: Callable[[], int] = lambda: sys.maxsize) -> None:
+    def __init__(self, most: Callable[[], int] = lambda: sys.maxsize, *, knows_peers: bool = False) -> None:
         super().__init__()
         self.most = most
+        self.knows_peers = knows_peers
         self.connections = 0
         self.accepted = 0
         self.idle: set[Http11] = set()
@@ -60,6 +66,8 @@ class Http11(H11Protocol):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._to_server: Callable[[Event], Awaitable[None]] = self.send
+        if self.config.knows_peers:
+            self.connection_state["peer"] = sockets.peer(self.send.__self__.writer.get_extra_info("socket"))  # type: ignore[attr-defined] # a method of hypercorn's TCPServer
         self.send = self._send
         self._fresh = True  # hypercorn's own idle task runs until the first request
         self._timer: asyncio.TimerHandle | None = None

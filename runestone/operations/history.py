@@ -44,8 +44,10 @@ class HistoryActions:
         """Why a provider is as it is, with the ``last`` changes of its breaker; worked out on a thread."""
         count = _count(query.get("last", _CHANGES))
         acted = self.node.recorder.find(Wanted(kinds=frozenset({AdminActed}), limit=_MOST_CHANGES)).events
-        standing = Standing.of(self._memory(name), now=_now(), wall=time.time(), acted=acted)
-        return {"why": await asyncio.to_thread(explained, standing, count)}
+        memory = self._memory(name)
+        standing = Standing.of(memory, now=_now(), wall=time.time(), acted=acted)
+        status = self.node.status_of(memory)
+        return {"why": {"status": status, **await asyncio.to_thread(explained, standing, count)}}
 
     async def what_if(self, name: str, query: Body) -> Answer:
         """What its breaker would have done with the settings in ``query``; worked out on a thread."""

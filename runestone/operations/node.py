@@ -26,7 +26,7 @@ from runestone.domain.chat import Usage
 from runestone.domain.faults import UnknownFault
 from runestone.domain.routing import is_throw_away
 from runestone.failover.router import Explain, GetStats
-from runestone.gateway import Gateway, Phase
+from runestone.gateway import Ending, Gateway, Phase
 from runestone.ledger.books import Books
 from runestone.operations import measured
 from runestone.operations.alerts import conditions
@@ -41,16 +41,21 @@ from runestone.providers.roster import RestartProvider
 from runestone.telemetry import figures
 from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.clock import Clock
 from runestone.telemetry.events import CATALOGUE
+from runestone.telemetry.level import Levels
+from runestone.telemetry.logs import Tail, masked
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
 from runestone.telemetry.recorder import Recorder, Wanted, kinds
+from runestone.telemetry.series import about_provider
 from supervisors import ActorError, ActorRef, Call, CallTimeout, LoopLag, Registry, StartFailed, TreeNode, tree
 
 R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
 SwitchFault = Callable[[str, str], Awaitable[dict[str, Any]]]
 _REACH_SECONDS = 5.0
+_HOUR_SECONDS = 3600.0
 _NOMINAL = Usage(input_tokens=1000, output_tokens=1000)  # of a request that nobody has made
 
 
@@ -69,13 +74,17 @@ class Node:
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
     lines_dropped: Callable[[], int]  # of the log
+    levels: Levels
+    log_tail: Tail | None = None  # its last lines, if the log of the process is this node's
     allow_faults: bool = False  # processes may be crashed on request, and faults put in front of providers
     set_simulated_fault: SwitchFault | None = None  # with --demo
     simulated_faults: Callable[[], Mapping[str, str]] = dict  # what is switched on at simulated providers, by name
     last_reload: Callable[[], LastReload] = LastReload
     started_at: float = field(factory=time.time)  # epoch seconds
     seen: Alerts = field(factory=Alerts)  # as of the last look
+    clock: Clock = field(factory=Clock)  # likewise
     root: ActorRef | None = None
+    ending: Ending | None = None  # of the process, where the node has one of its own
 
     @property
     def phase(self) -> Phase:
@@ -107,6 +116,7 @@ class Node:
         done = measured.of_node(self)
         return {
             "version": runestone.__version__,
+            "node": platform.node(),
             "status": self.health(),
             "phase": "draining" if self.phase.draining else "ready",
             "mode": self.settings.server.mode,
@@ -116,13 +126,25 @@ class Node:
             "uptime_seconds": round(time.time() - self.started_at, 3),
             "in_flight": self.in_flight(),
             "dropped": self.dropped(),
+            "log": self.log_level(),
             "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
+            "out_of_service": {n: m.admin_state for n, m in sorted(self.memories.items()) if m.admin_state != "ready"},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             **{key: done[key] for key in measured.AT_A_GLANCE},
+            "cost_today_usd": round(self.metrics.cost_today_usd(), 6),
+            "restarts_1h": self.metrics.restarts_within(_HOUR_SECONDS),
             "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
             "alerts": self.alerts(),
         }
+
+    def log_level(self) -> dict[str, Any]:
+        """From which level on there are lines; and where that is only for a while, until when, and what comes then."""
+        levels = self.levels
+        if levels.for_now is None:
+            return {"level": levels.level}
+        ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + levels.until - self._now()))
+        return {"level": levels.level, "until": ends, "then": levels.lasting}
 
     def dropped(self) -> dict[str, int]:
         """What was to be told and was not: log lines, events of the file, events that a handler failed to take."""
@@ -170,6 +192,7 @@ class Node:
             },
             "throttled_seconds": _rounded(memory.throttle.retry_after(now)),
             "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
+            "admin_state": memory.admin_state,
             "draining": memory.draining,
             "in_flight": len(memory.leases),
             "max_in_flight": memory.concurrency.limit,
@@ -258,15 +281,23 @@ class Node:
 
     def watch(self) -> None:
         """Look what is wrong: an alert knows since when it lasts because somebody looks once a second."""
-        self.seen = self.seen.observe(conditions(self, self._now()), time.time())
+        now = time.time()
+        self.clock = self.clock.observe(now, time.monotonic())
+        self.seen = self.seen.observe(conditions(self, self._now()), now)
 
     def provider_metrics(self, name: str = "all") -> dict[str, Any]:
         """What one provider has done, or all and the node (``all``), and how they stand: counts, percentiles, tokens, dollars."""
         return measured.of_node_and_providers(self) if name == "all" else measured.of_provider(self, self._memory(name))
 
+    async def prometheus(self, name: str = "all") -> str:
+        """The same as Prometheus scrapes it: all series, or those of one provider."""
+        text = (await self.metrics.rendered()).decode()
+        return text if name == "all" else about_provider(text, self._memory(name).name)
+
     async def probe(self, name: str = "all") -> dict[str, Any]:
-        """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""
-        chosen = sorted(self.memories) if name == "all" else [self._memory(name).name]
+        """Ask a provider, really and for free, whether it answers, or all but those in maintenance. Nothing learns of it but the caller."""
+        serving = sorted(n for n, memory in self.memories.items() if memory.admin_state != "maintenance")
+        chosen = serving if name == "all" else [self._memory(name).name]
         answers = await asyncio.gather(*(self._probe(self.memories[n]) for n in chosen))
         return dict(zip(chosen, answers, strict=True))
 
@@ -414,6 +445,8 @@ class Node:
     def status_of(self, memory: ProviderMemory) -> str:
         """One word: ``up``, or what is against it."""
         now = self._now()
+        if memory.admin_state == "maintenance":
+            return "maintenance"
         if self.registry.lookup(names.provider(memory.name)) is None:
             return "down"
         if (refusal := memory.refusal(memory.settings.default_model, now)) is not None:
@@ -455,4 +488,4 @@ def _rounded(value: float | None) -> float | None:
 
 def _ending(ending: Any) -> dict[str, Any] | None:
     at = None if ending is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
-    return None if ending is None else {"at": at, "what": ending.what}
+    return None if ending is None else {"at": at, "what": masked(ending.what)}

@@ -6,8 +6,10 @@ step, with its own time (``now``, of the loop's clock) and ``at``, in epoch seco
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -37,6 +39,7 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {  # of the steps, behind the kind 
     "begin": ("incarnation", "crashed"),
 }
 _CLOCK_SECONDS: Final = 1e-3
+_TURN: Final = 50  # lines that are written without a pause
 _WORDS: Final = ("request", "model")  # that clients have made up
 
 
@@ -51,12 +54,12 @@ class Kept:
 
 
 async def lines(events: Iterable[Recorded], histories: Iterable[Kept]) -> AsyncGenerator[dict[str, Any], None]:
-    """Every line, the events first."""
-    for event in events:
-        yield event.as_data()
-    for kept in histories:
-        for line in _history(kept):
-            yield line
+    """Every line, the events first. Others have their turns meanwhile, however quickly somebody reads."""
+    told = chain((event.as_data() for event in events), *map(_history, histories))
+    for number, line in enumerate(told, 1):
+        yield line
+        if not number % _TURN:
+            await asyncio.sleep(0)
 
 
 def _history(kept: Kept) -> Iterator[dict[str, Any]]:

@@ -58,7 +58,7 @@ def compared(chunks: Sequence[Chunk], changes: Mapping[str, Any], until: float, 
     It plays the whole history twice: some tens of milliseconds of work. ``exact``: the real course ends with that breaker.
     """
     real, other = [*play(chunks)], [*play(chunks, changes)]
-    found = difference(real, other)
+    found = difference(other)
     one, two = _course(real, until), _course(other, until)
     return {
         "settings": {name: value for name, value in _settings(other[-1].breaker.policy).items() if name in changes},

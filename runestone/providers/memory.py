@@ -18,7 +18,7 @@ from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.domain.routing import family
 from runestone.providers.faulty import AnyTransport, Front
-from runestone.providers.messages import FirstContent, RefusalReason
+from runestone.providers.messages import AdminState, FirstContent, RefusalReason
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker, BreakerRefusal, Permit
 from runestone.resilience.concurrency import Concurrency
@@ -91,7 +91,8 @@ class ProviderMemory:
     front: Front | None = None  # the fault that an operator has switched on in front of it, until it is switched off
     incarnation: int = 0
     next_lease: int = 0
-    draining: bool = False
+    admin_state: AdminState = "ready"  # an operator's word, which stands until he takes it back
+    leaving: bool = False  # it is being removed
     calls: int = 0
     failures: int = 0
     last_success: Ending | None = None
@@ -110,6 +111,11 @@ class ProviderMemory:
         """The provider's name."""
         return self.settings.name
 
+    @property
+    def draining(self) -> bool:
+        """Whether it takes nothing new and what runs ends: by an operator's word, or because it is being removed."""
+        return self.leaving or self.admin_state != "ready"
+
     def looked_at_over(self, transport: Transport) -> AnyTransport:
         """The way of a probe over ``transport``: with a fault in front that lets nobody through, it meets nobody."""
         return transport if self.front is None else self.front.at_a_look(transport)
@@ -123,15 +129,20 @@ class ProviderMemory:
         """The loop's time at which a call last showed how the provider is; minus infinity: none has."""
         return self.health.at if self.health.all else -math.inf
 
-    def refusal(self, model: str | None, now: float) -> tuple[RefusalReason, float | None] | None:
+    def refusal(
+        self, model: str | None, now: float, *, trial: bool = False
+    ) -> tuple[RefusalReason, float | None] | None:
         """Why it would not be asked for ``model`` now, and for how long; ``None`` if it would, or if only its breaker is against it.
 
-        The breaker comes last, and apart: a refused request must not eat its probe.
+        The breaker comes last, and apart: a refused request must not eat its probe. A ``trial`` is an operator's own call, for which his
+        own word is no objection.
         """
+        if self.admin_state == "maintenance" and not trial:
+            return "maintenance", None
         if self.transport is None:
             return "down", 1.0
-        if self.draining:
-            return "draining", None
+        if self.draining and (self.leaving or not trial):
+            return ("leaving" if self.leaving else "draining"), None
         if self.settings.circuit_breaker:
             if (wait := self.throttle.retry_after(now)) is not None:
                 return "throttled", wait
@@ -184,14 +195,14 @@ class ProviderMemory:
         """
         elsewhere = settings.reaches_elsewhere_than(self.settings)
         self.note(("tune", now, settings.breaker))
-        self.settings = settings
+        self.settings, self.leaving = settings, False
         self.breaker = evolve(self.breaker, policy=settings.breaker)
         self.concurrency = evolve(self.concurrency, policy=settings.concurrency)
         if elsewhere:
             self.forget(now, "another place")
 
     def forget(self, now: float, why: Literal["restart", "another place", "crashes"] = "restart") -> None:
-        """Start fresh, as the operator's clean slate asks: all but the leases that are out, and the history."""
+        """Start fresh, as the operator's clean slate asks: all but the leases that are out, his word about it, and the history."""
         self.note(("forget", now, why))
         self.breaker = self.breaker.reset()
         self.throttle, self.quarantine, self.health, self.probing = Throttle(), Quarantine(), Health(), Probing()

@@ -19,12 +19,21 @@ from runestone.domain.outcome import Outcome
 from runestone.providers import names
 from runestone.providers.faulty import Front
 from runestone.providers.memory import PLACE_SECONDS, Ending, LeaseRecord, ProviderMemory
-from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, RefusalReason, Refused, Release
+from runestone.providers.messages import (
+    Acquire,
+    AdminState,
+    Declined,
+    FirstContent,
+    Lease,
+    RefusalReason,
+    Refused,
+    Release,
+)
 from runestone.providers.waiting import WaitingLine
 from runestone.resilience.breaker import Permit
 from runestone.resilience.throttle import Throttle
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import BreakerChanged, ProviderQuarantined, ProviderThrottled
+from runestone.telemetry.events import AdminStateChanged, BreakerChanged, ProviderQuarantined, ProviderThrottled
 from supervisors import (
     NO_REPLY,
     Call,
@@ -67,15 +76,30 @@ class SetFault(Call[None]):
 
 
 @frozen
-class SetDraining(Call[None]):
-    """Take nothing new (or take it again)."""
-
-    draining: bool
+class DisableBreaker(Call[None]):
+    """Let the breaker measure and refuse nothing."""
 
 
 @frozen
-class Drain(Call[None]):
-    """Take nothing new, and answer when no lease is out."""
+class AutoBreaker(Call[None]):
+    """Let the breaker decide again: it is no longer forced open or disabled, and what was counted stays."""
+
+
+@frozen
+class SetAdminState(Call[None]):
+    """Take nothing new by an operator's word, or take it again. What runs ends whole."""
+
+    state: AdminState
+
+
+@frozen
+class Leave(Call[None]):
+    """Take nothing new because it is being removed, and answer when no lease is out."""
+
+
+@frozen
+class Drained(Call[bool]):
+    """Answer when no lease is out: true. False: it takes calls, now or again, so that they need not end."""
 
 
 @frozen
@@ -116,7 +140,8 @@ class Provider(GenServer[FirstContent | Release]):
         self._via = registry.via(names.provider(memory.name))
         self._owners: dict[Monitor, int] = {}
         self._monitors: dict[int, Monitor] = {}
-        self._drains: list[Caller[None]] = []
+        self._leaving: list[Caller[None]] = []
+        self._drained: list[Caller[bool]] = []
         self._line: WaitingLine[_Waiting] = WaitingLine()
         self._left: dict[Monitor, _Waiting] = {}  # those in line, by what tells that they are gone
         self._recovery: Timer | None = None
@@ -148,6 +173,7 @@ class Provider(GenServer[FirstContent | Release]):
             "score": round(memory.score(now), 3),
             "leases": len(memory.leases),
             "waiting": len(self._line),
+            "drains": sum(each.alive for each in self._drained),  # who waits for its last call to end
         }
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
@@ -156,27 +182,49 @@ class Provider(GenServer[FirstContent | Release]):
             case Acquire():
                 self._admit(message, caller)
                 return NO_REPLY
-            case ResetBreaker():
-                self._memory.operate("reset", self.now())
-                self._memory.throttle = Throttle()
-                self._memory.quarantine = self._memory.quarantine.clear()
-            case TripBreaker(seconds):
-                self._memory.operate("trip", self.now(), seconds)
+            case ResetBreaker() | TripBreaker() | AutoBreaker() | DisableBreaker():
+                self._operate_breaker(message)
+                self._announce()
             case SetFault(front):
                 self._memory.front = front
-            case SetDraining(draining):
-                self._memory.draining = draining
-            case Drain():
-                self._memory.draining = True
-                self._drains.append(caller)
+            case SetAdminState(state):
+                self._set_admin_state(state)
+            case Leave():
+                self._memory.leaving = True
+                self._leaving.append(caller)
                 self._serve_the_line()
+                self._tell_drained()
+                return NO_REPLY
+            case Drained():
+                self._drained = [*(each for each in self._drained if each.alive), caller]
                 self._tell_drained()
                 return NO_REPLY
             case _:
                 raise TypeError(message)
-        self._announce()
         self._serve_the_line()
         return None
+
+    def _set_admin_state(self, state: AdminState) -> None:
+        memory, before = self._memory, self._memory.admin_state
+        memory.admin_state = state
+        if state != before and memory.settings.telemetry:
+            self._bus.emit(AdminStateChanged(provider=memory.name, before=before, after=state))
+        self._tell_drained()
+
+    def _operate_breaker(self, message: ResetBreaker | TripBreaker | AutoBreaker | DisableBreaker) -> None:
+        memory, now = self._memory, self.now()
+        match message:
+            case ResetBreaker():
+                memory.operate("reset", now)
+                memory.throttle, memory.quarantine = Throttle(), memory.quarantine.clear()
+            case TripBreaker(seconds):
+                memory.operate("trip", now, seconds)
+            case AutoBreaker():
+                memory.operate("auto", now)
+            case DisableBreaker():
+                memory.operate("disable", now)
+            case _:
+                assert_never(message)
 
     def handle_cast(self, message: FirstContent | Release) -> None:
         """Learn from a call."""
@@ -207,7 +255,7 @@ class Provider(GenServer[FirstContent | Release]):
         memory, now = self._memory, self.now()
         lease_id = memory.next_lease
         memory.next_lease += 1
-        refusal = memory.refusal(acquire.choice.model, now)
+        refusal = memory.refusal(acquire.choice.model, now, trial=acquire.round.admit.trial)
         permit: Permit | None = None
         if refusal is None:
             before, counts = memory.breaker, memory.settings.circuit_breaker
@@ -302,6 +350,7 @@ class Provider(GenServer[FirstContent | Release]):
                 api=acquire.round.admit.api,
                 tier=acquire.tier,
                 panic=acquire.panic,
+                refusals=acquire.round.refusals,
             )
         )
 
@@ -359,10 +408,15 @@ class Provider(GenServer[FirstContent | Release]):
         self._tell_drained()
 
     def _tell_drained(self) -> None:
-        if self._drains and not self._memory.leases:
-            for caller in self._drains:
+        if self._drained and not (self._memory.draining and self._memory.leases):
+            for asker in self._drained:
+                if asker.alive:
+                    asker.reply(self._memory.draining)
+            self._drained.clear()
+        if self._leaving and not self._memory.leases:
+            for caller in self._leaving:
                 caller.reply(None)
-            self._drains.clear()
+            self._leaving.clear()
 
     def _settle(self, record: LeaseRecord, outcome: Outcome, now: float, chance: float | None) -> None:
         if record.permit is None or chance is None:

@@ -14,7 +14,7 @@ from runestone.config.live import Live
 from runestone.config.settings import ProviderSettings
 from runestone.providers import names, subtree
 from runestone.providers.memory import ProviderMemory
-from runestone.providers.provider import Drain
+from runestone.providers.provider import Leave
 from runestone.resilience.breaker import Breaker
 from runestone.telemetry.bus import Bus
 from supervisors import (
@@ -255,7 +255,7 @@ class Roster(GenServer[Restarted]):
 
     async def _remove(self, name: str, drain_seconds: float) -> Done | StartFailed:
         with suppress(ActorError):  # it is down, or its streams take longer
-            await self._names.via(names.provider(name)).call(Drain(), timeout=drain_seconds)
+            await self._names.via(names.provider(name)).call(Leave(), timeout=drain_seconds)
         await self._providers.terminate_child(name)
         await self._providers.delete_child(name)
         self._memories.pop(name, None)

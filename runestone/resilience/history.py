@@ -8,7 +8,7 @@ chunks; each chunk knows the machines as they were before its first step, so tha
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 from attrs import define, field, frozen
 
@@ -106,3 +106,5 @@ def operated(breaker: Breaker, act: Act, now: float, until: float | None = None)
             return breaker.auto()
         case "disable":
             return breaker.disable()
+        case _:
+            assert_never(act)

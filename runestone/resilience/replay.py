@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 from attrs import define, evolve, field, frozen
 
@@ -125,20 +125,20 @@ def turns(course: Sequence[Played]) -> list[Turn]:
     ]
 
 
-def difference(real: Sequence[Played], other: Sequence[Played]) -> Difference:
-    """What two courses over the same steps say to calls."""
+def difference(other: Sequence[Played]) -> Difference:
+    """What a course with other settings says to calls, against what they were told. Who only measures refuses nobody."""
     refused: dict[int, str] = {}
     let_through = 0
-    for one, two in zip(real, other, strict=True):
-        match one.step:
-            case ("admit", _, lease, *_) if one.said and not two.said:
+    for played in other:
+        match played.step:
+            case ("admit", _, lease, _, True) if not played.said:
                 refused[lease] = "out"
-            case ("admit", *_) if two.said and not one.said:
-                let_through += 1
-            case ("refuse", _, _, count, _) if two.said and not one.said:
+            case ("refuse", _, _, count, _) if played.said:
                 let_through += count
             case ("end", _, lease, _, outcome, *_) if lease in refused:
                 refused[lease] = outcome
+            case _:
+                pass
     return Difference(refused=Counter(refused.values()), let_through=let_through)
 
 
@@ -189,6 +189,8 @@ class _Course:
                 self.breaker, self.health = self.breaker.reset(), Health()
             case ("begin", *_):
                 pass
+            case _:
+                assert_never(step)
         return None
 
     def _admitted(self, now: float, lease: int, *, counts: bool) -> bool:
@@ -300,7 +302,7 @@ def _outcome(played: Played) -> str | None:
 def _evidence(course: Sequence[Played], index: int, cause: Cause) -> tuple[Played, ...]:
     """The last of the steps that led to the change that ``course[index]`` is, the oldest first."""
     by, generation = course[index], course[index - 1].breaker.generation
-    if cause in ("operator", "forgotten", "probe_failed", "probe_was_slow", "time_was_over"):
+    if cause not in ("failures_in_a_row", "failures_in_the_window", "slow_in_the_window", "probes_were_good"):
         return (by,)
     found = [by]
     policy = by.breaker.policy
@@ -326,10 +328,8 @@ def _counts(before: Played, one: Played, cause: Cause) -> bool:
             return one.breaker.window is not before.breaker.window and _outcome(one) == "failure"
         case "slow_in_the_window":
             return one.breaker.window is not before.breaker.window and one.slow
-        case "probes_were_good":
-            return _good(one) > _good(before)
         case _:
-            return False
+            return _good(one) > _good(before)
 
 
 def _good(played: Played) -> int:

@@ -43,6 +43,11 @@ class Access:
     level: str = "INFO"
     logger: str = "runestone.access"
 
+    @property
+    def request_id(self) -> str | None:
+        """Which one."""
+        return self.done.request_id
+
     def fields(self) -> Mapping[str, Any]:
         """All that there is to know of it. Times are milliseconds; what is not known is ``None``."""
         done, usage = self.done, self.done.usage
@@ -91,6 +96,11 @@ class Happened:
     event: Event
     level: str
     logger: str = "runestone.events"
+
+    @property
+    def request_id(self) -> str | None:
+        """That of the event, if it has one."""
+        return getattr(self.event, "request_id", None)
 
     def fields(self) -> Mapping[str, Any]:
         """Its name and its fields."""

@@ -31,6 +31,7 @@ class Standing:
     score: float
     up: bool
     breaker: str = "closed"
+    admin_state: str = "ready"
     in_flight: int = 0
     waiting: int = 0
     limit: int | None = None
@@ -95,6 +96,7 @@ class Telemetry(GenServer[FleetChanged]):
             if standing.provider not in there:
                 continue  # it has just come, or its last calls are ending
             self._metrics.breaker_is(standing.provider, standing.breaker)
+            self._metrics.admin_state_is(standing.provider, standing.admin_state)
             self._metrics.score.at(provider=standing.provider).set(standing.score)
             self._metrics.up.at(provider=standing.provider).set(int(standing.up))
             self._metrics.provider_in_flight.at(provider=standing.provider).set(standing.in_flight)

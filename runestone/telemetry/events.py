@@ -6,7 +6,8 @@ program: never a prompt, an answer, a key or what an upstream has said.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, get_args
 
 from attrs import field, frozen
 
@@ -54,8 +55,17 @@ class RequestFinished:
 
 
 @frozen(kw_only=True)
+class Refusal:
+    """A candidate that was asked and would not take a request: why, and for how many seconds (``None``: nobody knows)."""
+
+    provider: str
+    reason: str
+    retry_after_seconds: float | None = None
+
+
+@frozen(kw_only=True)
 class AttemptStarted:
-    """A provider is called."""
+    """A provider is called; ``refusals`` are those of the candidates that were asked before it."""
 
     name: ClassVar = "attempt.started"
     request_id: str
@@ -63,6 +73,7 @@ class AttemptStarted:
     provider: str
     model: str
     group: str
+    refusals: tuple[Refusal, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -125,11 +136,13 @@ class Failover:
 
 @frozen(kw_only=True)
 class FailoverExhausted:
-    """Nobody is left for a request."""
+    """Nobody is left for a request; ``refusals`` are those of the candidates that were asked last."""
 
     name: ClassVar = "failover.exhausted"
     group: str
-    reason: str
+    reason: str  # "refused", "attempts", "budget" or "deadline"
+    request_id: str = ""
+    refusals: tuple[Refusal, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -160,6 +173,16 @@ class ProviderQuarantined:
     model: str | None
     reason: str
     seconds: float
+
+
+@frozen(kw_only=True)
+class AdminStateChanged:
+    """An operator has taken a provider out of service (``draining``, ``maintenance``), or put it back (``ready``)."""
+
+    name: ClassVar = "provider.admin_state"
+    provider: str
+    before: str
+    after: str
 
 
 @frozen(kw_only=True)
@@ -219,13 +242,18 @@ class ConfigRefused:
 
 @frozen(kw_only=True)
 class AdminActed:
-    """Somebody has changed something by the admin socket, or was refused."""
+    """Somebody has changed something by the admin socket, or was refused: ``before`` and ``after`` hold what differs."""
 
     name: ClassVar = "admin.acted"
-    who: str
+    who: str  # by their own words
     action: str  # method and path
-    outcome: str  # "ok", or the code of the refusal
+    outcome: str  # "ok", "dry_run", or the code of the refusal
     route: str = ""  # method and path with ``{name}`` for names
+    uid: int | None = None  # of the process that asked, by the kernel
+    pid: int | None = None
+    reason: str | None = None  # theirs
+    before: Mapping[str, Any] = field(factory=dict)
+    after: Mapping[str, Any] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -262,6 +290,7 @@ Event = (
     | BreakerChanged
     | ProviderThrottled
     | ProviderQuarantined
+    | AdminStateChanged
     | HealthChanged
     | ProcessRestarted
     | SupervisorGaveUp

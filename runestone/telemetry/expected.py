@@ -21,6 +21,7 @@ from runestone.telemetry.outcomes import (
 )
 
 STATES: Final = ("closed", "open", "half_open")
+ADMIN_STATES: Final = ("ready", "draining", "maintenance")
 TOKENS: Final = ("input", "output", "cached_input", "cache_write", "reasoning")
 _PROVIDERS: Final = "providers"  # the supervisor of all of them
 _PLAIN_ROUTES: Final = ("/v1/models", "/openapi.json", OTHER)
@@ -91,6 +92,7 @@ class Expected(Families):
                 self.transitions.at(provider=name, to=state)
             self.score.at(provider=name).set(1.0)
             self.up.at(provider=name).set(1)
+            self.admin_state_is(name, "ready")
             self.throttles.at(provider=name)
             for failure in CLASSES:
                 self.failures.expect(provider=name, kind=failure)
@@ -109,6 +111,11 @@ class Expected(Families):
                 self.tokens.expect(provider=name, model=model, type=kind)
             self.cost.expect(provider=name, model=model)
             self.cost_unknown.expect(provider=name, model=model)
+
+    def admin_state_is(self, provider: str, state: str) -> None:
+        """Set the gauge of what an operator has said of a provider."""
+        for each in ADMIN_STATES:
+            self.admin_state.at(provider=provider, state=each).set(each == state)
 
     def _expect_group(self, group: str) -> None:
         self.exhausted.at(group=group)

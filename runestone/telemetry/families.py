@@ -63,6 +63,7 @@ class Families:
         # how providers stand
         self.score = gauge("runestone_provider_health_score", "Health score, 0 to 1.")
         self.up = gauge("runestone_provider_up", "Whether the provider may be asked.")
+        self.admin_state = gauge("runestone_provider_admin_state", "1 for the state that an operator has put it in.")
         self.provider_in_flight = gauge("runestone_provider_in_flight", "Upstream calls in flight.")
         self.waiting = gauge("runestone_provider_waiting", "Requests that wait for a call to end.")
         self.concurrency = gauge(

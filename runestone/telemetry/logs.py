@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import orjson
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from loguru import Message, Record, RecordException
 
 _QUEUE: Final = 10_000
+_KEPT: Final = 5000  # lines in memory, for whoever looks without a terminal or a file
 _STOP_SECONDS: Final = 2.0  # for what is queued, when the process ends
 _SECRETS: Final = re.compile(
     r"""(?i)((?:\bbearer\s+|api[-_]?key(?:['"]?\s*[:=]|['"],)\s*b?['"]?)(?=[^\s'"]{6})|\bsk-(?=[\w.~+/=-]{6}))[^\s'"]+"""
@@ -73,6 +76,11 @@ class Line(Protocol):
         """Who says it."""
         ...
 
+    @property
+    def request_id(self) -> str | None:
+        """Which client request it is about."""
+        ...
+
     def fields(self) -> Mapping[str, Any]:
         """What the line says, flat: ``event`` first."""
         ...
@@ -94,6 +102,11 @@ class Said:
     error: str = ""
     trace: str = ""
 
+    @property
+    def request_id(self) -> str | None:
+        """Which client request it is about."""
+        return self.more.get("request_id")
+
     def fields(self) -> Mapping[str, Any]:
         """The message, what it is about, and an exception with its traceback."""
         error = {"error": self.error, "trace": self.trace} if self.error else {}
@@ -105,6 +118,23 @@ class Said:
         if request_id is not None and request_id not in text:
             text = f"{text} ({masked(request_id)})"
         return "\n  ".join((text, *map(masked, self.trace.splitlines())))
+
+
+class Tail:
+    """The last lines, in memory. They are put here by any thread, as they are: what they say is made when somebody asks."""
+
+    def __init__(self, keep: int = _KEPT) -> None:
+        self._numbers = itertools.count(1)
+        self._slots: list[tuple[int, Line] | None] = [None] * keep  # whose length never changes: it needs no lock
+
+    def put(self, line: Line) -> None:
+        """Keep one line."""
+        number = next(self._numbers)
+        self._slots[number % len(self._slots)] = number, line
+
+    def kept(self) -> list[tuple[int, Line]]:
+        """Those that are remembered, the oldest first, each with its number, counted from 1 since the start of the process."""
+        return sorted((slot for slot in self._slots if slot is not None), key=itemgetter(0))
 
 
 class Sink:
@@ -121,6 +151,7 @@ class Sink:
         self._least = 0
         self._staying = False
         self._told = 0
+        self.tail = Tail()
         self._writer = Writer("log writer", self._write, _QUEUE)
 
     @property
@@ -135,7 +166,7 @@ class Sink:
         if (request_id := REQUEST_ID.get()) is not None:
             more.setdefault("request_id", request_id)
         error = record["exception"]
-        self._writer.put(
+        self.put(
             Said(
                 at=record["time"].timestamp(),
                 level=record["level"].name,
@@ -149,6 +180,7 @@ class Sink:
 
     def put(self, line: Line) -> None:
         """Queue a line that did not come by loguru, which takes its time. Ask :meth:`takes` before."""
+        self.tail.put(line)
         self._writer.put(line)
 
     def takes(self, level: int) -> bool:
@@ -179,13 +211,18 @@ class Sink:
             self._put_down(self._rendered(line) + "\n")
 
 
-def _as_json(line: Line) -> str:
+def told(line: Line) -> dict[str, Any]:
+    """What ``line`` says, as it is written: masked, each text on one line."""
     at = datetime.fromtimestamp(line.at, UTC).isoformat()
-    told: dict[str, Any] = {"ts": at, "level": line.level, "logger": masked(line.logger)}
+    data: dict[str, Any] = {"ts": at, "level": line.level, "logger": masked(line.logger)}
     for key, value in line.fields().items():
-        if key not in told:
-            told[key] = masked(value) if type(value) is str else value
-    return orjson.dumps(told, default=str).decode()
+        if key not in data:
+            data[key] = masked(value) if type(value) is str else value
+    return data
+
+
+def _as_json(line: Line) -> str:
+    return orjson.dumps(told(line), default=str).decode()
 
 
 def _as_text(line: Line) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ from supervisors import Event as TreeEvent
 from supervisors.events import GaveUp, Restarting
 
 _SLICE_SECONDS: Final = 0.001  # of rendering, after which everybody else has a turn
+_RESTARTS_KEPT: Final = 1000
+_DAY_SECONDS: Final = 86_400
 
 
 @frozen(kw_only=True)
@@ -97,6 +100,8 @@ class Metrics(Expected):
         ] = {}  # by path: in which incarnation, how many were dropped and how many taken
         self.request_windows: dict[RequestClass, Window] = {kind: Window() for kind in REQUEST_CLASSES}
         self.content_window = Window()
+        self._restarted_at: deque[float] = deque(maxlen=_RESTARTS_KEPT)
+        self._today = (0, 0.0)  # the day, counted from the epoch, and what calls have cost in it
         self.restart_window, self.gave_up_window, self.lag_window = Window(), Window(), Window()
         self._lost: dict[str, tuple[int, Window]] = {}  # by what loses something: how much in all, and when it did
         self._counting: dict[type, Callable[[Any], None]] = {
@@ -139,6 +144,7 @@ class Metrics(Expected):
                 path = self._place(f"{event.supervisor.path}/{event.id}")
                 self.restarts.at(actor=path, reason=type(event.reason).__name__.lower()).inc()
                 self.restart_window.observe(self.clock(), event.delay_seconds)
+                self._restarted_at.append(self.clock())
             case GaveUp():
                 self.intensity.at(supervisor=self._place(event.supervisor.path)).inc()
                 self.gave_up_window.observe(self.clock(), 0.0)
@@ -191,7 +197,9 @@ class Metrics(Expected):
         if event.cost_usd is None:
             series.unknown.inc()
         else:
-            series.cost.inc(max(event.cost_usd, 0.0))
+            cost = max(event.cost_usd, 0.0)
+            series.cost.inc(cost)
+            self._today = (_day(), self.cost_today_usd() + cost)
 
     def _retry(self, event: Retry) -> None:
         name, reason = self._provider(event.provider), attempt_class(event.reason)
@@ -261,6 +269,16 @@ class Metrics(Expected):
                 window.observe(self.clock(), 0.0)
             self._lost[what] = total, window
 
+    def restarts_within(self, seconds: float) -> int:
+        """How many processes were restarted of late; of more than a thousand, a thousand."""
+        since = self.clock() - seconds
+        return sum(at >= since for at in self._restarted_at)
+
+    def cost_today_usd(self) -> float:
+        """What calls have cost that were booked since midnight (UTC), or since the start of the process if that was later."""
+        day, cost = self._today
+        return cost if day == _day() else 0.0
+
     def lost_of_late(self, what: str) -> bool:
         """Whether ``what`` (``log``, ``handlers`` or a queue) has lost something within the last five minutes."""
         return what in self._lost and self._lost[what][1].count(self.clock(), LONGEST_SECONDS) > 0
@@ -312,3 +330,7 @@ class Metrics(Expected):
         self.most_descriptors.at().set(process.most_descriptors())
         if (there := process.open_descriptors()) is not None:
             self.descriptors.at().set(there)
+
+
+def _day() -> int:
+    return int(time.time()) // _DAY_SECONDS

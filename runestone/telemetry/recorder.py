@@ -102,6 +102,19 @@ class Recorder:
         """Events that should have been written and were not."""
         return self._dropped + (0 if self._output is None else self._output.dropped)
 
+    @property
+    def full(self) -> bool:
+        """Whether older events are gone."""
+        return len(self._events) == self._events.maxlen
+
+    def kept(self) -> list[Recorded]:
+        """All that is remembered, the oldest first."""
+        return list(self._from(self._first))
+
+    def newest_first(self) -> Iterator[Recorded]:
+        """The same from the other end, as long as nothing is recorded meanwhile."""
+        return map(Recorded, count(self.latest, -1), reversed(self._times), reversed(self._events))
+
     def handle(self, event: Event) -> None:
         """Keep one event."""
         self.latest += 1
@@ -127,7 +140,7 @@ class Recorder:
     def find(self, wanted: Wanted) -> Found:
         """The events that are ``wanted``. A number from before a restart of the process stands for the beginning."""
         if wanted.since is None:
-            last = [*islice(filter(wanted.takes, self._backwards()), wanted.limit)]
+            last = [*islice(filter(wanted.takes, self.newest_first()), wanted.limit)]
             return Found(events=last[::-1], next=self.latest, missed=0)
         since = wanted.since if wanted.since <= self.latest else 0
         start = max(since + 1, self._first)
@@ -146,9 +159,6 @@ class Recorder:
         passed = start - first
         times, events = islice(self._times, passed, None), islice(self._events, passed, None)
         return map(Recorded, count(start), times, events)
-
-    def _backwards(self) -> Iterator[Recorded]:
-        return map(Recorded, count(self.latest, -1), reversed(self._times), reversed(self._events))
 
 
 class EventFile(GenServer[object]):

@@ -102,6 +102,8 @@ KEYS: list[tuple[str, str, Any, list[tuple[str, Any]], list[tuple[str, str]]]] =
      [("-1", f"is not a time in range; got -1; allowed: {TIME_OR_NONE}")]),
     ("admin.socket", "server/admin_socket", None, [('"/run/x.sock"', Path("/run/x.sock"))],
      [("3", "is not a text; got 3; allowed: a path")]),
+    ("admin.observe_group", "server/observe_group", None, [('"operators"', "operators"), ('"4711"', "4711")],
+     [("3", "is not a text; got 3; allowed: text")]),
     ("log.level", "logs/level", "INFO", [('"debug"', "DEBUG")],
      [('"loud"', "is not known; got 'loud'; allowed: TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL")]),
     ("log.format", "logs/format", "auto", [('"json"', "json")],

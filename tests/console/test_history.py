@@ -22,6 +22,8 @@ from runestone.console.repl.history import History, harmless, history_file
         "fault x AbC123dEf456GhI789jKl012mNo345",
         "provider add x --password hunter2",
         "OPENAI_API_KEY=canary01 provider add x",
+        "provider test openai-default --prompt 'What is wrong with me?'",
+        "prov te openai-default --p=hello --stream",
     ],
 )
 def test_what_may_hold_a_key_is_not_written(tmp_path: Path, line: str) -> None:
@@ -43,6 +45,9 @@ def test_what_may_hold_a_key_is_not_written(tmp_path: Path, line: str) -> None:
         "failover explain default-chat-service --model gpt-4o-mini-2024-07-18",
         "events --request req_0123456789abcdef01234567",
         "actor show runestone/node/fleet/providers/anthropic-default/transport",
+        "events --provider openai-default --last 5",
+        "provider set openai-default --probe-interval 30s",
+        "provider test openai-default --stream",
         r"\watch 2s",
     ],
 )

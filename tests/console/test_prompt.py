@@ -69,6 +69,13 @@ def test_tab_completes_what_there_is(keys: PipeInput, typed: str, becomes: str) 
     assert line(keys, typed, lambda buffer: buffer.text == becomes) == becomes
 
 
+def test_tab_completes_the_path_of_a_file_where_one_is_wanted(keys: PipeInput, tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text("{}")
+    typed = f"cost estimate --request {tmp_path}/req"
+
+    assert line(keys, f"{typed}\t", lambda buffer: buffer.text.endswith("json")) == f"{typed}uest.json"
+
+
 def test_typing_goes_on_behind_what_was_completed(keys: PipeInput) -> None:
     read = line(keys, "\\wat\t", lambda buffer: buffer.text == "\\watch ", then="2s")
 

@@ -171,6 +171,13 @@ def test_what_the_node_and_its_operators_do_is_told(node: Gateway, tmp_path: Pat
     assert only(node, "config.refused")["reason"] == "invalid"
     assert only(node, "admin.acted", action="POST /v1/log/level")["outcome"] == "invalid"
 
+    admin.request("POST", "/v1/providers/openai-default/maint")
+    admin.request("POST", "/v1/providers/openai-default/maint")  # nothing new
+    assert only(node, "provider.admin_state").items() >= {
+        ("provider", "openai-default"),
+        ("before", "ready"),
+        ("after", "maintenance"),
+    }
     admin.request("POST", "/v1/crash", {"name": "failover"})
     restarted = only(node, "process.restarted", process="runestone/node/failover")
     assert (restarted["reason"], restarted["delay_seconds"]) == ("RuntimeError", 0.0)

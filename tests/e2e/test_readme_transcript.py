@@ -89,6 +89,8 @@ def test_the_guide_s_cases_are_among_them() -> None:
         "runestone ctl failover show default-chat-service",
         "runestone ctl failover explain default-chat-service --model gpt-4o-mini",
         "runestone ctl provider restart openai-default",
+        "runestone ctl requests --slow -n 2",
+        "runestone ctl doctor",
     ):
         assert command in told
 

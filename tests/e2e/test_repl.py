@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -235,6 +237,28 @@ def test_the_words_with_a_backslash_change_how_answers_look(console: Terminal) -
 
 
 @needs_tmux
+def test_what_cannot_be_taken_back_is_asked_about(node: Gateway, console: Terminal) -> None:
+    for answer, phase in (("n", "ready"), ("y", "draining")):
+        console.enter("drain")
+        console.shows(r"drain: .*\[y/N\] *$")
+        console.type(answer)
+        console.press("Enter")
+        console.ready()
+        assert node.ctl("status")["phase"] == phase
+
+
+@needs_tmux
+def test_what_goes_into_a_file_is_not_drawn_for_the_terminal(node: Gateway, console: Terminal, tmp_path: Path) -> None:
+    node.post({**HELLO, "stream": False})
+
+    console.enter(rf"\json; events export {tmp_path}/events")
+    console.shows(r"^\d+ lines in")
+
+    lines = (tmp_path / "events").read_text().splitlines()
+    assert "attempt.finished" in {json.loads(line).get("event") for line in lines}
+
+
+@needs_tmux
 def test_connect_leads_to_another_node_that_is_there(
     serve: Callable[..., Gateway], console: Terminal, node: Gateway
 ) -> None:
@@ -249,6 +273,20 @@ def test_connect_leads_to_another_node_that_is_there(
     console.enter("status | grep ^pid")
 
     console.shows(rf"^pid +{other.process.pid}$")
+
+
+@needs_tmux
+def test_a_node_whose_loop_is_stuck_can_be_looked_into(tmp_path: Path, serve: Callable[..., Gateway]) -> None:
+    node = serve("--allow-faults")
+    command = [*COMMAND[:3], "ctl", "--socket", str(node.socket)]
+    with subprocess.Popen([*command, "block", "--for", "30s"]) as blocking:
+        eventually(lambda: "hold_up" in node.ctl_raw("stacks").stdout, "its loop is held up")
+        with terminal(tmp_path, [*COMMAND, str(node.socket)], environment(tmp_path), r"\S+>") as console:
+            console.shows("no answer in time")
+            console.enter("stacks | grep hold_up")
+            console.shows("^ .*hold_up")
+        node.stop(signal.SIGKILL)
+        blocking.wait(30)
 
 
 @needs_tmux

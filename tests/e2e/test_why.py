@@ -186,7 +186,7 @@ def test_a_person_reads_it_line_by_line(node: Gateway, primary: Upstream) -> Non
 
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0] == ["provider", "openai-default"]
+    assert lines[0] == ["provider", "openai-default", "is", "open"]
     assert lines[1][:3] == ["breaker", "open", "since"]
     assert lines[2][-5:] == ["5", "failures", "in", "a", "row"]
     assert [line[1:] for line in lines[3:8]] == [["server_error", f"r{n}"] for n in range(1, 6)]

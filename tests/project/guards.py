@@ -429,14 +429,14 @@ GUARDS: Final = [
     Guard(
         "who is throttled or quarantined is not probed",
         _PROBER,
-        "memory.draining or out != (None, None)",
-        "memory.draining",
+        'memory.admin_state == "maintenance" or out != (None, None)',
+        'memory.admin_state == "maintenance"',
         f"{_OF_PROBER}test_who_is_not_to_be_asked_is_not",
     ),
     Guard(
-        "who drains is not probed",
+        "who is in maintenance is not probed",
         _PROBER,
-        "memory.draining or out != (None, None)",
+        'memory.admin_state == "maintenance" or out != (None, None)',
         "out != (None, None)",
         f"{_OF_PROBER}test_who_is_not_to_be_asked_is_not",
     ),
@@ -609,6 +609,28 @@ GUARDS: Final = [
         'version == "ff" or (version == "00" and match[5] is not None) or not trace_id or not span_id',
         "not trace_id",
         f"{_OF_SPANS}test_an_invalid_trace_context_is_none",
+    ),
+    # -- the history of a provider
+    Guard(
+        "a call that would have been refused moves nothing in a what-if",
+        "runestone/resilience/replay.py",
+        "self._left_out.add(lease)",
+        "pass",
+        "tests/resilience/test_history.py::test_a_lower_threshold_would_have_refused_calls_whose_ends_are_known",
+    ),
+    Guard(
+        "a permit from before the kept steps is what it was",
+        "runestone/resilience/replay.py",
+        "None if generation is None else Permit(lease, generation, probe)",
+        "None",
+        "tests/operations/test_why.py::test_leases_from_before_the_kept_steps_are_what_they_were",
+    ),
+    Guard(
+        "an outage does not wash away what has begun it",
+        "runestone/resilience/history.py",
+        "_REFUSALS_SHARE * (first - since)",
+        "0.0",
+        "tests/resilience/test_history.py::test_an_outage_of_a_day_is_few_steps_and_every_refusal_counts",
     ),
     # -- ledger
     Guard(

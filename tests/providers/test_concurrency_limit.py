@@ -10,7 +10,7 @@ import pytest
 from runestone.config.settings import ProviderSettings
 from runestone.providers import names
 from runestone.providers.messages import Admission, Admit, Exhausted, Lease
-from runestone.providers.provider import SetDraining, TripBreaker
+from runestone.providers.provider import SetAdminState, TripBreaker
 from runestone.resilience.concurrency import ConcurrencyPolicy
 from supervisors.testing import VirtualTimeLoop, leak_check, settle
 from tests.support.fleet import MODEL, Fleet, failure, fleet, group, provider, release
@@ -155,7 +155,7 @@ async def test_who_waits_is_told_at_once_when_the_provider_takes_nobody_any_more
         began = now()
         via = node.registry.via(names.provider("a"))
         if reason == "draining":
-            await via.call(SetDraining(draining=True))
+            await via.call(SetAdminState("draining"))
         elif reason == "breaker_open":
             await via.call(TripBreaker())
         else:

@@ -177,7 +177,7 @@ BUGS: Final = (
         "(wait := self.quarantine.retry_after(model, now)) is not None",
         "(wait := None) is not None",
     ),
-    Bug("a drained provider is asked", f"{_MEMORY}refusal", "if self.draining:", "if False:", profile="chaos"),
+    Bug("a drained provider is asked", f"{_MEMORY}refusal", "if self.draining and", "if False and", profile="chaos"),
     Bug(
         "the limit of concurrent calls is one more",
         "resilience.concurrency:Concurrency.full",

@@ -20,7 +20,7 @@ from runestone.gateway import Gateway, Phase
 from runestone.http.front import Front
 from runestone.load import Load
 from runestone.providers import names
-from runestone.providers.provider import ResetBreaker, SetDraining, TripBreaker
+from runestone.providers.provider import ResetBreaker, SetAdminState, TripBreaker
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Closed, ForcedOpen, HalfOpen
 from runestone.resilience.history import STEPS_OF_A_CHUNK, History
@@ -228,11 +228,11 @@ class _Run:
                 await self._tell(name, ResetBreaker())
                 standing.forget(ledger.now)
             case "drain":
-                await self._tell(name, SetDraining(draining=True))
+                await self._tell(name, SetAdminState("draining"))
                 standing.drained = ledger.now
             case "undrain":
                 standing.drained = None
-                await self._tell(name, SetDraining(draining=False))
+                await self._tell(name, SetAdminState("ready"))
             case "lose transport":
                 standing.disturbed = True
                 wire, memory.transport = memory.transport, None
@@ -272,7 +272,7 @@ class _Run:
         self.recovering = True
         for name, memory in self.node.memories.items():
             self.ledger.standings[name].drained = None
-            await self._tell(name, SetDraining(draining=False))
+            await self._tell(name, SetAdminState("ready"))
             if isinstance(memory.breaker.state, ForcedOpen):
                 self.ledger.standings[name].forget(self.ledger.now)
                 await self._tell(name, ResetBreaker())

@@ -1,4 +1,4 @@
-"""The history of the console, in the state directory, for its owner alone. A line that may hold a key is never written."""
+"""The history of the console, in the state directory, for its owner alone. A line that may hold a key or a prompt is never written."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from runestone.domain.secret import looks_secret
 from runestone.telemetry.logs import masked
 
 _ABOUT_KEYS: Final = re.compile(r"(?i)(?<![A-Z_])api[-_ ]?key|bearer|authori[sz]ation|passw|secret|credential")
+_PROMPT: Final = re.compile(r"(?<!\S)--p(?!rov|robe)[a-z]*\b")  # or how it may be abbreviated
 _RANDOM: Final = re.compile(r"[A-Za-z0-9+/_=-]{24,}")  # the shape of a key without a prefix
 
 
 def harmless(line: str) -> bool:
-    """Whether nothing in ``line`` looks like a key, or like the place of one."""
-    if looks_secret(line) or masked(line) != line or _ABOUT_KEYS.search(line) is not None:
+    """Whether nothing in ``line`` looks like a key, or like the place of one; and whether it asks no provider anything."""
+    if looks_secret(line) or masked(line) != line or _ABOUT_KEYS.search(line) or _PROMPT.search(line):
         return False
     return not any(_mixed(word) for word in _RANDOM.findall(line) if not word.startswith("req_"))
 

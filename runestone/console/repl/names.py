@@ -15,7 +15,7 @@ _ROUTES: Final[Mapping[Live, str]] = {
     "providers": "/v1/providers",
     "groups": "/v1/groups",
     "actors": "/v1/tree",
-    "requests": "/v1/requests",
+    "requests": "/v1/names/requests",
 }
 
 
@@ -25,10 +25,13 @@ def live_names(kind: Live, socket: Path) -> list[str]:
         answer = AdminClient(socket, _SECONDS).request("GET", _ROUTES[kind])
     except (Unreachable, Refused, TimeoutError):
         return []
-    if kind == "actors":
-        return sorted(_of_actors(answer["tree"]))
-    key = "request_id" if kind == "requests" else "name"
-    return sorted(str(one[key]) for one in answer[kind] if key in one)
+    match kind:
+        case "actors":
+            return sorted(_of_actors(answer["tree"]))
+        case "requests":
+            return sorted(answer["names"])
+        case _:
+            return sorted(str(one["name"]) for one in answer[kind])
 
 
 class LiveNames:

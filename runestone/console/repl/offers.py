@@ -20,6 +20,7 @@ METAS: Final = {
     "q": "leave the console",
     "?": "these words",
 }
+_PATHS: Final = ("PATH", "FILE")  # how an argument says that it takes one
 _HELPS: Final = ("help", "?")
 _PIPE_HELP: Final = {
     "grep": "the lines that a regular expression finds",
@@ -45,6 +46,16 @@ def candidates(vocabulary: Vocabulary, text: str, names: Names) -> list[Candidat
     if at is None:
         return []
     return [found for found in _possible(vocabulary, at, names) if found.text.startswith(at.word)]
+
+
+def wants_path(vocabulary: Vocabulary, text: str) -> bool:
+    """Whether the last word of ``text`` is the path of a file."""
+    at = cursor(text)
+    verb, given = (None, ()) if at is None or at.piped else _verb(vocabulary, at.words)
+    if at is None or verb is None:
+        return False
+    slot = verb.awaited(given) or (None if at.word.startswith("-") else _next(verb, given))
+    return slot is not None and slot.metavar in _PATHS
 
 
 def hint(vocabulary: Vocabulary, text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter, ThreadedCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import History as AnyHistory
 from prompt_toolkit.history import InMemoryHistory
@@ -24,10 +24,11 @@ from runestone.console.repl.grammar import cursor
 from runestone.console.repl.history import History, history_file
 from runestone.console.repl.link import Link, Watch
 from runestone.console.repl.names import LiveNames
-from runestone.console.repl.offers import Names, candidates, hint
+from runestone.console.repl.offers import Names, candidates, hint, wants_path
 from runestone.console.repl.session import Left, Session
 from runestone.console.repl.vocabulary import Vocabulary
 
+_FILES: Final = PathCompleter(expanduser=True)
 _STYLE: Final = Style.from_dict({"hint": "fg:ansibrightblack", "bottom-toolbar": "noreverse fg:ansibrightblack"})
 
 
@@ -42,22 +43,23 @@ class NodeCompleter(Completer):
         """What the word at the cursor may become, each with a space behind it."""
         text = document.text_before_cursor
         at = cursor(text)
-        begun = 0 if at is None else len(at.word)
+        begun = "" if at is None else at.word
+        if wants_path(self._vocabulary, text):
+            yield from _FILES.get_completions(Document(begun), complete_event)
         for found in candidates(self._vocabulary, text, self._names):
-            yield Completion(f"{found.text} ", -begun, display=found.text, display_meta=found.about)
+            yield Completion(f"{found.text} ", -len(begun), display=found.text, display_meta=found.about)
 
 
 def converse(socket: Path, *, read_only: bool) -> int:
     """Read and carry out lines until somebody leaves."""
     link = Link(socket)
-    seen = link.look()
-    if seen.status is None:
-        hopeless = {"denied": ("denied", f"{socket} may not be opened")}
-        code, message = hopeless.get(
-            seen.trouble or "", ("unreachable", f"no running node answers on {socket}. Is `runestone serve` up?")
-        )
-        print(f"runestone: {message}", file=sys.stderr)
-        return ctl.EXIT_CODES[code]
+    match link.look().trouble:
+        case "away":
+            return _fail("unreachable", f"no running node answers on {socket}. Is `runestone serve` up?")
+        case "denied":
+            return _fail("denied", f"{socket} may not be opened")
+        case _:  # one that is late may be stuck, and be looked into
+            pass
     session = Session(link, interactive=True, read_only=read_only)
     prompt = prompt_session(session, _history(session), LiveNames(lambda: session.link.socket))
     session.typed = prompt.history.get_strings
@@ -70,6 +72,11 @@ def converse(socket: Path, *, read_only: bool) -> int:
         while True:
             _one_line(session, prompt)
     return 0
+
+
+def _fail(code: str, message: str) -> int:
+    print(f"runestone: {message}", file=sys.stderr)
+    return ctl.EXIT_CODES[code]
 
 
 def prompt_session(session: Session, history: AnyHistory, names: Names, **terminal: Any) -> PromptSession[str]:

@@ -16,6 +16,7 @@ from attrs import evolve
 
 from runestone.console import ctl
 from runestone.console.commands import Command
+from runestone.console.options import spelled_out
 from runestone.console.repl import meta
 from runestone.console.repl.grammar import Meta, Typed, Unreadable, expanded, narrowed, parse
 from runestone.console.repl.link import Link
@@ -106,7 +107,8 @@ class Session:
 
     def _remote(self, typed: Typed, path: str, rest: Sequence[str]) -> int:
         try:
-            arguments = self._parser.parse_args(["ctl", "--socket", str(self.link.socket), *path.split(), *rest])
+            words = ["ctl", "--socket", str(self.link.socket), *path.split(), *rest]
+            arguments = self._parser.parse_args(spelled_out(words))
         except Misused as error:
             code = self.refuse(f"{path}: {error}" if path else str(error))
             if path:
@@ -143,7 +145,8 @@ class Session:
         as_json = self.view.as_json or "json" in kinds
         view = evolve(self.view, as_json=as_json, lines=piped is not None, entries="count" in kinds)
         streamed = command.stream or getattr(arguments, "follow", False)
-        arguments.command = evolve(command, render=view.over(command.render, streamed=streamed))
+        if command.into is None:  # what goes into a file is for programs
+            arguments.command = evolve(command, render=view.over(command.render, streamed=streamed))
         if piped is None:
             return ctl.run(arguments)
         with redirect_stdout(piped):
