@@ -1,7 +1,8 @@
-"""hypercorn's HTTP/1.1 with a cap on connections and three cures. They lean on private parts of one minor version; tests guard them.
+"""hypercorn's HTTP/1.1 with a cap on connections and four cures. They lean on private parts of one minor version; tests guard them.
 
 - A plain connection is never turned to HTTP/2: hypercorn does so whenever asked, and cannot be told not to.
 - An idle connection that its client closes is forgotten at once: hypercorn keeps its socket and three tasks until the keep-alive is over.
+- A head that comes byte by byte has ten seconds: hypercorn gives it as long as a connection may be idle.
 - Waiting for the next request costs a timer: hypercorn makes two tasks for it, and cancels them, with every request.
 """
 
@@ -18,6 +19,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 
+_HEAD_SECONDS = 10.0  # for the head of a request, from its first byte on
 _UNWANTED_SECONDS = 5.0  # for a connection above the cap to send its request, so that it reads the answer
 
 
@@ -40,6 +42,7 @@ class ServerConfig(Config):
     def __init__(self, most: Callable[[], int] = lambda: sys.maxsize) -> None:
         super().__init__()
         self.most = most
+        self.head_seconds = _HEAD_SECONDS
         self.connections = 0
         self.accepted = 0
         self.idle: set[Http11] = set()
@@ -63,6 +66,7 @@ class Http11(H11Protocol):
         self.send = self._send
         self._fresh = True  # hypercorn's own idle task runs until the first request
         self._timer: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
         self._open = True
         self.config.connections += 1
         self.config.accepted += 1
@@ -79,8 +83,12 @@ class Http11(H11Protocol):
             self.expire()
             return
         await super().handle(event)
-        if isinstance(event, Closed) and self.stream is None:
+        if self.stream is not None:
+            return
+        if isinstance(event, Closed):
             await self._wake()
+        elif self._head_timer is None and self._open and self.connection.trailing_data[0]:
+            self._head_timer = asyncio.get_running_loop().call_later(self.config.head_seconds, self.expire)
 
     def _count_out(self) -> None:
         if self._open:
@@ -115,6 +123,9 @@ class Http11(H11Protocol):
 
     def _stop_waiting(self) -> None:
         self.config.idle.discard(self)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

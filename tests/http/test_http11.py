@@ -93,6 +93,41 @@ async def test_requests_in_time_keep_a_connection_open() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("requests", [0, 2])
+async def test_a_head_that_comes_byte_by_byte_has_its_time_however_busy_it_looks(requests: int) -> None:
+    async with server(60) as (port, settings, _task):
+        settings.head_seconds = 0.2
+        reader, writer = await connect(port)
+        for _ in range(requests):
+            writer.write(GET)
+            await answer(reader)
+
+        async def drip() -> None:
+            while True:
+                writer.write(b"G" if requests else b"X")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        dripping.cancel()
+        writer.close()
+
+
+async def test_a_head_in_pieces_is_answered_if_it_comes_in_time_and_the_next_one_has_its_own() -> None:
+    async with server(60) as (port, settings, _task):
+        settings.head_seconds = 0.4
+        reader, writer = await connect(port)
+        for _ in range(3):
+            for start in range(0, len(GET), 15):
+                writer.write(GET[start : start + 15])
+                await asyncio.sleep(0.05)
+            assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+
+        assert len(settings.idle) == 1
+        writer.close()
+
+
 async def test_a_connection_that_its_client_closes_is_forgotten() -> None:
     async with server(60) as (port, settings, _):
         first = await connect(port)
