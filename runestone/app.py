@@ -117,9 +117,12 @@ class Running:
             await phase.idle(_CUT_SECONDS)
 
     async def stop(self) -> None:
-        """Stop the tree from the bottom."""
+        """Stop the tree from the bottom, then close the doors."""
         assert self.node.root is not None
-        await self.node.root.stop()
+        try:
+            await self.node.root.stop()
+        finally:
+            self.sockets.close()
 
 
 @define(slots=True, eq=False)
@@ -162,7 +165,7 @@ class Composition:
         node = partial(Supervisor, self._children())
         return (
             self.registry.child_spec(),
-            ChildSpec(id="state", start=partial(State, self.memories, self.sockets), name=names.STATE),
+            ChildSpec(id="state", start=partial(State, self.memories), name=names.STATE),
             ChildSpec(id="node", start=node, type="supervisor"),
         )
 

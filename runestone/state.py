@@ -1,6 +1,6 @@
-"""The ``state`` actor: keeps what must outlive a crash of everything else: provider memories and listening sockets.
+"""What outlives every crash: provider memories, which the ``state`` actor keeps, and listening sockets, which are closed after the tree.
 
-It does nothing, so it cannot fail. It is started before all others and stopped after them.
+The actor does nothing, so it cannot fail. It is started before all others and stopped after them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from attrs import define
 
 from runestone.http.sockets import AdminSocket, http_url
 from runestone.providers.memory import ProviderMemory
-from supervisors import ExitReason, GenServer, is_abnormal
+from supervisors import GenServer
 
 
 @define(slots=True, eq=False)
 class Sockets:
-    """The listening sockets of the node, bound before anything starts, so that a port in use is told at once."""
+    """The listening sockets of the node, bound before anything starts, so that a port in use is told at once.
+
+    Who has bound them closes them when the tree has ended: whatever crashes in it finds its listener as it was.
+    """
 
     public: socket.socket
     health: socket.socket
@@ -36,17 +39,11 @@ class Sockets:
 
 
 class State(GenServer[object]):
-    """Owner of the memories and the sockets; both are made before the tree, and the sockets are closed with it."""
+    """Keeper of the memories, which are made before the tree: each incarnation has the same."""
 
-    def __init__(self, memories: Mapping[str, ProviderMemory], sockets: Sockets) -> None:
+    def __init__(self, memories: Mapping[str, ProviderMemory]) -> None:
         self._memories = memories
-        self._sockets = sockets
 
     def status(self) -> Mapping[str, object]:
         """What the tree shows of this actor."""
         return {"providers": len(self._memories), "leases": sum(len(m.leases) for m in self._memories.values())}
-
-    def terminate(self, reason: ExitReason) -> None:
-        """The last to go closes the doors. After a crash they stay open: the next incarnation has the same."""
-        if not is_abnormal(reason):
-            self._sockets.close()

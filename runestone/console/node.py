@@ -74,7 +74,7 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/crash",
         help="crash one process of the tree as a bug would (serve --allow-faults or --demo)",
-        arguments=(Argument(name="name", help="its registered name, such as failover or provider:openai-default"),),
+        arguments=(Argument(name="name", help="a registered name, a path of the tree, or the end of one"),),
         render=plain,
     ),
 )

@@ -199,7 +199,7 @@ class Actions:
         return await self.fleet.set_log_level(_text(body, "level"))
 
     async def _crash(self, _: str, body: Body) -> Answer:
-        return self.node.crash(_text(body, "name"))
+        return ActorActions(self.node).crash(_text(body, "name"))
 
 
 @frozen

@@ -169,15 +169,25 @@ class ActorActions:
             case _:
                 raise OperationError("refused", f"{node.path} comes and goes; {parent.path} restarts nobody on request")
 
+    def crash(self, name: str) -> Answer:
+        """Make one actor crash as a bug would."""
+        self._check_faults()
+        node, _parent = self._find(name)
+        self._ref(node).process.crash(RuntimeError("crashed on request"))
+        return {"name": name, "incarnation": node.incarnation}
+
     async def block(self, _: str, body: Body) -> Answer:
         """Hold the event loop up for ``seconds``, as a handler with a bug would."""
-        if not self.node.allow_faults:
-            raise OperationError("not_enabled", "faults on request are off; start the node with serve --allow-faults")
+        self._check_faults()
         seconds = _number(body, "seconds", _LONGEST_BLOCK_SECONDS, default=1.0)
         _hold_up(seconds)
         return {"blocked_seconds": seconds}
 
     # -- within --------------------------------------------------------------------------------------------------------
+
+    def _check_faults(self) -> None:
+        if not self.node.allow_faults:
+            raise OperationError("not_enabled", "faults on request are off; start the node with serve --allow-faults")
 
     def _root(self) -> ActorRef:
         if self.node.root is None:

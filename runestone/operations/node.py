@@ -358,16 +358,6 @@ class Node:
         except ValueError as error:
             raise OperationError("refused", str(error)) from None
 
-    def crash(self, name: str) -> dict[str, Any]:
-        """Make the process registered as ``name`` crash as a bug would."""
-        if not self.allow_faults:
-            raise OperationError("not_enabled", "crashes on request are off; start the node with serve --allow-faults")
-        if (ref := self.registry.lookup(name)) is None:
-            known = ", ".join(sorted(self.registry.names()))
-            raise OperationError("not_found", f"there is no process {name!r}; there are {known}")
-        ref.process.crash(RuntimeError("crashed on request"))
-        return {"name": name, "incarnation": ref.incarnation}
-
     def unbound(self) -> list[str]:
         """The listeners that do not accept now."""
         return [name for name in self.listeners if self.registry.lookup(name) is None]

@@ -169,8 +169,8 @@ def test_requests_that_come_while_an_actor_crashes_are_answered(serve: Callable[
     anyio.run(scene)
 
 
-@pytest.mark.parametrize("name", ["servers", "state"])
-def test_a_node_whose_servers_or_state_crash_listens_again(serve: Callable[..., Gateway], name: str) -> None:
+@pytest.mark.parametrize("name", ["servers", "state", "runestone/registry", "runestone/node"])
+def test_a_node_listens_again_after_a_crash_of_what_carries_it(serve: Callable[..., Gateway], name: str) -> None:
     node = serve("--allow-faults")
 
     node.ctl("crash", name, check=False)
