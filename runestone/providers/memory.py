@@ -65,6 +65,7 @@ class ProviderMemory:
     draining: bool = False
     calls: int = 0
     failures: int = 0
+    stale: int = 0  # requests that were sent once more because their connection had been closed
     last_success: Ending | None = None
     last_failure: Ending | None = None
     probing: Probing = field(factory=Probing)

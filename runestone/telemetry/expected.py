@@ -91,6 +91,7 @@ class Expected(Families):
             self.score.at(provider=name).set(1.0)
             self.up.at(provider=name).set(1)
             self.throttles.at(provider=name)
+            self.stale.at(provider=name)
             for failure in CLASSES:
                 self.failures.expect(provider=name, kind=failure)
             for reason in QUARANTINE_REASONS:
