@@ -580,6 +580,37 @@ GUARDS: Final = [
         "not trace_id",
         f"{_OF_SPANS}test_an_invalid_trace_context_is_none",
     ),
+    # -- what must go on
+    Guard(
+        "a head that comes byte by byte has its time",
+        "runestone/http/http11.py",
+        "self._head_timer = asyncio.get_running_loop().call_later(self.config.head_seconds, self.expire)",
+        "pass",
+        "tests/http/test_http11.py::test_a_head_that_comes_byte_by_byte_has_its_time_however_busy_it_looks",
+    ),
+    Guard(
+        "who is stopped with what carries it is told so",
+        "runestone/http/front.py",
+        "            await self._refuse(exchange, error)\n            raise\n",
+        "            raise\n",
+        "tests/e2e/test_supervision.py::"
+        "test_a_crash_of_what_carries_the_requests_is_told_in_each_stream_and_no_real_end_follows[requests]",
+    ),
+    Guard(
+        "who gives up its place in a line is offered to the others",
+        "runestone/failover/router.py",
+        "self._looked_again(round_) if acquire.patient else round_",
+        "round_",
+        "tests/providers/test_concurrency_limit.py::"
+        "test_who_gives_up_its_place_is_offered_to_one_that_has_recovered_meanwhile_before_it_is_refused",
+    ),
+    Guard(
+        "what a node has loaded is kept from the collector",
+        "runestone/serve.py",
+        "loop.call_later(LOADED_SECONDS, gc.freeze)",
+        "pass",
+        "tests/e2e/test_health.py::test_what_a_node_has_loaded_is_kept_from_the_collector_some_seconds_after_its_start",
+    ),
     # -- ledger
     Guard(
         "the end of a node writes what waits for the ledger",
