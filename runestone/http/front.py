@@ -84,9 +84,9 @@ class Front:
             await self._refuse(exchange, _restarting())
         except asyncio.CancelledError:
             # What carries the request is being stopped: `requests`, `servers`, or all of the node. Its client is still there to be told.
-            error = self._stopped()
-            exchange.outcome = error.code
-            await self._refuse(exchange, error)
+            stopped = self._stopped()
+            exchange.outcome = stopped.code
+            await self._refuse(exchange, stopped)
             raise
         except Exception:  # noqa: BLE001 - HTTP's last resort: the client gets an answer, the log the reason
             logger.exception("request {} failed by a bug", exchange.request_id)

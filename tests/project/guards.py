@@ -591,8 +591,8 @@ GUARDS: Final = [
     Guard(
         "who is stopped with what carries it is told so",
         "runestone/http/front.py",
-        "            await self._refuse(exchange, error)\n            raise\n",
-        "            raise\n",
+        "            await self._refuse(exchange, stopped)\n",
+        "",
         "tests/e2e/test_supervision.py::"
         "test_a_crash_of_what_carries_the_requests_is_told_in_each_stream_and_no_real_end_follows[requests]",
     ),
