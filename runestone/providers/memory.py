@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 from runestone.config.settings import ProviderSettings
 from runestone.domain.failure import Failure
 from runestone.domain.routing import family
-from runestone.providers.messages import RefusalReason
+from runestone.providers.messages import RESTART_SECONDS, RefusalReason
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker, BreakerRefusal, Permit
 from runestone.resilience.concurrency import Concurrency
@@ -97,7 +97,7 @@ class ProviderMemory:
         The breaker comes last, and apart: a refused request must not eat its probe.
         """
         if self.transport is None:
-            return "down", 1.0
+            return "down", RESTART_SECONDS
         if self.draining:
             return "draining", None
         if self.settings.circuit_breaker:
