@@ -101,7 +101,7 @@ What happens can be listened to, and looked up afterwards:
 >>> detach = TelemetryHandler(node).attach(heard.append)
 >>> events = do(chat(pinned))
 >>> detach()
->>> [event.name for event in heard]
+>>> [event.name for event in heard if event.name.startswith("attempt.")]
 ['attempt.started', 'attempt.content', 'attempt.finished']
 >>> [event["provider"] for event in do(TelemetryHandler(node).get_events("attempt.*", limit=3))["events"]]
 ['openai-default', 'openai-default', 'openai-default']
@@ -132,6 +132,16 @@ Troubleshooting, 2 to 4. A breaker that is stuck open, a group, the providers:
 >>> do(CircuitBreakerManager(node).get_circuit_state("openai-default"))
 'closed'
 >>> do(CircuitBreakerManager(node).reset_circuit("openai-default"))
+>>> [turn["words"] for turn in do(CircuitBreakerManager(node).why("openai-default"))["breaker"]["turns"]]
+['an operator has reset it']
+>>> do(CircuitBreakerManager(node).what_if("openai-default", circuit_config))["same"]
+True
+>>> do(ProviderFactory(node).drain_provider("openai-default"))["state"]
+'draining'
+>>> do(ProviderFactory(node).test_provider("openai-default"))["ok"]
+True
+>>> do(ProviderFactory(node).ready_provider("openai-default"))["state"]
+'ready'
 >>> do(FailoverManager(node).get_failover_stats("default-chat-service"))["strategy"]
 'round_robin'
 >>> do(ProviderFactory(node).health_check("openai-default"))["openai-default"]["ok"]
@@ -171,6 +181,7 @@ from runestone import app
 from runestone.config.load import Sources, read
 from runestone.config.run_directory import admin_socket
 from runestone.operations.actions import Dispatch
+from runestone.operations.audit import Who
 from runestone.operations.errors import OperationError
 from runestone.telemetry.events import Event
 
@@ -205,6 +216,23 @@ class ProbeResult(TypedDict):
     seconds: float
 
 
+class TrialResult(TypedDict, total=False):
+    """How a call for a try went: times in milliseconds, tokens and dollars where it is ``ok``, else why not, in the provider's words."""
+
+    provider: str
+    model: str
+    stream: bool
+    ok: bool
+    outcome: str
+    status: int | None
+    message: str | None
+    first_content_ms: float | None
+    total_ms: float
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: str | None
+
+
 class Alert(TypedDict):
     """One thing that needs somebody: a word for programs, ``error`` or ``warning``, what it is about, a sentence, since when (RFC 3339),
     and the command that helps.
@@ -230,6 +258,25 @@ class EventPage(TypedDict):
     """Events, the ``since`` of those that come after, and how many that would have been looked at are gone from the memory."""
 
     events: list[dict[str, Any]]
+    next: int
+    missed: int
+
+
+class Finding(TypedDict):
+    """One thing that the doctor has found: the rule, how grave it is, what it is about, a sentence, since when (RFC 3339), what helps."""
+
+    rule: str
+    level: Literal["error", "warning", "info"]
+    about: str
+    message: str
+    since: str | None
+    command: str
+
+
+class LogPage(TypedDict):
+    """Lines of the log, each with its ``seq``, the ``since`` of those that come after, and how many that were looked for are gone."""
+
+    lines: list[dict[str, Any]]
     next: int
     missed: int
 
@@ -282,8 +329,10 @@ OnEvent = Callable[[ChatEvent], Awaitable[None] | None]
 class AnyNode(Protocol):
     """What the façades need of a node."""
 
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One operation. Raises :class:`OperationError`."""
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, lasts: float = 0.0
+    ) -> dict[str, Any]:
+        """One operation; ``lasts``: seconds that it may take by what is asked. Raises :class:`OperationError`."""
         ...
 
     def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -346,9 +395,20 @@ class Node:
         assert self._running is not None
         return Path(self._running.node.listeners["admin"])
 
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def drain(self, timeout: float | None = None) -> None:
+        """Take nothing new, and return when nothing is in flight; see :meth:`RemoteNode.drain`."""
+        await _drain(self, timeout)
+
+    async def undrain(self) -> None:
+        """Take requests again. Reason: ``conflict`` while it stops."""
+        await self.ask("POST", "/v1/undrain")
+
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, lasts: float = 0.0
+    ) -> dict[str, Any]:
         """One operation, by the method and path that it has on the admin socket."""
-        return await self._started()(method, path, body or {}, f"{getpass.getuser()} in process")
+        who = Who(claimed=f"{getpass.getuser()} in process", uid=os.getuid(), pid=os.getpid())
+        return await self._started()(method, path, body or {}, who)
 
     def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The events of one chat."""
@@ -376,6 +436,7 @@ class RemoteNode:
 
     def __init__(self, socket: Path | str | None = None, *, timeout: float = 120.0) -> None:
         self._socket = admin_socket() if socket is None else Path(socket)
+        self._timeout = timeout
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(self._socket)),
             base_url="http://runestone",
@@ -392,12 +453,37 @@ class RemoteNode:
     ) -> None:
         await self._client.aclose()
 
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One operation."""
+    async def drain(self, timeout: float | None = None) -> None:
+        """Take nothing new, and return when nothing is in flight, or raise after ``timeout`` seconds (without one, the drain timeout).
+
+        Clients get 503 with ``Retry-After``; the node goes on draining, however this ends, until :meth:`undrain`. Reasons: ``timeout``,
+        ``conflict`` (it was taken back meanwhile).
+        """
+        await _drain(self, timeout)
+
+    async def undrain(self) -> None:
+        """Take requests again. Reason: ``conflict`` while it shuts down."""
+        await self.ask("POST", "/v1/undrain")
+
+    async def shutdown(self, timeout: float | None = None) -> int:
+        """Drain for ``timeout`` seconds at most (without one, the drain timeout), then end the process as SIGTERM does.
+
+        Returns how many requests were ended before they were over; the process ends right after. Reasons: ``conflict`` (it does already),
+        ``refused`` (it runs in another program, which alone can end it).
+        """
+        body = {} if timeout is None else {"seconds": timeout}
+        return int((await self.ask("POST", "/v1/shutdown", body, lasts=timeout or 0.0))["cut"])
+
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, lasts: float = 0.0
+    ) -> dict[str, Any]:
+        """One operation; ``lasts``: seconds that it may take by what is asked, on top of the timeout of all."""
         content = None if method == "GET" else json.dumps(body or {})
         query = dict(body) if method == "GET" and body else None
         try:
-            answer = await self._client.request(method, path, content=content, params=query)
+            answer = await self._client.request(
+                method, path, content=content, params=query, timeout=self._timeout + lasts
+            )
             data: dict[str, Any] = answer.json()
         except (httpx.HTTPError, json.JSONDecodeError) as error:
             raise self._unreachable(error) from None
@@ -459,6 +545,48 @@ class ProviderFactory:
         """Take one out; returns when its streams have ended, or the drain time has. Reason: ``not_found``."""
         await self.node.ask("POST", _at("/v1/providers", name, "remove"))
 
+    async def restart_provider(self, name: str, *, hard: bool = False) -> list[dict[str, Any]]:
+        """A clean slate for one provider, for ``"all"`` one after the other, or for those that match a pattern (``"openai-*"``).
+
+        One answer for each: ``provider``, ``incarnation_before``, ``incarnation``, and ``error`` where it was one of several and failed.
+        ``hard`` replaces the connections too. Streams run on. Reasons: ``not_found``, ``failed``.
+        """
+        answer = await self.node.ask("POST", _at("/v1/providers", name, "restart"), {"hard": hard})
+        return list(answer["restarted"]) if "restarted" in answer else [answer]
+
+    async def drain_provider(self, name: str, *, wait: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """Send nothing new there, until :meth:`ready_provider`; what runs ends whole. That outlasts crashes, restarts and new settings.
+
+        The answer tells ``state``, the one ``before``, and how many calls are ``in_flight``. With ``wait`` it comes when none is, or is
+        refused after ``timeout`` seconds (without one, the drain timeout), and it goes on draining. Reasons: ``not_found``, ``timeout``,
+        ``conflict`` (it is being removed, or was made ready meanwhile).
+        """
+        return await self._take_out(name, "drain", wait=wait, timeout=timeout)
+
+    async def maintain_provider(self, name: str, *, wait: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """As :meth:`drain_provider`; and it is not probed, and nothing that is wrong with it is an alert."""
+        return await self._take_out(name, "maint", wait=wait, timeout=timeout)
+
+    async def ready_provider(self, name: str) -> dict[str, Any]:
+        """Put one back into service. Reasons: ``not_found``, ``conflict`` (it is being removed)."""
+        return await self.node.ask("POST", _at("/v1/providers", name, "ready"))
+
+    async def test_provider(
+        self, name: str, *, model: str | None = None, prompt: str | None = None, stream: bool = False
+    ) -> TrialResult:
+        """One real, tiny call to one provider, also while it is out of service: with its default model, if no other is named.
+
+        It is booked as every call. What goes wrong there is no exception: ``ok`` is false, and ``message`` has the provider's words.
+        Reasons: ``not_found``, ``refused`` (it has no default model), ``unavailable``.
+        """
+        given = {"model": model, "prompt": prompt, "stream": stream}
+        body = {key: value for key, value in given.items() if value is not None}
+        return cast("TrialResult", (await self.node.ask("POST", _at("/v1/providers", name, "test"), body))["test"])
+
+    async def _take_out(self, name: str, verb: str, *, wait: bool, timeout: float | None) -> dict[str, Any]:
+        body = {"wait": wait, **({} if timeout is None else {"seconds": timeout})}
+        return await self.node.ask("POST", _at("/v1/providers", name, verb), body, lasts=timeout or 0.0)
+
     async def create_failover_group(
         self, name: str, providers: Sequence[str], options: Options | None = None
     ) -> dict[str, Any]:
@@ -484,8 +612,8 @@ class ProviderFactory:
     async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Decimal | None]:
         """An estimate of what ``request`` would cost at each provider in US dollars, with the model that it would use.
 
-        ``None``: no price is known. The input is estimated by its bytes, as far off as the model's requests so far were; the output is its
-        limit.
+        ``None``: no price is known. The input is counted, with the extra ``tokens`` and where that can be, or estimated by its bytes, as
+        far off as the model's requests so far were; the output is its limit.
         """
         costs = (await self.node.ask("POST", "/v1/costs/estimate", {"request": dict(request)}))["costs"]
         return {name: None if cost is None else Decimal(cost) for name, cost in costs.items()}
@@ -493,7 +621,8 @@ class ProviderFactory:
     async def get_costs(
         self, *, since: str = "24h", until: str | None = None, by: str = "provider"
     ) -> dict[str, dict[str, Any]]:
-        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"day"`` or ``"hour"``.
+        """What calls have used and cost, by ``"provider"``, ``"model"``, ``"key"``, ``"group"``, ``"outcome"``, ``"tier"``, ``"day"`` or
+        ``"hour"``.
 
         ``since`` and ``until`` are times ago (``"90m"``) or dates. ``cost_usd`` is exact, ``None`` where no cost is known; calls of unknown
         cost are counted in ``unknown_cost_calls``. Reasons: ``refused``, ``unavailable``.
@@ -532,6 +661,30 @@ class CircuitBreakerManager:
         """Close it, clear its counters and back-off, lift what was forced. Reason: ``not_found``."""
         await self.node.ask("POST", _at("/v1/breakers", name, "reset"))
 
+    async def trip_circuit(self, name: str, *, seconds: float | None = None) -> None:
+        """Force it open, for ``seconds`` or until :meth:`auto_circuit` or :meth:`reset_circuit`. Reasons: ``not_found``, ``refused``."""
+        body = {} if seconds is None else {"seconds": seconds}
+        await self.node.ask("POST", _at("/v1/breakers", name, "trip"), body)
+
+    async def disable_circuit(self, name: str) -> None:
+        """Have it measure and refuse nothing, until :meth:`auto_circuit` or :meth:`reset_circuit`. Reason: ``not_found``."""
+        await self.node.ask("POST", _at("/v1/breakers", name, "disable"))
+
+    async def auto_circuit(self, name: str) -> None:
+        """Let it decide again after :meth:`trip_circuit` or :meth:`disable_circuit`; what was counted stays. Reason: ``not_found``."""
+        await self.node.ask("POST", _at("/v1/breakers", name, "auto"))
+
+    async def why(self, name: str, *, last: int = 5) -> dict[str, Any]:
+        """Why a provider is as it is: what has moved its breaker (the ``last`` changes) and its score. Reason: ``not_found``."""
+        return dict((await self.node.ask("GET", _at("/v1/providers", name, "why"), {"last": last}))["why"])
+
+    async def what_if(self, name: str, config: Options) -> dict[str, Any]:
+        """What its breaker would have done with ``config``, beside what it has done. It changes nothing.
+
+        Options are those of :meth:`register_provider`. Reasons: ``not_found``, ``usage`` for an option that there is not, ``refused``.
+        """
+        return dict((await self.node.ask("GET", _at("/v1/breakers", name, "what-if"), dict(config)))["what_if"])
+
 
 @frozen
 class FailoverManager:
@@ -542,6 +695,20 @@ class FailoverManager:
     async def get_failover_stats(self, group: str) -> dict[str, Any]:
         """A group's settings, members and where they stand, and what has happened in it. Reason: ``not_found``."""
         return dict((await self.node.ask("GET", _at("/v1/failover", group)))["failover"])
+
+    async def add_providers(self, group: str, providers: Sequence[str]) -> dict[str, Any]:
+        """Take ``providers`` into a group, and tell its settings. Reasons: ``not_found``, ``missing_providers``."""
+        return dict(
+            (await self.node.ask("POST", _at("/v1/groups", group, "add"), {"providers": [*providers]}))["group"]
+        )
+
+    async def remove_providers(self, group: str, providers: Sequence[str]) -> dict[str, Any]:
+        """Take ``providers`` out of a group, and tell its settings.
+
+        Reasons: ``not_found``, ``missing_providers`` (one is not in it), ``refused`` (nobody would be left).
+        """
+        body = {"providers": [*providers]}
+        return dict((await self.node.ask("POST", _at("/v1/groups", group, "remove"), body))["group"])
 
     async def explain(self, group: str, model: str) -> dict[str, Any]:
         """Who would be asked for ``model``, in which order, who would not, and why."""
@@ -616,6 +783,66 @@ class TelemetryHandler:
         wanted = {"name": name, "provider": provider, "request": request, "since": since, "limit": limit}
         query = {key: value for key, value in wanted.items() if value is not None}
         return cast("EventPage", await self.node.ask("GET", "/v1/events", query))
+
+    async def get_requests(
+        self,
+        *,
+        n: int = 20,
+        slow: bool = False,
+        failed: bool = False,
+        provider: str | None = None,
+        key: str | None = None,
+        since: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """The last ``n`` requests of a node, the newest first, as far as the flight recorder remembers them; times are milliseconds.
+
+        ``slow``: the slowest first; ``failed``: those alone; ``provider``: that it was called for, or refused; ``key``: of that inbound
+        key; ``since``: a time ago (``"10m"``) or a date. Reason: ``refused``.
+        """
+        wanted = {
+            "n": n,
+            "slow": slow or None,
+            "failed": failed or None,
+            "provider": provider,
+            "key": key,
+            "since": since,
+        }
+        query = {name: value for name, value in wanted.items() if value is not None}
+        return list((await self.node.ask("GET", "/v1/requests", query))["requests"])
+
+    async def examine(self) -> list[Finding]:
+        """What is wrong with a node or may become so, the worst first, each with the command that mends it or shows more."""
+        return list((await self.node.ask("GET", "/v1/doctor"))["findings"])
+
+    async def get_request(self, request_id: str) -> dict[str, Any]:
+        """The way of one request: ``request``, its ``attempts``, who was ``passed_over`` and why, what happened ``meanwhile``.
+
+        Reason: ``not_found``, also for one that the flight recorder has forgotten.
+        """
+        return await self.node.ask("GET", _at("/v1/requests", request_id))
+
+    async def get_log(
+        self,
+        *,
+        level: str = "debug",
+        logger: str | None = None,
+        request: str | None = None,
+        since: int | None = None,
+        limit: int = 50,
+    ) -> LogPage:
+        """Lines of the log of a node that :program:`runestone serve` runs: the last ``limit``, or the first behind the number ``since``.
+
+        ``level``: the least grave; ``logger``: who says it, or the beginning of that name; ``request``: whom it is about. Reasons:
+        ``refused``; ``unavailable`` for a node in this process, whose log is this program's.
+        """
+        wanted = {"level": level, "logger": logger, "request": request, "since": since, "limit": limit}
+        query = {key: value for key, value in wanted.items() if value is not None}
+        return cast("LogPage", await self.node.ask("GET", "/v1/log/lines", query))
+
+    async def set_log_level(self, level: str, *, seconds: float | None = None) -> dict[str, Any]:
+        """From which level on there are lines, for ``seconds`` or for good. Reasons: ``invalid``, ``refused``."""
+        body = {"level": level, **({} if seconds is None else {"seconds": seconds})}
+        return dict((await self.node.ask("POST", "/v1/log/level", body))["log"])
 
     def attach(self, handler: Callable[[Event], None]) -> Callable[[], None]:
         """Have ``handler`` called with every event of a node in this process; the result ends that.
@@ -701,6 +928,11 @@ class ProviderPool:
         if (task := self._tasks.pop(request_id, None)) is None:
             raise OperationError("not_found", f"there is no request {request_id!r}")
         await task
+
+
+async def _drain(node: AnyNode, timeout: float | None) -> None:
+    body = {} if timeout is None else {"seconds": timeout}
+    await node.ask("POST", "/v1/drain", body, lasts=timeout or 0.0)
 
 
 def _generator(events: AsyncIterator[ChatEvent]) -> AsyncGenerator[ChatEvent, None]:

@@ -22,6 +22,7 @@ from runestone.config.settings import ConfigurationError, Problem, Settings
 from runestone.configuration import Configuration
 from runestone.console import admin
 from runestone.costs.estimates import Estimator
+from runestone.domain.routing import is_throw_away
 from runestone.failover.router import FailoverRouter
 from runestone.gateway import Gateway, Phase
 from runestone.http import health
@@ -47,6 +48,7 @@ from runestone.telemetry.access import AccessLog
 from runestone.telemetry.actor import Looks, Mailbox, Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.lag import CountedLag
+from runestone.telemetry.level import Levels, LogLevel
 from runestone.telemetry.logs import Sink
 from runestone.telemetry.metrics import Metrics, Sources
 from runestone.telemetry.recorder import EventFile, Recorder
@@ -72,13 +74,14 @@ _LEDGER_STOP_SECONDS = FLUSH_SECONDS + 2.0
 _LEDGER_BACKOFF = Backoff(
     min_seconds=2.0, max_seconds=60.0
 )  # it may fail as often as it likes, and nobody else with it
+_FOR_OPERATORS = Admission(most=lambda: admin.CONNECTIONS)
 _LISTENER_BACKOFF = Backoff(min_seconds=0.1, max_seconds=1.0)  # `servers` may have to come back first
 
 
 def bind(settings: Settings) -> Sockets:
     """The node's listening sockets. Raises :class:`~runestone.http.sockets.BindError`."""
     server = settings.server
-    admin_socket = AdminSocket.bind(server.admin_socket)
+    admin_socket = AdminSocket.bind(server.admin_socket, server.observe_group)
     try:
         public = bind_tcp(server.host, server.port)
     except BaseException:
@@ -100,21 +103,27 @@ class Running:
     actions: Actions
     sockets: Sockets
 
-    async def drain(self, hurry: asyncio.Event) -> None:
-        """Take nothing new, let what is in flight run to the drain timeout or until ``hurry``, end the rest in-band."""
+    async def drain(self, hurry: asyncio.Event, seconds: float | None = None) -> int:
+        """Take nothing new, let what is in flight run for ``seconds`` or until ``hurry``, end the rest in-band; how many that were.
+
+        ``None``: for the drain timeout of the settings.
+        """
         node, phase = self.node, self.node.phase
-        phase.draining = True
-        seconds = node.settings.server.drain_timeout_seconds
+        phase.stopping = True
+        phase.drain()
+        if seconds is None:
+            seconds = node.settings.server.drain_timeout_seconds
         logger.info("draining: {} in flight, {:g} s at most", phase.in_flight, seconds)
         idle = asyncio.ensure_future(phase.idle(seconds))
         impatient = asyncio.ensure_future(hurry.wait())
         await asyncio.wait({idle, impatient}, return_when=asyncio.FIRST_COMPLETED)
         for task in (idle, impatient):
             task.cancel()
-        if phase.in_flight:
-            logger.warning("the drain is over: {} requests are ended", phase.in_flight)
+        if cut := phase.in_flight:
+            logger.warning("the drain is over: {} requests are ended", cut)
             phase.cut_short()
             await phase.idle(_CUT_SECONDS)
+        return cut
 
     async def stop(self) -> None:
         """Stop the tree from the bottom, then close the doors."""
@@ -140,7 +149,7 @@ class Composition:
     sink: Sink | None
     gateway: Gateway
     lag: CountedLag
-    exporting: Callable[[], Exporting] | None
+    exporting: Callable[[str], Exporting] | None
     watch: bool
     node: Node
 
@@ -179,6 +188,7 @@ class Composition:
                 name=names.TELEMETRY,
             ),
             ChildSpec(id="costs", start=partial(Estimator, self.gateway.estimates), name=names.COSTS),
+            ChildSpec(id="log", start=partial(LogLevel, self.node.levels), name=names.LOG),
             *self._events(),
             *self._traces(),
             ChildSpec(
@@ -210,7 +220,7 @@ class Composition:
             ChildSpec(
                 id="configuration",
                 start=partial(
-                    Configuration, self.configuration, self.memories, self.registry, self._set_log_level, self.bus
+                    Configuration, self.configuration, self.memories, self.registry, self.node.levels.settle, self.bus
                 ),
                 name=names.CONFIGURATION,
             ),
@@ -222,12 +232,8 @@ class Composition:
                 name=names.REQUESTS,
                 shutdown=_REQUEST_STOP_SECONDS,
             ),
-            self._listener("public", self.sockets.public, self._front, self._admission()),
+            self._listener(names.PUBLIC, self.sockets.public, self._front, self._admission()),
         )
-
-    def _set_log_level(self, level: str) -> None:
-        if self.sink is not None:
-            self.sink.set_level(level)
 
     def _events(self) -> tuple[ChildSpec, ...]:
         events = self.live.settings.events
@@ -260,7 +266,7 @@ class Composition:
         actor = partial(
             Traces,
             self.bus,
-            self.exporting,
+            partial(self.exporting, self.sockets.addresses()["public"]),
             self._base_url,
             lambda reason, count: self.metrics.traces_dropped.at(reason=reason).inc(count),
             propagate=self.live.settings.traces.propagate,
@@ -282,11 +288,13 @@ class Composition:
         }
 
     def _groups(self) -> dict[str, tuple[str, ...]]:
-        return {group.name: group.providers for group in self.live.settings.groups}
+        return {group.name: group.providers for group in self.live.settings.groups if not is_throw_away(group.name)}
 
     def _mailboxes(self) -> list[Mailbox]:
         return [
-            Mailbox(path=process.path, incarnation=process.incarnation, depth=box.depth, drops=box.drops)
+            Mailbox(
+                path=process.path, incarnation=process.incarnation, depth=box.depth, drops=box.drops, taken=box.taken
+            )
             for process in (ref.process for ref in self.registry.names().values())
             if (box := process.mailbox) is not None
         ]
@@ -297,6 +305,7 @@ class Composition:
                 provider=name,
                 score=m.score(now),
                 breaker=m.breaker.name(now),
+                admin_state=m.admin_state,
                 up=m.transport is not None and m.breaker.name(now) != "open",
                 in_flight=len(m.leases),
                 waiting=m.waiting,
@@ -314,7 +323,13 @@ class Composition:
     def _operations(self) -> tuple[ChildSpec, ...]:
         return (
             self._listener("health", self.sockets.health, lambda: health.app(self.node)),
-            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions())),
+            self._listener("admin", self.sockets.admin.listener, lambda: admin.app(self.actions()), _FOR_OPERATORS),
+            self._listener(
+                "observe",
+                self.sockets.admin.observers.listener,
+                lambda: admin.app(self.actions(), observes=True),
+                _FOR_OPERATORS,
+            ),
             ChildSpec(id="stacks", start=partial(StacksListener, self.sockets.admin.path), name=names.STACKS),
         )
 
@@ -355,6 +370,10 @@ class Composition:
         return Front.over(self.gateway, self.bus)
 
 
+def _no_log(level: str) -> None:
+    """The log is somebody else's."""
+
+
 def compose(
     memory: configuration.Memory,
     sockets: Sockets,
@@ -363,13 +382,13 @@ def compose(
     allow_faults: bool = False,
     watch: bool = False,
     sink: Sink | None = None,
-    exporting: Callable[[], Exporting] | None = None,
+    exporting: Callable[[str], Exporting] | None = None,
 ) -> Composition:
     """Make what the tree is made of; nothing runs yet. ``memory`` holds the settings, and where they come from."""
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
     lag, books = CountedLag(), Books()
-    bus.subscribe(books.handle)
+    bus.subscribe(books.handle, Books.KINDS)
     sources = Sources(
         in_flight=phase.by_route,
         lag=lambda: lag.worst,
@@ -387,7 +406,7 @@ def compose(
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
     if sink is not None:
-        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle)
+        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle, AccessLog.KINDS)
     node = Node(
         live=live,
         registry=registry,
@@ -396,6 +415,8 @@ def compose(
         metrics=metrics,
         recorder=recorder,
         lines_dropped=lambda: 0 if sink is None else sink.dropped,
+        log_tail=None if sink is None else sink.tail,
+        levels=Levels(_no_log if sink is None else sink.set_level, live.settings.logs.level),
         books=books,
         gateway=gateway,
         lag=lag,
@@ -403,6 +424,7 @@ def compose(
         last_reload=lambda: memory.last_reload,
         allow_faults=allow_faults,
         set_simulated_fault=simulation.set_fault if simulation else None,
+        simulated_faults=simulation.faults if simulation else dict,
     )
     return Composition(
         configuration=memory,
@@ -462,8 +484,11 @@ async def launch(
         raise
 
 
-def _exporting(settings: Settings) -> Callable[[], Exporting] | None:
-    """What sends traces, if any; made once for a try. Raises :class:`ConfigurationError` for variables that cannot be used."""
+def _exporting(settings: Settings) -> Callable[[str], Exporting] | None:
+    """What sends the traces of a node with that URL, if any; made once for a try.
+
+    Raises :class:`ConfigurationError` for variables that cannot be used.
+    """
     if not settings.traces.enabled:
         return None
     try:

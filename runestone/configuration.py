@@ -51,6 +51,7 @@ _AT_A_START: Final = {
     ("server", "port"): "server.port",
     ("server", "health_port"): "health.port",
     ("server", "admin_socket"): "admin.socket",
+    ("server", "observe_group"): "admin.observe_group",
     ("logs", "format"): "log.format",
     ("events", "keep"): "events.keep",
     ("events", "file"): "events.file",
@@ -110,8 +111,24 @@ class TakeOut(Call[Changed | Rejected]):
 
 
 @frozen
+class Members(Call[Changed | Rejected]):
+    """Take providers into a group, or out of it: of what is in it when the turn of this change comes."""
+
+    group: str
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@frozen
 class Reload(Call[Changed | Rejected]):
     """Read files and variables again. The overlay stays."""
+
+
+@frozen
+class Try(Call[Changed | Rejected]):
+    """Check a change as if it were made, and tell what it would do. Nothing is in force, and nothing is kept."""
+
+    change: Alter | TakeOut | Members | Reload
 
 
 @frozen
@@ -129,7 +146,7 @@ class _Reconcile(Info):
     """Bring what runs in line with what is set, after a crash in the middle of a change."""
 
 
-Change = Alter | TakeOut | Reload
+Change = Alter | TakeOut | Members | Reload | Try
 
 
 @frozen(kw_only=True)
@@ -169,7 +186,11 @@ class Memory:
     @property
     def needs_restart(self) -> tuple[str, ...]:
         """The keys that are set to something else than what runs until the process starts anew."""
-        return tuple(key for at, key in _AT_A_START.items() if _at(self.started, at) != _at(self.loaded.settings, at))
+        return self.waiting(self.loaded.settings)
+
+    def waiting(self, settings: Settings) -> tuple[str, ...]:
+        """The keys that ``settings`` have otherwise than the process began with."""
+        return tuple(key for at, key in _AT_A_START.items() if _at(self.started, at) != _at(settings, at))
 
 
 @define(slots=True)
@@ -236,7 +257,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
         """Line a change up, or tell."""
         match message:
-            case Alter() | TakeOut() | Reload():
+            case Alter() | TakeOut() | Members() | Reload() | Try():
                 self._line_up(message, caller)
                 return NO_REPLY
             case _:
@@ -268,16 +289,21 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         self.spawn(self._change(change, caller), name="reconcile" if change is None else type(change).__name__.lower())
 
     async def _change(self, change: Change | None, caller: Caller[Any] | None) -> None:
-        sources = self._memory.sources
-        if isinstance(change, Reload):
+        sources, wanted = self._memory.sources, change.change if isinstance(change, Try) else change
+        if isinstance(wanted, Reload):
             sources = await run_blocking(self._memory.read)  # files, which may be slow
+        if isinstance(change, Try):
+            if caller is not None:
+                caller.reply(self._tried(change.change, sources))
+            self.ref.cast(_Finished())
+            return
         taken = self._take(change, sources)
         if isinstance(change, Reload):
             self._memory.last_reload = self._memory.last_reload.followed_by(taken)
         answer: Changed | Rejected | None
         if isinstance(taken, Rejected):
             answer = self._memory.last_rejection = taken
-            if not isinstance(change, Alter | TakeOut):  # its caller is told, and the admin API logs it
+            if not isinstance(change, Alter | TakeOut | Members):  # its caller is told, and the admin API logs it
                 logger.error("configuration refused, nothing changed: {}", taken.message)
             self._bus.emit(ConfigRefused(reason=taken.reason))
         else:
@@ -288,10 +314,39 @@ class Configuration(GenServer[ReloadNow | _Finished]):
 
     def _take(self, change: Change | None, sources: Sources) -> Settings | Rejected:
         """The settings after ``change``, which are remembered as those to be in force."""
-        memory = self._memory
-        overlay = memory.overlay
+        memory, built = self._memory, self._built(change, sources)
+        if isinstance(built, Rejected):
+            return built
+        memory.sources, (memory.overlay, memory.loaded) = sources, built
+        memory.last_rejection = None
+        return memory.loaded.settings
+
+    def _tried(self, change: Change, sources: Sources) -> Changed | Rejected:
+        """What ``change`` would do."""
+        memory, built = self._memory, self._built(change, sources)
+        if isinstance(built, Rejected):
+            return built
+        wanted = built[1].settings
+        before, after = memory.applied, lasting(wanted, memory.started)
+        steps = difference(self._running(), before, after)
+        set_up = (
+            f"provider {p.name}: {'restarted' if p.name in self._providers else 'started'}" for p, _ in steps.to_set
+        )
+        gone = (f"provider {name}: removed" for name in steps.to_remove)
+        return Changed(
+            done=(*set_up, *_other_changes(before, after), *gone),
+            needs_restart=memory.waiting(wanted),
+            warnings=wanted.warnings,
+        )
+
+    def _built(self, change: Change | None, sources: Sources) -> tuple[Overlay, Loaded] | Rejected:
+        """The overlay with ``change``, and everything over ``sources``."""
+        overlay = self._memory.overlay
         try:
-            for edit in self._edits(change):
+            edits = self._edits(change)
+            if isinstance(edits, Rejected):
+                return edits
+            for edit in edits:
                 if (refusal := self._refusal(edit)) is not None:
                     return refusal
                 value = Whole(edit.value) if edit.when == "new" else edit.value
@@ -301,16 +356,16 @@ class Configuration(GenServer[ReloadNow | _Finished]):
             return Rejected(reason="invalid", message=str(error), problems=error.problems)
         if isinstance(change, Alter) and (refusal := _keyless(change, loaded.settings)) is not None:
             return refusal
-        memory.sources, memory.overlay, memory.loaded = sources, overlay, loaded
-        memory.last_rejection = None
-        return loaded.settings
+        return overlay, loaded
 
-    def _edits(self, change: Change | None) -> tuple[Edit, ...]:
+    def _edits(self, change: Change | None) -> tuple[Edit, ...] | Rejected:
         match change:
             case Alter(edits):
                 return edits
             case TakeOut(name):
                 return _without(name, self._memory.loaded)
+            case Members():
+                return _mustered(change, self._memory.loaded)
             case _:
                 return ()
 
@@ -420,6 +475,24 @@ def _without(name: str, loaded: Loaded) -> tuple[Edit, ...]:
                 shares = {member: share for member, share in entry.value.items() if member != name}
                 edits.append(Edit(path=entry.path, value=shares))
     return tuple(edits)
+
+
+def _mustered(change: Members, loaded: Loaded) -> tuple[Edit, ...] | Rejected:
+    """What makes the members of a group what ``change`` asks for; nothing, if they are that already."""
+    path, settings = ("groups", change.group, "members"), loaded.settings
+    if change.group not in _names("groups", settings):
+        return Rejected(reason="not_found", message=f"there is no group {change.group!r}")
+    written = next((entry.value for entry in loaded.entries if entry.path == path and entry.written), None)
+    everybody = [*(p.name for p in settings.providers), *(r.name for r in settings.refusals)]
+    members = everybody if written is None else list(written)
+    if strangers := [name for name in change.remove if name not in members]:
+        message = f"not in {change.group}: {', '.join(map(repr, strangers))}; there are {', '.join(members) or 'none'}"
+        return Rejected(reason="missing_providers", message=message)
+    wanted = [name for name in dict.fromkeys([*members, *change.add]) if name not in change.remove]
+    if not wanted:
+        message = f"{change.group} would be without a member; add another one first, or delete the group"
+        return Rejected(reason="refused", message=message)
+    return () if wanted == members else (Edit(path=path, value=wanted, when="there"),)
 
 
 def _at(settings: Settings, at: tuple[str, str]) -> Any:

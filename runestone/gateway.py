@@ -23,9 +23,10 @@ from supervisors import Registry, Via
 
 @define(slots=True, eq=False)
 class Phase:
-    """Whether the node takes requests, and the deadlines of those in flight. Written by the node's drain alone, read by everybody."""
+    """Whether the node takes requests, and the deadlines of those in flight. An operator and the node's end write it, everybody reads."""
 
     draining: bool = False
+    stopping: bool = False  # the drain is the beginning of the end
     cut: bool = False  # the drain has run out of patience
     retry_after_seconds: float = 1.0
     _deadlines: dict[asyncio.Timeout, str] = field(factory=dict)  # with the route of each
@@ -55,13 +56,22 @@ class Phase:
             self._idle.set()
 
     async def idle(self, seconds: float) -> bool:
-        """Whether nothing is in flight, after ``seconds`` at the most."""
+        """Whether nothing is in flight, after ``seconds`` at the most. A drain that is taken back is waited for no longer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._deadlines:
+                while self._deadlines and self.draining:
                     self._idle.clear()
                     await self._idle.wait()
-        return not self._deadlines
+        return self.draining and not self._deadlines
+
+    def drain(self) -> None:
+        """Take nothing new from now on."""
+        self.draining = True
+
+    def undrain(self) -> None:
+        """Take requests again."""
+        self.draining = False
+        self._idle.set()
 
     def cut_short(self) -> None:
         """End what is still in flight; each stream tells its client so."""
@@ -77,6 +87,21 @@ class Phase:
         return DeadlineExceeded(
             "The request's deadline has passed; no provider answered in time. Try a smaller request, or again later."
         )
+
+
+@define(slots=True, eq=False)
+class Ending:
+    """The end of the process: whoever wants it asks, whoever runs the node sees to it. ``seconds`` are for the drain."""
+
+    asked: asyncio.Event = field(factory=asyncio.Event)
+    drained: asyncio.Event = field(factory=asyncio.Event)  # the tree is about to stop
+    seconds: float | None = None
+    cut: int = 0  # requests that have outlasted the drain
+
+    def ask(self, seconds: float) -> None:
+        """Ask for the end, after a drain of ``seconds`` at most."""
+        self.seconds = seconds
+        self.asked.set()
 
 
 class InFlight:
@@ -110,7 +135,7 @@ class Gateway:
     load: Load
     requests: Via
     _failover: Via
-    _bus: Bus
+    bus: Bus
     estimates: Estimates = field(factory=Estimates)
 
     @classmethod
@@ -123,15 +148,19 @@ class Gateway:
         """Those in force."""
         return self.live.settings.timeouts
 
-    def complete(self, chat: ChatRequest, deadline: float) -> Attempts:
-        """The attempts of ``chat`` until ``deadline`` (loop time), as a context manager; its ``open`` calls upstream."""
+    def complete(self, chat: ChatRequest, deadline: float, *, trial: bool = False) -> Attempts:
+        """The attempts of ``chat`` until ``deadline`` (loop time), as a context manager; its ``open`` calls upstream.
+
+        ``trial``: one call alone, for an operator.
+        """
         prices = self.live.settings.prices
         return Attempts(
             chat,
             self._failover,
             self.timeouts,
-            self._bus,
+            self.bus,
             deadline=deadline,
             prices=prices,
             estimates=self.estimates,
+            trial=trial,
         )

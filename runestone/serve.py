@@ -1,4 +1,4 @@
-"""``runestone serve``: a process around a node. Signals drain it, a watchdog bounds its end."""
+"""``runestone serve``: a process around a node. A signal or an operator drains and ends it, a watchdog bounds its end."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from runestone.config.build import build
 from runestone.config.load import read
 from runestone.config.settings import ConfigurationError
 from runestone.configuration import ReloadNow
+from runestone.gateway import Ending
 from runestone.http.sockets import BindError
 from runestone.providers import names
 from runestone.telemetry import logs
@@ -70,11 +71,11 @@ def run(
 
 
 async def _serve(launch: Callable[[], Awaitable[app.Running]]) -> int:
-    stopping, hurry = asyncio.Event(), asyncio.Event()
+    ending, hurry = Ending(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def told_to_stop() -> None:
-        (hurry if stopping.is_set() else stopping).set()
+        (hurry if ending.asked.is_set() else ending.asked).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
@@ -90,19 +91,22 @@ async def _serve(launch: Callable[[], Awaitable[app.Running]]) -> int:
         logger.critical("the tree does not start: {}", error)
         return EX_SOFTWARE
     node = running.node
+    node.ending = ending
     loop.add_signal_handler(signal.SIGHUP, partial(node.registry.via(names.CONFIGURATION).cast, ReloadNow()))
     _announce(running)
     loop.call_later(LOADED_SECONDS, gc.freeze)
     assert node.root is not None
     ended = asyncio.ensure_future(node.root.wait())
-    await asyncio.wait({ended, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({ended, asyncio.ensure_future(ending.asked.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         logger.critical("the tree has given up: {}", ended.result())
         running.sockets.close()
         _watchdog(_STOP_SECONDS)
         return EX_SOFTWARE
-    watchdog = _watchdog(node.settings.server.drain_timeout_seconds + _STOP_SECONDS)
-    await running.drain(hurry)
+    seconds = node.settings.server.drain_timeout_seconds if ending.seconds is None else ending.seconds
+    watchdog = _watchdog(seconds + _STOP_SECONDS)
+    ending.cut = await running.drain(hurry, seconds)
+    ending.drained.set()
     await running.stop()
     watchdog.cancel()
     logger.info("stopped")

@@ -29,10 +29,11 @@ class Sockets:
     def addresses(self) -> dict[str, str]:
         """Where each of them listens, by the name of its listener."""
         tcp = {"public": self.public, "health": self.health}
-        return {**{name: http_url(s) for name, s in tcp.items()}, "admin": str(self.admin.path)}
+        local = {"admin": self.admin.admin, "observe": self.admin.observers}
+        return {name: http_url(s) for name, s in tcp.items()} | {name: str(s.path) for name, s in local.items()}
 
     def close(self) -> None:
-        """Close all three; the admin socket's file goes with it."""
+        """Close all; the files of the unix sockets go with them."""
         self.public.close()
         self.health.close()
         self.admin.close()

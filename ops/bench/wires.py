@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -43,8 +44,8 @@ def main() -> int:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        urls = {name: stack.enter_context(_provider(name, arguments.tokens)) for name in ("openai", "anthropic")}
-        process, url = stack.enter_context(_gateway(folder, urls))
+        urls = {name: stack.enter_context(provider(name, arguments.tokens)) for name in ("openai", "anthropic")}
+        process, url = stack.enter_context(gateway(folder, urls))
         print(f"CPU of the gateway per request, {arguments.tokens} tokens, median of {arguments.rounds} rounds")
         for stream in (False, True):
             _table(process, url, arguments, stream=stream)
@@ -55,10 +56,10 @@ def _table(process: int, url: str, arguments: argparse.Namespace, *, stream: boo
     costs: dict[str, list[float]] = {way: [] for way in _WAYS}
     for _ in range(arguments.rounds):
         for way, (path, model) in _WAYS.items():
-            asyncio.run(_load(f"{url}/v1/{path}", model, _WARM, stream=stream))
-            before = _cpu(process)
-            asyncio.run(_load(f"{url}/v1/{path}", model, arguments.requests, stream=stream))
-            costs[way].append((_cpu(process) - before) / arguments.requests * 1e6)
+            asyncio.run(load(f"{url}/v1/{path}", model, _WARM, stream=stream))
+            before = cpu_seconds(process)
+            asyncio.run(load(f"{url}/v1/{path}", model, arguments.requests, stream=stream))
+            costs[way].append((cpu_seconds(process) - before) / arguments.requests * 1e6)
     medians = {way: statistics.median(values) for way, values in costs.items()}
     same = statistics.mean(medians[way] for way in _SAME)
     print("streamed" if stream else "whole")
@@ -66,7 +67,8 @@ def _table(process: int, url: str, arguments: argparse.Namespace, *, stream: boo
         print(f"  {way:24}{cost:7.0f} us  {cost / same:5.2f} x the same wire")
 
 
-async def _load(url: str, model: str, requests: int, *, stream: bool) -> None:
+async def load(url: str, model: str, requests: int, *, stream: bool) -> None:
+    """Ask ``requests`` times, some at once."""
     body = {
         "model": model,
         "max_tokens": 100,
@@ -83,13 +85,14 @@ async def _load(url: str, model: str, requests: int, *, stream: bool) -> None:
         await asyncio.gather(*(ask(client) for _ in range(_CLIENTS)))
 
 
-def _cpu(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(process: int) -> float:
+    """What ``process`` has taken, all of its threads, by the clock that Linux keeps of each process."""
+    return time.clock_gettime(~process << 3 | 2)
 
 
 @contextmanager
-def _provider(name: str, tokens: int) -> Iterator[str]:
+def provider(name: str, tokens: int) -> Iterator[str]:
+    """A simulated provider; its URL."""
     command = [sys.executable, "-m", "runestone.simulated", "--port", "0", "--name", name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
         try:
@@ -102,9 +105,17 @@ def _provider(name: str, tokens: int) -> Iterator[str]:
 
 
 @contextmanager
-def _gateway(folder: Path, urls: dict[str, str]) -> Iterator[tuple[int, str]]:
+def gateway(
+    folder: Path,
+    urls: dict[str, str],
+    command: Sequence[str] = ("-m", "runestone", "serve"),
+    log: int | IO[bytes] = subprocess.DEVNULL,
+    **environ: str,
+) -> Iterator[tuple[int, str]]:
+    """A gateway before ``urls``, with ``environ`` beside what it needs: its process and its URL."""
     environ = {
         **os.environ,
+        **environ,
         "OPENAI_API_KEY": "k",
         "OPENAI_BASE_URL": urls["openai"],
         "ANTHROPIC_API_KEY": "k",
@@ -113,8 +124,7 @@ def _gateway(folder: Path, urls: dict[str, str]) -> Iterator[tuple[int, str]]:
         "RUNESTONE_HEALTH_PORT": "0",
         "RUNESTONE_ADMIN_SOCKET": str(folder / "admin.sock"),
     }
-    command = [sys.executable, "-m", "runestone", "serve"]
-    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, *command], env=environ, stdout=subprocess.DEVNULL, stderr=log) as process:
         try:
             yield process.pid, _listening(folder / "admin.sock")
         finally:

@@ -196,6 +196,15 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
                 unit="s",
             ),
             _lines(
+                "Time between chunks, p95",
+                "Of streams that came whole: the mean of each, behind its first content.",
+                (
+                    _quantile(0.95, "runestone_provider_time_per_output_chunk_seconds", "provider", PROVIDER),
+                    "{{provider}}",
+                ),
+                unit="s",
+            ),
+            _lines(
                 "Call duration, p95",
                 "Of whole calls.",
                 (_quantile(0.95, "runestone_provider_duration_seconds", "provider", PROVIDER), "{{provider}}"),

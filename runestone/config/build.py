@@ -49,7 +49,7 @@ from runestone.config.settings import (
 )
 from runestone.config.structure import kind_of, structure
 from runestone.domain.catalogue import BUILT_IN, CATALOGUE, KINDS
-from runestone.domain.routing import DEFAULT_GROUP
+from runestone.domain.routing import DEFAULT_GROUP, THROW_AWAY, is_throw_away
 from runestone.domain.secret import Secret
 from runestone.resilience.breaker import BreakerPolicy
 from runestone.resilience.concurrency import ConcurrencyPolicy
@@ -227,8 +227,8 @@ class _Builder:
             ledger=self._ledger(),
             max_upstream_calls=max(
                 server.max_upstream_calls,
-                *(p.retry.max_attempts for p in providers),
-                *(g.max_attempts for g in groups),
+                *(p.retry.max_attempts for p in providers if not is_throw_away(p.name)),
+                *(g.max_attempts for g in groups if not is_throw_away(g.name)),
             ),
             refusals=tuple(p for p in found if isinstance(p, ProviderRefusal)),
         )
@@ -254,6 +254,7 @@ class _Builder:
             port=server.port,
             health_port=health.port,
             admin_socket=admin_socket(self.sources.environ) if socket is None else socket,
+            observe_group=self.document.admin.observe_group,
             drain_timeout_seconds=server.drain_timeout_ms,
             body_limit_bytes=min(server.body_limit_bytes, 1024 * MEGABYTE),
             body_timeout_seconds=server.body_timeout_ms,
@@ -330,6 +331,8 @@ class _Builder:
                 self.document.health.probe_interval_ms if table.probe_interval_ms is None else table.probe_interval_ms
             ),
         )
+        if is_throw_away(name) and self.merged.origin(path) != "runtime":
+            self.warn(path, f"serves only groups that name it, for its name begins with {THROW_AWAY}")
         if table.api_key is None and CATALOGUE[table.kind].needs_key:
             return ProviderRefusal(name, "missing_api_key", self._how_to_give_a_key(name, table.kind))
         if table.api_key is not None and table.api_key.reveal().lower().startswith("your_"):
@@ -367,7 +370,8 @@ class _Builder:
 
     def _group(self, name: str, table: GroupTable, usable: tuple[str, ...]) -> GroupSettings:
         path, failover = ("groups", name), self.document.failover
-        members = usable if table.members is None else table.members
+        everybody = tuple(one for one in usable if not is_throw_away(one))
+        members = everybody if table.members is None else table.members
         for key, named in (("members", members), ("weights", table.weights)):
             self._check_providers((*path, key), named)
         for model, equals in table.models.items():

@@ -120,6 +120,11 @@ class AdminTable:
     socket: Annotated[Path | None, kinds.Location()] = setting(
         None, "The admin socket; without it, admin.sock in the run directory.", variable="RUNESTONE_ADMIN_SOCKET"
     )
+    observe_group: Annotated[str | None, kinds.Text()] = setting(
+        None,
+        "The group, by name or number, whose members may look, and do nothing else, by observe.sock beside it.",
+        variable="RUNESTONE_OBSERVE_GROUP",
+    )
 
 
 @frozen(kw_only=True)

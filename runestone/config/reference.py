@@ -55,6 +55,7 @@ _VALUES: Final = {
     ("keys", "groups"): '["critical-service"]',
     ("ledger", "url"): '"sqlite:///var/lib/runestone/ledger.sqlite"',
     ("admin", "socket"): '"/run/runestone/admin.sock"',
+    ("admin", "observe_group"): '"operators"',
     ("events", "file"): '"/var/log/runestone/events.jsonl"',
 }
 

@@ -41,6 +41,11 @@ def stacks_socket(admin: Path) -> Path:
     return admin.with_name(f"{admin.name}.stacks")
 
 
+def observe_socket(admin: Path) -> Path:
+    """The socket beside the admin socket for those who may look and do nothing else."""
+    return admin.with_name("observe.sock" if admin.name == "admin.sock" else f"{admin.name}.observe")
+
+
 def _held(file: str | None) -> str | None:
     """What ``file`` holds. One that cannot be read is told where a node loads its settings; a command looks in the run directory."""
     if not file:

@@ -32,6 +32,7 @@ class ServerSettings:
     port: int = field(default=4003, validator=[validators.ge(0), validators.le(65535)])
     health_port: int = field(default=4004, validator=[validators.ge(0), validators.le(65535)])
     admin_socket: Path
+    observe_group: str | None = None
     drain_timeout_seconds: float = field(default=30.0, validator=validators.ge(0.0))
     body_limit_bytes: int = field(default=32 * 1024 * 1024, validator=validators.ge(1))
     body_timeout_seconds: float = field(default=30.0, validator=_positive)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runestone.console import render
-from runestone.console.bodies import duration
+from runestone.console.bodies import duration, watched
 from runestone.console.commands import Argument, Command, plain
 
 ACTOR = Argument(
@@ -58,6 +58,7 @@ COMMANDS: tuple[Command, ...] = (
         help="one actor: state, mailbox, incarnation, last exit, what it tells of itself",
         arguments=(ACTOR,),
         render=lambda data: render.facts(data["actor"]),
+        good=lambda data: data["actor"]["state"] == "running",
     ),
     Command(
         path="actor state",
@@ -87,6 +88,7 @@ COMMANDS: tuple[Command, ...] = (
         help="end its suspension",
         arguments=(ACTOR,),
         render=plain,
+        then="actor show",
     ),
     Command(
         path="actor restart",
@@ -95,6 +97,7 @@ COMMANDS: tuple[Command, ...] = (
         help="restart it by its supervisor; that is no failure and costs nothing of the restart budget",
         arguments=(ACTOR,),
         render=_restarted,
+        then="actor show",
     ),
     Command(
         path="top",
@@ -106,6 +109,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument(name="-n", help="how many; 20 without it", type=int, metavar="N"),
             Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="watch so long; 1s without it"),
         ),
+        lasts=watched,
         render=lambda data: render.table(data["actors"], _TOP_COLUMNS),
     ),
     Command(
@@ -118,6 +122,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument(name="--max", type=int, metavar="N", required=True, help="so many messages at most"),
             Argument(name="--for", key="seconds", type=duration, metavar="TIME", required=True, help="so long at most"),
         ),
+        lasts=watched,
         render=_line,
         stream=True,
     ),

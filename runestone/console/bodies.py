@@ -41,6 +41,32 @@ def as_given(values: Values) -> dict[str, Any]:
     return {key: " ".join(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
+def at_once(_: Values) -> float:
+    """The node answers as soon as it can."""
+    return 0.0
+
+
+def watched(values: Values) -> float:
+    """The node answers after the seconds that are given."""
+    return float(values.get("seconds") or values.get("idle") or 0.0)
+
+
+def taken_out(values: Values) -> dict[str, Any]:
+    """Whether to wait until no call is out, and for how long."""
+    idle, seconds = values.get("idle"), values.get("seconds")
+    if idle is None:
+        if seconds is not None:
+            raise Unusable("--timeout is for --wait: without it nothing is waited for")
+        return {}
+    limit = seconds if seconds is not None else idle or None
+    return {"wait": True, **({} if limit is None else {"seconds": limit})}
+
+
+def members(values: Values) -> dict[str, Any]:
+    """Providers, one by one."""
+    return {"providers": list(values["providers"])}
+
+
 def config(values: Values) -> dict[str, Any]:
     """All of them as one ``config``."""
     return {"config": {key: _number(value) for key, value in values.items()}}

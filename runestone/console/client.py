@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ class Unreachable(Exception):
 class Refused(Exception):
     """The node answered with an error."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.code = code
+        self.problems = tuple(problems)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -50,11 +51,16 @@ def _user() -> str:
 
 
 class AdminClient:
-    """Calls the node that listens on ``path``."""
+    """Calls the node that listens on ``path``. ``about`` goes with every act: ``reason``, and ``dry_run``."""
 
-    def __init__(self, path: Path, timeout_seconds: float = 30.0) -> None:
+    def __init__(self, path: Path, timeout_seconds: float = 30.0, about: Mapping[str, str] | None = None) -> None:
         self.path = path
         self._timeout_seconds = timeout_seconds
+        self._about = dict(about or {})
+
+    def within(self, timeout_seconds: float) -> AdminClient:
+        """The same with another patience."""
+        return AdminClient(self.path, timeout_seconds, self._about)
 
     def request(self, method: str, route: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """The node's answer to one request.
@@ -67,7 +73,7 @@ class AdminClient:
         with self._asked(method, route, body) as response:
             answer = json.loads(response.read())
         if "error" in answer:
-            raise Refused(answer["error"]["code"], answer["error"]["message"])
+            raise _refusal(answer["error"])
         return dict(answer)
 
     def lines(self, method: str, route: str, body: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
@@ -76,15 +82,15 @@ class AdminClient:
             while line := response.readline():
                 answer = json.loads(line)
                 if (error := answer.get("error")) is not None:
-                    raise Refused(error["code"], error["message"])
+                    raise _refusal(error)
                 yield answer
 
     @contextmanager
     def _asked(self, method: str, route: str, body: dict[str, Any] | None) -> Iterator[http.client.HTTPResponse]:
         """What reads puts its body into the query."""
         connection = _UnixConnection(self.path, self._timeout_seconds)
-        if body and method == "GET":
-            route = f"{route}?{urlencode(body)}"
+        if query := (body or {}) if method == "GET" else self._about:
+            route = f"{route}?{urlencode(query)}"
         try:
             actor = f"{_user()}@{socket.gethostname()}:{os.getpid()}"
             headers = {"content-type": "application/json", "x-runestone-actor": actor}
@@ -98,3 +104,7 @@ class AdminClient:
             raise Unreachable(f"no running node answers on {self.path}: {error}. Is `runestone serve` up?") from None
         finally:
             connection.close()
+
+
+def _refusal(error: Mapping[str, Any]) -> Refused:
+    return Refused(error["code"], error["message"], error.get("problems", ()))

@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
-from runestone.console import bodies, render
+from runestone.console import bodies, output, render
 from runestone.console.bodies import Values
+from runestone.console.options import common
 
 Live = Literal["providers", "groups", "actors", "requests"]
 Renderer = Callable[[Mapping[str, Any]], str]
@@ -29,6 +30,7 @@ class Argument:
     required: bool = False
     append: bool = False  # may be given several times
     default: str | None = None
+    const: Any = None  # what an option is without its value, where that may be left out (nargs "?")
     complete: Live | None = None
     key: str = field()  # under which name its value is found
 
@@ -37,12 +39,20 @@ class Argument:
         return self.name.lstrip("-").replace("-", "_")
 
 
+def fine(_: Mapping[str, Any]) -> int:
+    """Every answer is good news."""
+    return 0
+
+
 @frozen(kw_only=True)
 class Command:
     """``path`` is what is typed, ``route`` what is asked; ``{name}`` in it stands for the argument of that name.
 
     ``body`` makes the request's body of the other arguments, or its query where it reads. The answer of a ``stream`` comes in lines, and
     ``render`` has them one by one. ``beside``: it is asked of the socket beside the admin socket, which answers while the loop is stuck.
+    ``lasts``: seconds that the node may take before it answers, by the arguments. ``asks``: somebody at a terminal confirms it first.
+
+    ``good`` says of an answer whether ``--wait`` need not wait any more; an act names the command that reads it afterwards (``then``).
     """
 
     path: str
@@ -52,10 +62,18 @@ class Command:
     render: Renderer
     arguments: tuple[Argument, ...] = field(default=())
     body: Callable[[Values], dict[str, Any]] = bodies.as_given
-    verdict: Callable[[Mapping[str, Any]], int] = lambda _: 0  # the exit code that an answer means
+    rows: output.Rows = output.rows  # what the answer is about, one by one
+    verdict: Callable[[Mapping[str, Any]], int] = fine  # the exit code that an answer means
+    good: Callable[[Mapping[str, Any]], bool] | None = None
+    then: str | None = None
+    reads: bool = field(default=Factory(lambda self: self.method == "GET", takes_self=True))
+    asks: bool = False  # whether it is meant, on a terminal
     entries: str | None = None  # the answer's list, whose entries `--follow` prints as they come
     stream: bool = False
     beside: bool = False
+    lasts: Callable[[Values], float] = bodies.at_once
+    local: Callable[[Values], Mapping[str, Any] | None] = lambda _: None  # an answer for which no node is needed
+    into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
 
 PROVIDER = Argument(name="name", help="the provider, such as openai-default", complete="providers")
@@ -74,7 +92,8 @@ def changed(kind: str) -> Renderer:
         about = data.get(kind)
         lines = [render.facts(about)] if isinstance(about, Mapping) else []
         told = {**(about if isinstance(about, Mapping) else {}), **data}
-        lines += [f"done: {line}" for line in told.get("done", ())]
+        done = "would be done" if data.get("dry_run") else "done"
+        lines += [f"{done}: {line}" for line in told.get("done", ())]
         lines += [f"needs a restart of the process: {key}" for key in told.get("needs_restart", ())]
         lines += [f"warning: {line}" for line in told.get("warnings", ())]
         return "\n".join(lines) or "nothing to do"
@@ -85,18 +104,25 @@ def changed(kind: str) -> Renderer:
 def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None:
     """Give ``parser`` a sub-command for each of ``commands``."""
     groups: dict[str, Any] = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    verbs: dict[
+        str, argparse.ArgumentParser
+    ] = {}  # by their path: a verb may have further ones, such as `events export`
     for command in commands:
         *parents, verb = command.path.split()
         parent = " ".join(parents)
         if parent not in groups:
-            group = groups[""].add_parser(parent, help=f"{parent} commands")
-            groups[parent] = group.add_subparsers(title=f"{parent} commands", metavar="COMMAND", required=True)
-        one = groups[parent].add_parser(verb, help=_literal(command.help), description=_literal(command.help))
+            group = verbs.get(parent) or groups[""].add_parser(parent, help=f"{parent} commands")
+            groups[parent] = group.add_subparsers(
+                title=f"{parent} commands", metavar="COMMAND", required=parent not in verbs
+            )
+        one = verbs[command.path] = groups[parent].add_parser(
+            verb,
+            help=_literal(command.help),
+            description=_literal(command.help),
+            parents=[common(argument.name for argument in command.arguments)],
+        )
         for argument in command.arguments:
             _add_argument(one, argument)
-        one.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object on standard output"
-        )
         one.set_defaults(command=command)
 
 
@@ -107,7 +133,7 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     options: dict[str, Any] = {"help": _literal(argument.help), "type": argument.type}
     if argument.name.startswith("-"):
         options |= {"required": argument.required, "dest": argument.key}
-    for name in ("nargs", "choices", "metavar", "default"):
+    for name in ("nargs", "choices", "metavar", "default", "const"):
         if (value := getattr(argument, name)) is not None:
             options[name] = value
     if argument.append:

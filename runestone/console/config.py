@@ -15,6 +15,7 @@ from runestone.config import reference
 from runestone.config.build import Loaded, build
 from runestone.config.load import read
 from runestone.config.settings import ConfigurationError, Settings
+from runestone.config.worst_case import worst_case
 from runestone.console import render
 
 EX_CONFIG: Final = 78
@@ -97,18 +98,6 @@ def _print_found(settings: Settings, online: Mapping[str, Mapping[str, Any]]) ->
     print(f"worst case for one request: {worst['upstream_calls']} upstream calls, {worst['seconds']:g} s")
     for name, probe in online.items():
         print(f"{'ok' if probe['ok'] else 'FAILED'}: {name}: {probe['message']} ({probe['seconds']:.2f} s)")
-
-
-def worst_case(settings: Settings) -> tuple[int, float]:
-    """The most upstream calls that one request may cause, and the most seconds that it may take."""
-    most = 0
-    by_name = {provider.name: provider for provider in settings.providers}
-    for group in settings.groups:
-        attempts = sorted((by_name[name].retry.max_attempts for name in group.providers), reverse=True)
-        most = max(most, sum(attempts[: group.max_attempts]))
-    calls = min(most, settings.max_upstream_calls)
-    slowest = max((p.timeout_seconds for p in settings.providers), default=0.0)
-    return calls, min(settings.timeouts.request_deadline_seconds, calls * slowest) if calls else 0.0
 
 
 async def _probed(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -12,9 +12,14 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/costs/estimate",
         help="an estimate of what a request would cost at each provider",
-        arguments=(Argument(name="--request", help="the file with its JSON, - for standard input", required=True),),
+        arguments=(
+            Argument(
+                name="--request", help="the file with its JSON, - for standard input", metavar="FILE", required=True
+            ),
+        ),
         body=bodies.request,
-        render=lambda data: render.facts(data["costs"]),
+        render=render.estimates,
+        reads=True,
     ),
     Command(
         path="cost show",

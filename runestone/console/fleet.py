@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from runestone.console import bodies, render
-from runestone.console.bodies import seconds
+from runestone.console.bodies import duration, seconds
 from runestone.console.commands import PROVIDER, Argument, Command, changed, plain
 from runestone.domain.catalogue import KINDS
 
@@ -17,6 +20,7 @@ _COLUMNS = (
     "calls",
     "failures",
     "incarnation",
+    "fault",
     "base_url",
 )
 _BREAKER_COLUMNS = ("provider", "state", "mode", "consecutive_failures", "failure_threshold", "retry_in_seconds")
@@ -39,6 +43,14 @@ _OPTIONS = (
 )
 
 
+def _restarted(data: Mapping[str, Any]) -> str:
+    """One, or a line for each."""
+    if "restarted" not in data:
+        return plain(data)
+    rows = [{**one, "error": one["error"] and one["error"]["message"]} for one in data["restarted"]]
+    return render.table(rows, ("provider", "incarnation_before", "incarnation", "hard", "error"))
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         path="providers",
@@ -46,6 +58,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/providers",
         help="all providers and how they are",
         render=lambda data: render.table(data["providers"], _COLUMNS),
+        good=lambda data: all(provider["usable"] for provider in data["providers"]),
     ),
     Command(
         path="provider show",
@@ -54,6 +67,7 @@ COMMANDS: tuple[Command, ...] = (
         help="one provider, with its last success and error",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["provider"]),
+        good=lambda data: data["provider"]["status"] == "up",
     ),
     Command(
         path="provider add",
@@ -67,6 +81,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         body=bodies.new_provider,
         render=changed("provider"),
+        then="provider show",
     ),
     Command(
         path="provider set",
@@ -76,6 +91,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(PROVIDER, *_OPTIONS),
         body=bodies.provider_config,
         render=changed("provider"),
+        then="provider show",
     ),
     Command(
         path="provider remove",
@@ -84,25 +100,28 @@ COMMANDS: tuple[Command, ...] = (
         help="take a provider out; returns when its streams have ended",
         arguments=(PROVIDER,),
         render=changed("provider"),
+        asks=True,
     ),
     Command(
         path="provider restart",
         method="POST",
         route="/v1/providers/{name}/restart",
-        help="a clean slate for one provider; its streams run on",
+        help="a clean slate for one provider, for all, or for those whose names match; their streams run on",
         arguments=(
-            PROVIDER,
+            Argument(name="name", help="the provider, all, or a pattern such as 'openai-*'", complete="providers"),
             Argument(
                 name="--hard", help="replace its connections too; the old ones close with their last stream", flag=True
             ),
         ),
-        render=plain,
+        render=_restarted,
+        verdict=lambda data: int(any(one["error"] for one in data.get("restarted", ()))),
+        then="provider show",
     ),
     Command(
         path="fault",
         method="POST",
         route="/v1/providers/{name}/fault",
-        help="switch a fault of a simulated provider (serve --demo only), such as '503 30%', 'cut at=1234' or 'none'",
+        help="put a fault in front of a provider (serve --allow-faults or --demo): '503 30%', 'cut at=1234', 'none' …",
         arguments=(PROVIDER, Argument(name="spec", help="the fault", nargs="+")),
         render=plain,
     ),
@@ -113,6 +132,7 @@ COMMANDS: tuple[Command, ...] = (
         help="one provider's circuit breaker",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["breaker"]),
+        good=lambda data: data["breaker"]["state"] == "closed",
     ),
     Command(
         path="breaker list",
@@ -120,6 +140,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/breakers",
         help="all circuit breakers",
         render=lambda data: render.table(data["breakers"], _BREAKER_COLUMNS),
+        good=lambda data: all(breaker["state"] == "closed" for breaker in data["breakers"]),
     ),
     Command(
         path="breaker reset",
@@ -128,6 +149,7 @@ COMMANDS: tuple[Command, ...] = (
         help="close it, clear its counters, lift what was forced",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["breaker"]),
+        then="breaker show",
     ),
     Command(
         path="breaker trip",
@@ -136,7 +158,8 @@ COMMANDS: tuple[Command, ...] = (
         help="force it open",
         arguments=(
             PROVIDER,
-            Argument(name="--seconds", help="for so long; without it, until it is reset", type=seconds),
+            Argument(name="--seconds", help="for so long; without it, until `breaker auto` or `reset`", type=seconds),
+            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="the same, such as 5m"),
         ),
         render=lambda data: render.facts(data["breaker"]),
     ),

@@ -14,6 +14,7 @@ _OPTIONS = (
     Argument(name="--weight", help="a share, such as openai-default=2; may be repeated", append=True, metavar="NAME=N"),
     Argument(name="--mode", help="legacy: no failover in this group", choices=("enhanced", "legacy")),
 )
+_PROVIDERS = Argument(name="providers", metavar="PROVIDER", nargs="+", help="a provider", complete="providers")
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -51,6 +52,24 @@ COMMANDS: tuple[Command, ...] = (
         render=changed("group"),
     ),
     Command(
+        path="group add",
+        method="POST",
+        route="/v1/groups/{name}/add",
+        help="take providers into a group",
+        arguments=(GROUP, _PROVIDERS),
+        body=bodies.members,
+        render=changed("group"),
+    ),
+    Command(
+        path="group remove",
+        method="POST",
+        route="/v1/groups/{name}/remove",
+        help="take providers out of a group, but for the last one",
+        arguments=(GROUP, _PROVIDERS),
+        body=bodies.members,
+        render=changed("group"),
+    ),
+    Command(
         path="group delete",
         method="POST",
         route="/v1/groups/{name}/delete",
@@ -65,6 +84,7 @@ COMMANDS: tuple[Command, ...] = (
         help="a failover group: strategy, members, statistics",
         arguments=(GROUP,),
         render=lambda data: render.facts(data["failover"]),
+        good=lambda data: all(member["status"] == "up" for member in data["failover"]["members"]),
     ),
     Command(
         path="failover set-strategy",
@@ -82,6 +102,7 @@ COMMANDS: tuple[Command, ...] = (
         help="who would be asked for a model, who would not, and why",
         arguments=(GROUP, Argument(name="--model", help="the model", required=True)),
         render=lambda data: render.explanation(data["explanation"]),
+        reads=True,
     ),
     Command(
         path="mode",
@@ -90,7 +111,7 @@ COMMANDS: tuple[Command, ...] = (
         help="legacy: no failover, the guide's rollback; enhanced: everything",
         arguments=(
             Argument(name="mode", help="the mode", choices=("enhanced", "legacy")),
-            Argument(name="--group", help="for one group alone"),
+            Argument(name="--group", help="for one group alone", complete="groups"),
         ),
         render=changed("mode"),
     ),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from runestone.console import bodies, render
+from runestone.console import bodies, output, render
+from runestone.console.bodies import duration
 from runestone.console.commands import Argument, Command, changed, plain
 
 COMMANDS: tuple[Command, ...] = (
@@ -12,6 +13,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/status",
         help="the node on one screen, and what is wrong",
         render=render.status,
+        good=lambda data: data["status"] == "healthy",
     ),
     Command(
         path="tree",
@@ -19,7 +21,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/tree",
         help="the supervision tree, or a part of it",
         arguments=(
-            Argument(name="path", nargs="?", help="what is under this actor alone"),
+            Argument(name="path", nargs="?", help="what is under this actor alone", complete="actors"),
             Argument(name="--depth", type=int, metavar="N", help="so many levels of it"),
         ),
         render=lambda data: render.tree(data["tree"]),
@@ -29,11 +31,12 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/health/{name}",
         help="ask providers, really and for free, whether they answer",
-        arguments=(Argument(name="name", help="a provider, or all"),),
+        arguments=(Argument(name="name", help="a provider, or all", complete="providers"),),
         render=lambda data: render.table(
             [{"provider": name, **found} for name, found in data["health"].items()],
             ("provider", "ok", "status", "seconds", "message"),
         ),
+        reads=True,
         verdict=lambda data: 0 if all(found["ok"] for found in data["health"].values()) else 4,
     ),
     Command(
@@ -41,32 +44,47 @@ COMMANDS: tuple[Command, ...] = (
         method="GET",
         route="/v1/metrics/{name}",
         help="calls and how they ended, latencies of the last minute, tokens, dollars",
-        arguments=(Argument(name="name", help="a provider, or all", nargs="?", default="all"),),
-        render=lambda data: render.metrics(data["metrics"]),
-    ),
-    Command(
-        path="events",
-        method="GET",
-        route="/v1/events",
-        help="what has happened, from the flight recorder",
         arguments=(
-            Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
-            Argument(name="--provider", help="about this provider", metavar="NAME"),
-            Argument(name="--request", help="about this request", metavar="ID"),
-            Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
-            Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
-            Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
+            Argument(name="name", help="a provider, or all", nargs="?", default="all", complete="providers"),
+            Argument(name="--prom", help="as Prometheus scrapes them", flag=True),
         ),
-        body=bodies.events,
-        render=lambda data: "\n".join(map(render.event, data["events"])),
-        entries="events",
+        render=lambda data: (
+            data["prometheus"].rstrip("\n") if "prometheus" in data else render.metrics(data["metrics"])
+        ),
+        rows=lambda data: (
+            [{"name": name, **found} for name, found in data.get("metrics", {}).get("providers", {}).items()]
+            or output.rows(data)
+        ),
+    ),
+    *(
+        Command(
+            path=path,
+            method="GET",
+            route="/v1/events",
+            help="what has happened, from the flight recorder",
+            arguments=(
+                Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
+                Argument(name="--provider", help="about this provider", metavar="NAME", complete="providers"),
+                Argument(name="--request", help="about this request", metavar="ID", complete="requests"),
+                Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
+                Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
+                Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
+            ),
+            body=bodies.events,
+            render=lambda data: "\n".join(map(render.event, data["events"])),
+            entries="events",
+        )
+        for path in ("events", "events tail")
     ),
     Command(
         path="log level",
         method="POST",
         route="/v1/log/level",
         help="from which level on there are lines, at once",
-        arguments=(Argument(name="level", help="such as debug"),),
+        arguments=(
+            Argument(name="level", help="such as debug"),
+            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="for so long, such as 10m"),
+        ),
         render=changed("log"),
     ),
     Command(

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from runestone.console import render
 from runestone.console.commands import Command, changed
+
+
+def _difference(data: Mapping[str, Any]) -> str:
+    until = ("until",) if any("until" in one for one in data["changes"]) else ()
+    lines: list[str] = [render.table(data["changes"], ("key", "value", "before", "unsaved", *until))]
+    lines += [f"needs a restart of the process: {key}" for key in data["needs_restart"]]
+    if data["last_rejection"] is not None:
+        lines.append(f"the last change was refused: {data['last_rejection']}")
+    return "\n".join(lines)
+
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -17,8 +30,8 @@ COMMANDS: tuple[Command, ...] = (
         path="config diff",
         method="GET",
         route="/v1/config/diff",
-        help="what was changed at run time",
-        render=lambda data: render.table(data["changes"], ("key", "value")),
+        help="what was changed at run time, beside what file and variables say",
+        render=_difference,
     ),
     Command(
         path="config export",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runestone.console import actors, costs, fleet, groups, node, settings
+from runestone.console import actors, costs, doctor, fleet, groups, logs, node, requests, service, settings, why
 from runestone.console.commands import Command
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -14,4 +14,9 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *costs.COMMANDS,
     *settings.COMMANDS,
     *actors.COMMANDS,
+    *doctor.COMMANDS,
+    *requests.COMMANDS,
+    *logs.COMMANDS,
+    *service.COMMANDS,
+    *why.COMMANDS,
 )

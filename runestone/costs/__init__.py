@@ -17,4 +17,7 @@ that was refused: no connection, a 4xx, a 429, a 5xx, a 529       nothing     0
 An OpenAI stream tells its usage at its end, an Anthropic one its input at the start and its output at the end: of a stream that is cut,
 the first is unknown and the second known but for the output. A usage is priced whole or not at all: one sort of token, tier or region
 without a price makes the cost ``None``. What is ``None`` is to be counted, never added up as 0.
+
+A provider that says itself what it charges (OpenRouter, xAI, Perplexity) is believed, unless the operator has set a price of his own for
+the model; the ledger marks such a cost.
 """

@@ -47,6 +47,13 @@ def billed(outcome: str, usage: Usage | None, *, content: bool, api: Api = "chat
     return "nothing" if outcome in FREE and not content else "unknown"
 
 
+def charged(usage: Usage | None, *, api: Api, model: str, own: Mapping[str, Price]) -> int | None:
+    """What the provider itself says that a call costs, in picodollars. It counts for nothing where the operator has a price of his own."""
+    if usage is None or model in own or api in _FREE_ROUTES:
+        return None
+    return usage.charged_picodollars
+
+
 def call_cost(
     outcome: str,
     usage: Usage | None,

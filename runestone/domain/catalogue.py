@@ -18,6 +18,19 @@ Path = tuple[str, ...]
 
 
 @frozen(kw_only=True)
+class Charge:
+    """Where a usage object tells what the call costs, and how many picodollars one of it is (US dollars unless it says otherwise).
+
+    ``beside`` is billed to the operator elsewhere, for a call with a key of his own that ``own_key`` tells of.
+    """
+
+    path: Path
+    picodollars: int = 10**12
+    own_key: str | None = None
+    beside: Path = ()
+
+
+@frozen(kw_only=True)
 class Row:
     """One kind of provider.
 
@@ -30,6 +43,7 @@ class Row:
     - ``renames``, ``values``, ``drops``: what becomes of fields of a body, values by field
     - ``usage``: where the usage object stands in an answer, the first place that has one; ``cached``: where it counts cached tokens
     - ``thinks_apart``: ``completion_tokens`` are without those of thinking; ``total_tokens`` hold them
+    - ``charge``: where it tells what it charges
     - ``prices``: its name in the price table, where that is another one
     """
 
@@ -48,6 +62,7 @@ class Row:
     usage: tuple[Path, ...] = (("usage",),)
     cached: tuple[Path, ...] = (("prompt_tokens_details", "cached_tokens"),)
     thinks_apart: bool = False
+    charge: Charge | None = None
     prices: str | None = None
 
     @property
@@ -112,15 +127,23 @@ _ROWS: Final = (
         base_url="https://api.x.ai/v1",
         key_variable="XAI_API_KEY",
         thinks_apart=True,
+        charge=Charge(path=("cost_in_usd_ticks",), picodollars=100),
         prices="x-ai",
     ),
-    Row(kind="openrouter", base_url="https://openrouter.ai/api/v1", key_variable="OPENROUTER_API_KEY", passes=_OLDER),
+    Row(
+        kind="openrouter",
+        base_url="https://openrouter.ai/api/v1",
+        key_variable="OPENROUTER_API_KEY",
+        passes=_OLDER,
+        charge=Charge(path=("cost",), own_key="is_byok", beside=("cost_details", "upstream_inference_cost")),
+    ),
     Row(
         kind="perplexity",
         base_url="https://api.perplexity.ai",
         key_variable="PERPLEXITY_API_KEY",
         passes=_CHAT,
         lacks=_NO_EMBEDDINGS,
+        charge=Charge(path=("cost", "total_cost")),
         renames={"max_completion_tokens": "max_tokens"},
     ),
     Row(

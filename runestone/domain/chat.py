@@ -59,7 +59,8 @@ def tells_of_models(api: Api) -> bool:
 class Usage:
     """Tokens as OpenAI counts them: ``input_tokens`` includes cached reads and writes, ``output_tokens`` includes reasoning.
 
-    Audio is part of both. What else an invoice depends on stands here as the answer tells it: the tier, the region, searches of the web.
+    Audio is part of both. What else an invoice depends on stands here as the answer tells it: the tier, the region, searches of the web,
+    and what the provider says that it charges for all of it (whole picodollars; ``None``: it does not say).
     """
 
     input_tokens: int
@@ -73,3 +74,4 @@ class Usage:
     web_searches: int = 0
     service_tier: Tier = "standard"
     region: Region = "any"
+    charged_picodollars: int | None = None

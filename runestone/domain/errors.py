@@ -94,7 +94,7 @@ class Overloaded(RunestoneError):
 
 
 class Draining(RunestoneError):
-    """The node is shutting down and takes nothing new."""
+    """The node is draining and takes nothing new."""
 
     status = 503
     type = "server_error"

@@ -15,6 +15,7 @@ from attrs import field, frozen
 from runestone.domain.errors import InvalidRequest, NoProviderAvailable, NotAllowed
 
 DEFAULT_GROUP: Final = "default-chat-service"
+THROW_AWAY: Final = "check-"
 
 _FAMILIES: Final = (
     ("openai", re.compile(r"(?:ft:)?(?:gpt-|chatgpt-|o\d|text-embedding-)")),
@@ -25,6 +26,11 @@ _FAMILIES: Final = (
 def family(model: str) -> str | None:
     """The vendor kind whose naming ``model`` follows, or ``None``."""
     return next((kind for kind, pattern in _FAMILIES if pattern.match(model)), None)
+
+
+def is_throw_away(name: str) -> bool:
+    """Whether a provider or a group of this name is one that ``runestone check`` makes and takes away: it serves only whoever names it."""
+    return name.startswith(THROW_AWAY)
 
 
 @frozen(kw_only=True)

@@ -25,6 +25,7 @@ from runestone.failover.call import UpstreamCall
 from runestone.providers.codecs import codec_for
 from runestone.providers.messages import (
     RESTART_SECONDS,
+    WILLED,
     Admission,
     Admit,
     Exhausted,
@@ -33,6 +34,7 @@ from runestone.providers.messages import (
     Tried,
     Unroutable,
     Wait,
+    told,
 )
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import AttemptStarted, ContentBegan, Failover, Retry
@@ -54,7 +56,9 @@ class Attempts:
         deadline: float,
         prices: Mapping[str, Price],
         estimates: Estimates | None = None,
+        trial: bool = False,
     ) -> None:
+        """``trial``: an operator's own call. It is made once, and to a provider that he has drained, too."""
         self._chat = chat
         self._estimates = Estimates() if estimates is None else estimates
         self._prices = prices
@@ -67,6 +71,8 @@ class Attempts:
             key=chat.key,
             key_groups=chat.key_groups,
             api=chat.api,
+            trial=trial,
+            request_id=chat.request_id,
             deadline=deadline,
         )
         self._call: UpstreamCall | None = None
@@ -121,6 +127,8 @@ class Attempts:
                     try:
                         return await self._attempt(lease)
                     except UpstreamError as error:
+                        if self._admit.trial:
+                            raise UpstreamFailed(error.failure, same_wire=True) from None
                         self._failed(lease, error.failure)
 
     async def _quoted(self, choices: Sequence[tuple[Choice, str]]) -> dict[str, float | None]:
@@ -186,7 +194,12 @@ class Attempts:
                 )
         self._bus.emit(
             AttemptStarted(
-                request_id=request_id, number=self.calls, provider=target, model=lease.choice.model, group=group
+                request_id=request_id,
+                number=self.calls,
+                provider=target,
+                model=lease.choice.model,
+                group=group,
+                refusals=told(lease.refusals) if lease.refusals else (),
             )
         )
 
@@ -216,7 +229,9 @@ class Attempts:
             message = f"No provider of the group {exhausted.group!r} knows this model. Ask for another one, or again in a minute."
             return InvalidRequest(message, status=404, code="model_not_found", param="model")
         throttled = exhausted.refusals and all(r.reason == "throttled" for r in exhausted.refusals)
-        unserved = ", ".join(f"{r.provider} ({r.reason.replace('_', ' ')})" for r in exhausted.refusals)
+        unserved = ", ".join(
+            f"{r.provider} ({WILLED.get(r.reason, r.reason.replace('_', ' '))})" for r in exhausted.refusals
+        )
         return NoProviderAvailable(
             f"No provider of the group {exhausted.group!r} takes requests now: {unserved or 'none is configured'}. Try again later.",
             status=429 if throttled else 503,

@@ -61,7 +61,10 @@ class UpstreamCall:
         self._stream: UpstreamStream | None = None
         self._decoder: StreamDecoder | None = None
         self._idle: IdleWatch | None = None
-        self._received = 0  # bytes of the body
+        self._received = 0  # bytes of the body, up to the commit point
+        self._size = 0  # of the last read of a stream
+        self._chunks = 0  # reads of a stream behind its first content
+        self._whole_at: float | None = None  # when the end of a stream came
         self._outcome: Outcome = "neutral"
         self._failure: Failure | None = None
 
@@ -112,6 +115,7 @@ class UpstreamCall:
             if self._failure is not None:
                 raise UpstreamError(self._failure)
             piece = await self._next_piece()
+            self._chunks += 1
             if piece.failure is not None:
                 self._note(piece.failure)
             if piece.ended:
@@ -142,6 +146,7 @@ class UpstreamCall:
             outcome=self._failure.kind if self._failure else "ok" if self._outcome == "success" else "cancelled",
             duration_seconds=self.seconds,
             first_content_seconds=self.first_content_seconds,
+            chunk_seconds=self._chunk_seconds(),
             usage=self.usage,
             request_id=self.chat.request_id,
             number=self._number,
@@ -150,6 +155,11 @@ class UpstreamCall:
             group=self.lease.plan.group,
             key=self.chat.key,
         )
+
+    def _chunk_seconds(self) -> float | None:
+        if self._whole_at is None or self.first_content_seconds is None or not self._chunks:
+            return None
+        return max(0.0, self._whole_at - self._started - self.first_content_seconds) / self._chunks
 
     # -- up to the commit point --------------------------------------------------------------------------------------
 
@@ -166,9 +176,9 @@ class UpstreamCall:
     def _extra_headers(self) -> Mapping[str, str]:
         """Those of the settings; and where it is told of traces, the one that it is in."""
         headers = self.lease.settings.headers
-        if (trace := current.get()) is None or (traceparent := trace.outgoing()) is None:
+        if (trace := current.get()) is None or not (told := trace.outgoing()):
             return headers
-        return {**headers, "traceparent": traceparent}
+        return {**headers, **told}
 
     async def _commit(self, response: httpx.Response) -> None:
         kind = response.headers.get("content-type", "")
@@ -201,6 +211,7 @@ class UpstreamCall:
         parts: list[bytes] = []
         while True:
             piece = await self._next_piece()
+            self._received += self._size
             parts.append(piece.data)
             if piece.failure is not None and not piece.content:
                 raise UpstreamError(piece.failure)
@@ -258,7 +269,7 @@ class UpstreamCall:
             return piece
         finally:
             self._idle.pause()
-        self._received += len(data)
+        self._size = len(data)
         piece = self._decoder.feed(data)
         if piece.finished and not piece.ended:
             self._idle.end_within(_AFTER_END_SECONDS)
@@ -273,6 +284,7 @@ class UpstreamCall:
 
     def _succeed(self) -> None:
         self.ended, self._outcome = True, "success"
+        self._whole_at = self._loop.time()
         self._count()
 
     def _note(self, failure: Failure) -> None:

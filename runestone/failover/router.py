@@ -17,13 +17,14 @@ from runestone.config.settings import GroupSettings, Settings
 from runestone.domain.catalogue import KINDS
 from runestone.domain.chat import stands_in
 from runestone.domain.errors import RunestoneError
-from runestone.domain.routing import Alias, Directory, Group, Member, Plan
+from runestone.domain.routing import Alias, Directory, Group, Member, Plan, is_throw_away
 from runestone.failover.explain import Explanation, explain
 from runestone.failover.plan import Rules, Scene, after_refusals, retry_wait, turns
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import (
     RESTART_SECONDS,
+    WILLED,
     Acquire,
     Admission,
     Admit,
@@ -39,11 +40,12 @@ from runestone.resilience.retry import RetryPolicy
 from runestone.resilience.retry_budget import RetryBudget
 from runestone.resilience.selection import Candidate
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import FailoverExhausted, HealthChanged
+from runestone.telemetry.events import HealthChanged
 from supervisors import NO_REPLY, Call, Caller, GenServer, Registry
 
 _PLANS_KEPT = 1024
 _DOWN_SECONDS = 1.0
+_NO_RETRY = RetryPolicy(max_attempts=1)
 PlanKey = tuple[str, str | None, tuple[str, ...], bool]
 
 
@@ -182,7 +184,7 @@ class FailoverRouter(GenServer[object]):
         order = turns(admit, plan, rules, self._scene(plan, now, admit.prices), wait)
         beyond_the_first = len(admit.tried) > 1 or admit.waited
         if order and beyond_the_first and not self._withdraw(now):
-            self._exhausted(Exhausted(group=plan.group, reason="budget"), caller)
+            self._exhausted(admit, Exhausted(group=plan.group, reason="budget"), caller)
         else:
             self._next(Round(admit=admit, plan=plan, left=order, wait=wait), caller)
 
@@ -204,14 +206,14 @@ class FailoverRouter(GenServer[object]):
             if via is not None and via.forward(caller, acquire):
                 self._count(acquire, by=1)
                 return
-            round_ = self._refused(round_, self._down(choice.provider, tier))
+            round_ = self._refused(round_, self._down(choice.provider, tier, trial=round_.admit.trial))
         answer = after_refusals(round_.admit, round_.plan, round_.refusals, round_.wait)
         if isinstance(answer, Exhausted) and not round_.lined_up and self._line_up(round_, caller):
             return
         if isinstance(answer, Wait):
             caller.reply(answer)
         else:
-            self._exhausted(answer, caller)
+            self._exhausted(round_.admit, answer, caller)
 
     def _line_up(self, round_: Round, caller: Caller[Admission]) -> bool:
         """Let the request wait for a place where that will take least, if only the want of places is against it somewhere."""
@@ -243,8 +245,14 @@ class FailoverRouter(GenServer[object]):
         takes = (t for t in order if t[1] in tiers and self._memories[t[0].provider].usable(t[0].model, now))
         return evolve(round_, left=tuple(takes))
 
-    def _down(self, provider: str, tier: Literal[1, 2]) -> Refused:
-        """Its actor is not there. Where the supervisor of it is, it is being restarted, which takes a moment."""
+    def _down(self, provider: str, tier: Literal[1, 2], *, trial: bool) -> Refused:
+        """Its actor is not there. Where the supervisor of it is, it is being restarted, which takes a moment.
+
+        One that an operator has taken out of service would refuse after that, too.
+        """
+        memory = self._memories.get(provider)
+        if memory is not None and memory.admin_state != "ready" and not trial:
+            return Refused(provider=provider, tier=tier, reason=memory.admin_state)
         restarting = self._registry.lookup(names.subtree(provider)) is not None
         seconds = RESTART_SECONDS if restarting else _DOWN_SECONDS
         return Refused(provider=provider, tier=tier, reason="down", retry_after_seconds=seconds)
@@ -253,9 +261,10 @@ class FailoverRouter(GenServer[object]):
         self._stats_of(round_.plan.group).refusals[f"{refused.provider}:{refused.reason}"] += 1
         return round_.refused(refused)
 
-    def _exhausted(self, answer: Exhausted, caller: Caller[Admission]) -> None:
+    def _exhausted(self, admit: Admit, answer: Exhausted, caller: Caller[Admission]) -> None:
         self._stats_of(answer.group).exhausted += 1
-        self._bus.emit(FailoverExhausted(group=answer.group, reason=answer.reason))
+        if not is_throw_away(answer.group):
+            self._bus.emit(answer.event(admit.request_id))
         caller.reply(answer)
 
     def _withdraw(self, now: float) -> bool:
@@ -295,14 +304,14 @@ class FailoverRouter(GenServer[object]):
         scene = evolve(self._scene(plan, now, message.prices), cursor=self._cursors[plan.turn])
         order = turns(admit, plan, rules, scene, None)
 
-        def objection(name: str, model: str) -> str | None:
-            return "is down" if name not in self._vias else _objection(self._memories[name], model, now)
+        def against(name: str, model: str) -> str | None:
+            return "is down" if name not in self._vias else objection(self._memories[name], model, now)
 
         def doubt(name: str) -> str:
             score, limit = scene.candidates[name].score, group.health_threshold
             return f"score {score:.2f}; out below {limit:g}, back in at {min(limit + 0.1, 1.0):g}"
 
-        return explain(message.model, plan, group.providers, rules, scene, order, objection, doubt)
+        return explain(message.model, plan, group.providers, rules, scene, order, against, doubt)
 
     def _scene(self, plan: Plan, now: float, prices: Mapping[str, float | None] | None) -> Scene:
         group = self._groups[plan.group]
@@ -373,12 +382,9 @@ class FailoverRouter(GenServer[object]):
         }
 
 
-_NO_RETRY = RetryPolicy(max_attempts=1)
-
-
-def _objection(memory: ProviderMemory, model: str, now: float) -> str | None:
-    """Why it would refuse, in words."""
-    if (refusal := memory.refusal(model, now)) is not None:
+def objection(memory: ProviderMemory, model: str, now: float, *, trial: bool = False) -> str | None:
+    """Why it would refuse, in words; ``trial``: a call of an operator's own."""
+    if (refusal := memory.refusal(model, now, trial=trial)) is not None:
         reason, seconds = refusal
         return f"is {_WORDS.get(reason, reason)}" + ("" if seconds is None else f" for {seconds:.1f} s")
     if (refused := memory.shut(now)) is not None:
@@ -387,7 +393,11 @@ def _objection(memory: ProviderMemory, model: str, now: float) -> str | None:
     return None
 
 
-_WORDS = {"not_found": "without this model, it has said,", "saturated": "at its limit of concurrent calls,"}
+_WORDS = {
+    **WILLED,
+    "not_found": "without this model, it has said,",
+    "saturated": "at its limit of concurrent calls,",
+}
 
 
 def _rules(group: GroupSettings, settings: Settings) -> Rules:

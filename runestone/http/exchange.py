@@ -17,6 +17,7 @@ from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import RequestFinished, RequestStarted
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_LONGEST_STATE = 512
 _LONGEST_TRACE = 256  # a header may hold anything, and events are kept
 _ids = random.Random()  # seeded by the system; ids must differ, not be secret
 
@@ -93,8 +94,14 @@ class Exchange:
                 stream=stream,
                 key=self.key.name if self.key else "",
                 traceparent=None if traceparent is None else traceparent[:_LONGEST_TRACE].decode("latin-1"),
+                tracestate=None if traceparent is None else self._tracestate(),
             )
         )
+
+    def _tracestate(self) -> str | None:
+        """All of it, which may come in several headers; ``None``: there is none, or more of it than anybody has to hand on."""
+        told = b",".join(value for name, value in self.scope["headers"] if name == b"tracestate")
+        return told.decode("latin-1") if 0 < len(told) <= _LONGEST_STATE else None
 
     async def send(self, message: Message) -> None:
         """Send ``message``; the last one of an answer is counted first."""

@@ -131,7 +131,8 @@ class Front:
 
 
 def _draining(retry_after_seconds: float) -> Draining:
-    return Draining("The gateway is shutting down. Send the request again.", retry_after_seconds=retry_after_seconds)
+    message = "The gateway is draining and takes nothing new. Send the request again."
+    return Draining(message, retry_after_seconds=retry_after_seconds)
 
 
 def _restarting() -> RunestoneError:

@@ -5,6 +5,8 @@
 - A head that comes byte by byte has ten seconds: hypercorn gives it as long as a connection may be idle.
 - A connection whose first request is on its way when the server is told to end has a second to bring it: hypercorn hangs up.
 - Waiting for the next request costs a timer: hypercorn makes two tasks for it, and cancels them, with every request.
+
+And an application that listens on a unix socket may know who has connected.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
+
+from runestone.http import sockets
 
 _HEAD_SECONDS = 10.0  # for the head of a request, from its first byte on
 _FRESH_SECONDS = 1.0  # for the first request of a connection that a server which ends has just taken
@@ -40,13 +44,15 @@ _TOO_MANY = refusal("This gateway has as many connections as it may have. Try ag
 class ServerConfig(Config):
     """hypercorn's settings for one server, how many connections it has and has ever had, and those that wait for a request.
 
-    ``most`` tells how many it may have; what comes above that is told to come back later.
+    ``most`` tells how many it may have; what comes above that is told to come back later. With ``knows_peers``, which takes a unix
+    socket, ``peer`` in a scope's state is the process that has connected: pid and uid.
     """
 
-    def __init__(self, most: Callable[[], int] = lambda: sys.maxsize) -> None:
+    def __init__(self, most: Callable[[], int] = lambda: sys.maxsize, *, knows_peers: bool = False) -> None:
         super().__init__()
         self.most = most
         self.head_seconds = _HEAD_SECONDS
+        self.knows_peers = knows_peers
         self.connections = 0
         self.accepted = 0
         self.idle: set[Http11] = set()
@@ -70,6 +76,8 @@ class Http11(H11Protocol):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._to_server: Callable[[Event], Awaitable[None]] = self.send
+        if self.config.knows_peers:
+            self.connection_state["peer"] = sockets.peer(self.send.__self__.writer.get_extra_info("socket"))  # type: ignore[attr-defined] # a method of hypercorn's TCPServer
         self.send = self._send
         self._timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -153,5 +161,5 @@ class _Server(TCPServer):
 
 def install() -> None:
     """Make hypercorn use it."""
-    hypercorn.asyncio.run.TCPServer = _Server  # type: ignore[misc] # not meant to be replaced
+    hypercorn.asyncio.run.TCPServer = _Server  # type: ignore[attr-defined] # not meant to be replaced
     hypercorn.protocol.H11Protocol = Http11  # type: ignore[assignment, attr-defined] # not meant to be replaced

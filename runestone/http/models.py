@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from runestone.config.live import Live
 from runestone.config.settings import InboundKey
 from runestone.domain.errors import InvalidRequest
+from runestone.domain.routing import is_throw_away
 from runestone.http.exchange import Exchange
 
 _PATH = "/v1/models"
@@ -67,10 +68,14 @@ class Models:
         """Each name, and whose it is; the first owner counts."""
         settings = self.live.settings
         allowed = key.groups if key is not None else ()
-        groups = [group for group in settings.groups if not allowed or group.name in allowed]
+        groups = [
+            group for group in settings.groups if (group.name in allowed if allowed else not is_throw_away(group.name))
+        ]
         members = {name for group in groups for name in group.providers}
         seen: set[str] = set()
         for provider in settings.providers:
+            if is_throw_away(provider.name) and provider.name not in members:
+                continue
             for model in (provider.default_model, *provider.models) if provider.name in members or not allowed else ():
                 if model is not None and model not in seen:
                     seen.add(model)

@@ -39,7 +39,7 @@ _ERRORS: Final = {
     431: "Too many headers.",
     500: "The gateway failed, or the provider did (Anthropic's wire).",
     502: "The provider failed.",
-    503: "No provider takes requests now, or the gateway is shutting down.",
+    503: "No provider takes requests now, or the gateway is draining.",
     504: "No provider answered in time.",
     505: "HTTP/1.1 is spoken here.",
     529: "The provider is overloaded (Anthropic's wire).",

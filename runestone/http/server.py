@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -51,7 +51,7 @@ class _Look(Info):
 
 def config(listener: socket.socket, graceful_seconds: float, most: Callable[[], int]) -> ServerConfig:
     """Hypercorn's settings for serving a copy of ``listener`` to ``most`` connections."""
-    settings = ServerConfig(most)
+    settings = ServerConfig(most, knows_peers=listener.family == socket.AF_UNIX)
     settings.bind = [f"fd://{listener.detach()}"]
     settings.accesslog = None
     settings.errorlog = logging.getLogger("hypercorn.error")
@@ -99,11 +99,17 @@ class Listener(GenServer[object]):
         if not isinstance(server, ActorRef):
             raise TypeError(f"the server did not start: {server}")
         self.monitor(server)
-        if self._admission is not ANY:
+        if self._admission is not ANY and self._listener.family != socket.AF_UNIX:  # which does not tell who waits
             self._settings = settings
             self._door = Door(self._listener.dup(), self._admission.patience, self._admission.refused)
             self.process.on_exit(lambda _process, _reason: self._door.close())
             self.send_after(door.LOOK_SECONDS, _Look())
+
+    def status(self) -> Mapping[str, object]:
+        """What the tree shows of this actor."""
+        if self._admission is ANY:
+            return {}
+        return {"connections": self._settings.connections, "most connections": self._admission.most()}
 
     def handle_info(self, message: Info) -> Stop | None:
         """Its server has ended, however: so does this, and its supervisor makes a new pair."""

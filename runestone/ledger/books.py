@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import define, field
 
@@ -22,6 +22,8 @@ class Books:
     At most ``most`` of them; beyond, calls are dropped and counted, and the ledger does not hold them. ``failing`` says why nothing can be
     written now.
     """
+
+    KINDS: ClassVar = (AttemptFinished,)  # of events that it is for
 
     most: int = _MOST
     ended: deque[Ended] = field(factory=deque)

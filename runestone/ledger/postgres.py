@@ -49,6 +49,18 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX runestone_calls_by_time ON runestone_calls (ended_ms)",
     ),
+    (
+        """
+        ALTER TABLE runestone_calls
+            ADD COLUMN cache_write_1h_tokens bigint,
+            ADD COLUMN audio_input_tokens bigint,
+            ADD COLUMN audio_output_tokens bigint,
+            ADD COLUMN web_searches bigint,
+            ADD COLUMN service_tier text,
+            ADD COLUMN region text,
+            ADD COLUMN cost_told boolean NOT NULL DEFAULT false
+        """,
+    ),
 )
 _INSERT: Final = (
     f"INSERT INTO runestone_calls ({', '.join(COLUMNS)}) "  # noqa: S608 - words of this program
@@ -71,7 +83,7 @@ class PostgresStore:
     async def write(self, rows: Sequence[Row]) -> None:
         """Keep ``rows``, in one transaction."""
         async with self._using() as connection, connection.transaction():
-            await connection.executemany(_INSERT, [(row.id.hex(), *row.values()[1:]) for row in rows])
+            await connection.executemany(_INSERT, [(row.id.hex(), *row[1:]) for row in rows])
 
     async def prune(self, before_ms: int, most: int) -> int:
         """Forget the calls that ended before, ``most`` at once."""
@@ -143,7 +155,7 @@ class PostgresStore:
             return 0
         version = int(await connection.fetchval("SELECT max(version) FROM runestone_ledger"))
         if version > len(self._migrations):
-            raise StoreError(f"the schema is of a newer version ({version}; this one knows {len(self._migrations)})")
+            raise StoreError(sql.newer("schema", version, len(self._migrations)))
         return version
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 import attrs
 from attrs import frozen
 
-By = Literal["provider", "model", "key", "group", "outcome", "day", "hour"]
+By = Literal["provider", "model", "key", "group", "outcome", "tier", "day", "hour"]
 BY: Final[tuple[By, ...]] = get_args(By)
 PICODOLLARS: Final = 10**12  # of one dollar
 MOST_LINES: Final = 1000  # a model's name is the client's word: there may be any number of them
@@ -35,7 +35,8 @@ class Query:
 class Line:
     """Some calls, added up. ``requests`` are those whose first call is among them, so that each counts once.
 
-    ``cost_picodollars`` is what the calls of known cost have cost; ``None``: no cost of them is known.
+    ``cost_picodollars`` is what the calls of known cost have cost; ``None``: no cost of them is known. ``told_cost_calls`` are those whose
+    cost is what the provider has said.
     """
 
     name: str
@@ -48,6 +49,12 @@ class Line:
     reasoning_tokens: int
     cost_picodollars: int | None
     unknown_cost_calls: int
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    web_searches: int = 0
+    batch_calls: int = 0
+    told_cost_calls: int = 0
 
     def as_data(self) -> dict[str, Any]:
         """For JSON; the cost in dollars, exactly."""

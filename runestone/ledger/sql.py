@@ -7,18 +7,30 @@ from typing import Any, Final
 
 from runestone.ledger.report import MOST_LINES, PERIODS, By, Line, Query, name_of
 
-_BY: Final[dict[By, str]] = {"key": "key_name", "group": "group_name"}
-_TOKENS: Final = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_BY: Final[dict[By, str]] = {"key": "key_name", "group": "group_name", "tier": "coalesce(service_tier, 'unknown')"}
+_COUNTS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cache_write_1h_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "web_searches",
+)
 #: A sum of picodollars may be more than 64 bits hold; microdollars and the rest of them are not.
 _MICRO: Final = 1_000_000
 _SUMS: Final = ", ".join(
     (
         "count(*)",
         "sum(CASE WHEN number = 1 THEN 1 ELSE 0 END)",
-        *(f"sum({name})" for name in _TOKENS),
+        *(f"sum({name})" for name in _COUNTS),
         f"sum(cost_picodollars / {_MICRO})",
         f"sum(cost_picodollars % {_MICRO})",
         "sum(CASE WHEN cost_picodollars IS NULL THEN 1 ELSE 0 END)",
+        "sum(CASE WHEN service_tier = 'batch' THEN 1 ELSE 0 END)",
+        "sum(CASE WHEN cost_told THEN 1 ELSE 0 END)",
     )
 )
 
@@ -39,8 +51,8 @@ def total_of(table: str, since: str, until: str) -> str:
 
 def line(by: By | None, values: Sequence[Any]) -> Line:
     """One row of either SELECT; ``by`` is ``None`` for the total."""
-    name, calls, requests, *tokens, micro, rest, unknown = values
-    counts = dict(zip(_TOKENS, (int(count or 0) for count in tokens), strict=True))
+    name, calls, requests, *told, micro, rest, unknown, batch, said = values
+    counts = dict(zip(_COUNTS, (int(count or 0) for count in told), strict=True))
     return Line(
         name=str(name) if by is None else name_of(by, name),
         calls=int(calls),
@@ -48,4 +60,14 @@ def line(by: By | None, values: Sequence[Any]) -> Line:
         **counts,
         cost_picodollars=None if micro is None else int(micro) * _MICRO + int(rest),
         unknown_cost_calls=int(unknown or 0),
+        batch_calls=int(batch or 0),
+        told_cost_calls=int(said or 0),
+    )
+
+
+def newer(what: str, version: int, known: int) -> str:
+    """Why a database is refused that a newer program has made."""
+    return (
+        f"the {what} is of a newer version ({version}; this one knows {known}): run the runestone that made it, or a newer one, "
+        "or set ledger.url to another place"
     )

@@ -7,6 +7,8 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -50,10 +52,18 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX calls_by_time ON calls (ended_ms)",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN cache_write_1h_tokens INTEGER",
+        "ALTER TABLE calls ADD COLUMN audio_input_tokens INTEGER",
+        "ALTER TABLE calls ADD COLUMN audio_output_tokens INTEGER",
+        "ALTER TABLE calls ADD COLUMN web_searches INTEGER",
+        "ALTER TABLE calls ADD COLUMN service_tier TEXT",
+        "ALTER TABLE calls ADD COLUMN region TEXT",
+        "ALTER TABLE calls ADD COLUMN cost_told INTEGER NOT NULL DEFAULT 0",
+    ),
 )
-_INSERT: Final = (
-    f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - words of this program
-)
+_PLACES: Final = f"({', '.join('?' * len(COLUMNS))})"
+_AT_ONCE: Final = 32  # rows of one statement: at its end a thread lets go of the interpreter, and must get it back from the event loop
 _PRUNE: Final = "DELETE FROM calls WHERE id IN (SELECT id FROM calls WHERE ended_ms < ? LIMIT ?)"
 
 
@@ -73,7 +83,9 @@ class Sqlite:
     def write(self, rows: Sequence[Row]) -> None:
         """Keep ``rows``, in one transaction."""
         with self._using() as connection, _transaction(connection):
-            connection.executemany(_INSERT, [row.values() for row in rows])
+            for begin in range(0, len(rows), _AT_ONCE):
+                some = rows[begin : begin + _AT_ONCE]
+                connection.execute(_insert(len(some)), [*chain.from_iterable(some)])
 
     def prune(self, before_ms: int, most: int) -> int:
         """Forget the calls that ended before, ``most`` at once."""
@@ -166,7 +178,7 @@ class Sqlite:
         if tables and application != _APPLICATION:
             raise StoreError("the file is another program's database")
         if version > len(self._migrations):
-            raise StoreError(f"the file is of a newer version ({version}; this one knows {len(self._migrations)})")
+            raise StoreError(sql.newer("file", version, len(self._migrations)))
         return int(version)
 
 
@@ -191,6 +203,12 @@ class SqliteStore:
     async def close(self) -> None:
         """Let go of the file."""
         await run_blocking(self._file.close)
+
+
+@cache
+def _insert(count: int) -> str:
+    places = ", ".join([_PLACES] * count)
+    return f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES {places} ON CONFLICT (id) DO NOTHING"  # noqa: S608 - words of this program
 
 
 @contextmanager

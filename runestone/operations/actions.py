@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
-from attrs import field, frozen
-from loguru import logger
+from attrs import evolve, field, frozen
 from starlette.routing import compile_path
 
-from runestone.operations import chat, costs, export
+from runestone.operations import chat, costs, export, given
 from runestone.operations.actors import ActorActions
+from runestone.operations.audit import Record, Who
+from runestone.operations.diagnosis import DoctorActions
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
+from runestone.operations.history import HistoryActions
+from runestone.operations.lifecycle import LifecycleActions
+from runestone.operations.log import LogActions
 from runestone.operations.node import Node
-from runestone.telemetry.events import AdminActed
+from runestone.operations.requests import RequestActions
+from runestone.operations.service import ServiceActions
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
 Action = Callable[[str, Body], Awaitable[Answer]]
+_LONGEST_SECONDS: Final = 24 * 3600.0  # for which another log level holds
 _EVENTS: Final = 100  # without a limit
 _MOST_EVENTS: Final = 1000
 _DIGITS: Final = 20
-_WORDS: Final = 200  # characters of what a caller says of itself
+#: What is checked and told with ``dry_run``, and not done.
+EDITS: Final = frozenset(
+    {
+        "POST /v1/providers",
+        "POST /v1/providers/{name}",
+        "POST /v1/providers/{name}/remove",
+        "POST /v1/breakers/{name}",
+        "POST /v1/groups",
+        "POST /v1/groups/{name}",
+        "POST /v1/groups/{name}/add",
+        "POST /v1/groups/{name}/remove",
+        "POST /v1/groups/{name}/delete",
+        "POST /v1/mode",
+        "POST /v1/config/reload",
+        "POST /v1/log/level",
+    }
+)
 
 
 @frozen
@@ -48,7 +69,6 @@ class Actions:
             ("GET", "/v1/providers/{name}", self._provider),
             ("POST", "/v1/providers/{name}", self._set_provider),
             ("POST", "/v1/providers/{name}/remove", self._unregister),
-            ("POST", "/v1/providers/{name}/restart", self._restart),
             ("POST", "/v1/providers/{name}/fault", self._fault),
             ("GET", "/v1/breakers", self._breakers),
             ("GET", "/v1/breakers/{name}", self._breaker),
@@ -58,6 +78,8 @@ class Actions:
             ("GET", "/v1/groups", self._groups),
             ("POST", "/v1/groups", self._create_group),
             ("POST", "/v1/groups/{name}", self._set_group),
+            ("POST", "/v1/groups/{name}/add", self._add_members),
+            ("POST", "/v1/groups/{name}/remove", self._remove_members),
             ("POST", "/v1/groups/{name}/delete", self._delete_group),
             ("GET", "/v1/failover/{name}", self._failover),
             ("POST", "/v1/failover/{name}/explain", self._explain),
@@ -72,6 +94,12 @@ class Actions:
             ("POST", "/v1/log/level", self._log_level),
             ("POST", "/v1/crash", self._crash),
             *ActorActions(self.node).table(),
+            *DoctorActions(self.node, self.fleet).table(),
+            *RequestActions(self.node).table(),
+            *LogActions(self.node).table(),
+            *HistoryActions(self.node).table(),
+            *ServiceActions(self.node).table(),
+            *LifecycleActions(self.node).table(),
         ]
 
     def chat(self, body: Body) -> AsyncGenerator[Answer, None]:
@@ -85,10 +113,15 @@ class Actions:
         """``GET /v1/actors/NAME/trace``: the messages that an actor handles, as it does."""
         return ActorActions(self.node).trace(name, body)
 
+    def export(self, body: Body) -> AsyncGenerator[Answer, None]:
+        """``GET /v1/events/export``: all that is recorded."""
+        return HistoryActions(self.node).export(body)
+
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _status(self, _: str, __: Body) -> Answer:
-        return self.node.status()
+        unsaved = {"changes": len(self.fleet.unsaved()), "needs_restart": list(self.fleet.memory.needs_restart)}
+        return {**self.node.status(), "unsaved": unsaved}
 
     async def _dashboard(self, _: str, __: Body) -> Answer:
         return {"dashboard": self.node.dashboard()}
@@ -96,8 +129,10 @@ class Actions:
     async def _tree(self, _: str, body: Body) -> Answer:
         return {"tree": ActorActions(self.node).tree(body)}
 
-    async def _metrics(self, name: str, _: Body) -> Answer:
-        return {"metrics": self.node.provider_metrics(name)}
+    async def _metrics(self, name: str, query: Body) -> Answer:
+        if str(query.get("prom", "")).lower() != "true":
+            return {"metrics": self.node.provider_metrics(name)}
+        return {"prometheus": await self.node.prometheus(name)}
 
     async def _events(self, _: str, query: Body) -> Answer:
         return self.node.events(
@@ -133,7 +168,7 @@ class Actions:
         return {"explanation": await self.node.explain(_text(body, "model"), name)}
 
     async def _estimate(self, _: str, body: Body) -> Answer:
-        return {"costs": await self.node.estimate_costs(_mapping(body, "request"))}
+        return await self.node.estimate_costs(_mapping(body, "request"))
 
     async def _costs(self, _: str, body: Body) -> Answer:
         return await costs.shown(self.node, body)
@@ -158,9 +193,6 @@ class Actions:
     async def _unregister(self, name: str, _: Body) -> Answer:
         return await self.fleet.unregister_provider(name)
 
-    async def _restart(self, name: str, body: Body) -> Answer:
-        return await self.node.restart_provider(name, hard=_flag(body, "hard"))
-
     async def _fault(self, name: str, body: Body) -> Answer:
         return await self.node.set_fault(name, _text(body, "spec"))
 
@@ -181,6 +213,12 @@ class Actions:
         providers = _texts(body, "providers") if "providers" in body else None
         return await self.fleet.set_group(name, _mapping(body, "options"), providers)
 
+    async def _add_members(self, name: str, body: Body) -> Answer:
+        return await self.fleet.change_members(name, add=given.texts(body, "providers"))
+
+    async def _remove_members(self, name: str, body: Body) -> Answer:
+        return await self.fleet.change_members(name, remove=given.texts(body, "providers"))
+
     async def _delete_group(self, name: str, _: Body) -> Answer:
         return await self.fleet.delete_failover_group(name)
 
@@ -196,7 +234,7 @@ class Actions:
         return await self.fleet.reload()
 
     async def _log_level(self, _: str, body: Body) -> Answer:
-        return await self.fleet.set_log_level(_text(body, "level"))
+        return await self.fleet.set_log_level(_text(body, "level"), given.seconds(body, _LONGEST_SECONDS))
 
     async def _crash(self, _: str, body: Body) -> Answer:
         return ActorActions(self.node).crash(_text(body, "name"))
@@ -208,36 +246,56 @@ class Dispatch:
 
     actions: Actions
     _routes: list[tuple[str, str, Any, Action]] = field(init=False)
+    _dry: Mapping[str, Action] = field(init=False)  # edits by route, as far as they can be tried
 
     @_routes.default
     def _compiled(self) -> list[tuple[str, str, Any, Action]]:
         return [(method, path, compile_path(path)[0], action) for method, path, action in self.actions.table()]
 
-    async def __call__(self, method: str, path: str, body: Body, who: str) -> Answer:
-        """The answer of what ``method`` and ``path`` name. ``who`` asks, for the record. Raises :class:`OperationError`."""
+    @_dry.default
+    def _edits(self) -> Mapping[str, Action]:
+        dry = evolve(self.actions, fleet=evolve(self.actions.fleet, dry=True))
+        return {route: action for method, path, action in dry.table() if (route := f"{method} {path}") in EDITS}
+
+    async def __call__(self, method: str, path: str, body: Body, who: Who, *, dry_run: bool = False) -> Answer:
+        """The answer of what ``method`` and ``path`` name. ``who`` asks, for the record. Raises :class:`OperationError`.
+
+        ``dry_run``: an edit of the settings is checked and told, and not made; anything else is refused.
+        """
         for known, route, pattern, action in self._routes:
             if known == method and (match := pattern.fullmatch(path)) is not None:
                 name = unquote(match.groupdict().get("name", ""))
                 if method == "GET":
                     return await action(name, body)
-                return await self._done(
-                    partial(self._tell, who, f"{method} {path}", f"{method} {route}"), action(name, body)
+                subject = name or body.get("group" if route == "/v1/mode" else "name")
+                record = Record.begin(
+                    self.actions.fleet,
+                    who,
+                    f"{method} {path}",
+                    f"{method} {route}",
+                    subject if isinstance(subject, str) else None,
                 )
+                if dry_run:
+                    return await self._recorded(record, self._tried(record.route, name, body), "dry_run")
+                return await self._recorded(record, action(name, body), "ok")
         raise OperationError("not_found", f"there is no {method} {path[:100]}")
 
-    async def _done(self, tell: Callable[[str], None], doing: Awaitable[Answer]) -> Answer:
+    async def _tried(self, route: str, name: str, body: Body) -> Answer:
+        if (action := self._dry.get(route)) is None:
+            raise OperationError("usage", f"{route} is no edit of the settings, so there is nothing to try")
+        return {**await action(name, body), "dry_run": True}
+
+    async def _recorded(self, record: Record, doing: Awaitable[Answer], outcome: str) -> Answer:
+        told = "broken_off"
         try:
             answer = await doing
+            told = outcome
         except OperationError as error:
-            tell(error.reason)
+            told = error.reason
             raise
-        tell("ok")
+        finally:
+            record.end(told)
         return answer
-
-    def _tell(self, who: str, action: str, route: str, outcome: str) -> None:
-        logger.info("admin: {} by {} (claimed): {}", action, who, outcome)
-        who, action = who[:_WORDS], action[:_WORDS]
-        self.actions.node.bus.emit(AdminActed(who=who, action=action, outcome=outcome, route=route))
 
 
 def _text(body: Body, key: str) -> str:
@@ -257,13 +315,6 @@ def _count(query: Body, key: str, least: int, most: int | None = None) -> int | 
         value = int(value)
     if value is not None and (type(value) is not int or value < least or (most is not None and value > most)):
         raise OperationError("refused", f"{key} must be a whole number from {least}" + (f" to {most}" if most else ""))
-    return value
-
-
-def _flag(body: Body, key: str) -> bool:
-    value = body.get(key, False)
-    if not isinstance(value, bool):
-        raise OperationError("refused", f"{key} must be true or false")
     return value
 
 

@@ -183,6 +183,11 @@ class ActorActions:
         _hold_up(seconds)
         return {"blocked_seconds": seconds}
 
+    def standing(self, name: str) -> Answer:
+        """Its path, state and incarnation, without asking it."""
+        node, _parent = self._find(name)
+        return {"actor": node.path, "state": node.state, "incarnation": node.incarnation}
+
     # -- within --------------------------------------------------------------------------------------------------------
 
     def _check_faults(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
+from runestone.domain.routing import is_throw_away
 from runestone.providers.memory import ProviderMemory
 from runestone.telemetry.alerts import Condition, Severity
 from runestone.telemetry.logs import masked
@@ -37,8 +38,16 @@ _STANDING: Final[dict[str, tuple[Severity, str, str, str]]] = {
         "provider set {} --max-concurrency N",
         "saturated",
     ),
-    "draining": ("warning", "takes nothing new", "provider show {}", "draining"),
+    "draining": ("warning", "takes nothing new: an operator has drained it", "provider ready {}", "draining"),
+    "maintenance": (
+        "warning",
+        "takes nothing new: an operator has it in maintenance",
+        "provider ready {}",
+        "maintenance",
+    ),
+    "leaving": ("warning", "takes nothing new: it is being removed", "provider show {}", "leaving"),
 }
+_NO_FAULT: Final = ("saturated", "draining", "maintenance", "leaving")  # its last failure has nothing to do with it
 _QUARANTINED: Final = {
     "credentials": "it refuses the gateway's key: give it another one",
     "quota_exceeded": "its quota is spent: raise it at the vendor, then restart it here",
@@ -67,8 +76,9 @@ def conditions(node: Node, now: float) -> Iterator[Condition]:
             message=f"{refusal.name} is not started: {refusal.message}",
             command="runestone config check",
         )
-    for _, memory in sorted(node.memories.items()):
-        yield from _of_provider(node, memory, now)
+    for name, memory in sorted(node.memories.items()):
+        if not is_throw_away(name):
+            yield from _of_provider(node, memory, now)
     yield from _of_groups(node)
     yield from _of_settings(node)
     yield from _of_process(node)
@@ -81,14 +91,16 @@ def _of_provider(node: Node, memory: ProviderMemory, now: float) -> Iterator[Con
         severity, message, verb, kind = _STANDING[status]
         if status == "open" and memory.breaker.mode == "forced_open":
             message = "is out: its breaker was forced open"
-        yield _about(memory, kind, severity, message, verb, last=status not in ("saturated", "draining"))
+        yield _about(memory, kind, severity, message, verb, last=status not in _NO_FAULT)
     elif (trouble := memory.probing.trouble(now, memory.last_call)) is not None and memory.last_probe is not None:
         severity = "error" if trouble == "credentials" else "warning"
         message = f"has not taken a probe well: {_said(memory.last_probe.what)}"
         yield _about(memory, "probe_failed", severity, message, "health check {}", last=False)
     elif status == "up":
         yield from _of_score(node, memory, now)
-    if memory.settings.circuit_breaker:
+    if (fault := node.fault_of(memory)) is not None:
+        yield _about(memory, "fault_on", "warning", f"has a fault switched on: {fault}", "fault {} none", last=False)
+    if memory.settings.circuit_breaker and status != "maintenance":
         yield from _of_quarantine(memory, now)
 
 
@@ -130,7 +142,9 @@ def _of_score(node: Node, memory: ProviderMemory, now: float) -> Iterator[Condit
 
 def _of_groups(node: Node) -> Iterator[Condition]:
     for group in node.settings.groups:
-        if not any(name in node.memories and node.usable(node.memories[name]) for name in group.providers):
+        if not is_throw_away(group.name) and not any(
+            name in node.memories and node.usable(node.memories[name]) for name in group.providers
+        ):
             yield Condition(
                 kind="group_out",
                 about=group.name,
@@ -141,6 +155,14 @@ def _of_groups(node: Node) -> Iterator[Condition]:
 
 
 def _of_settings(node: Node) -> Iterator[Condition]:
+    if node.phase.draining and not node.phase.stopping:
+        yield Condition(
+            kind="node_draining",
+            about="node",
+            severity="warning",
+            message="the node is drained by an operator: it takes no requests",
+            command="runestone ctl undrain",
+        )
     if node.settings.server.mode == "legacy":
         yield Condition(
             kind="legacy_mode",
@@ -201,7 +223,7 @@ def _of_tree(kind: str, severity: Severity, message: str) -> Condition:
 
 
 def _of_loop(message: str) -> Condition:
-    command = "runestone ctl tree"
+    command = "runestone ctl top --sort busy"
     return Condition(kind="loop_lag", about="loop", severity="warning", message=message, command=command)
 
 

@@ -10,6 +10,7 @@ import tomli_w
 
 from runestone.config.overlay import BREAKERS
 from runestone.configuration import Memory
+from runestone.domain.routing import is_throw_away
 from runestone.domain.secret import Secret
 
 _HEADER_DEPTH: Final = 4  # providers.NAME.headers.HEADER
@@ -23,6 +24,9 @@ def toml(memory: Memory) -> str:
     and what was tuned for a provider that is not there, is told in comments.
     """
     tables = memory.overlay.layer({p.name for p in memory.live.settings.providers if p.circuit_breaker})
+    for kind in ("providers", "groups"):
+        if kept := {name: table for name, table in tables.pop(kind, {}).items() if not is_throw_away(name)}:
+            tables[kind] = kept
     tuned = {n: t for n, t in memory.overlay.tables.get(BREAKERS, {}).items() if n not in tables.get("providers", {})}
     comments = [
         f"# {name} is not there, or its breaker only measures; it was tuned: {dict(table)}"

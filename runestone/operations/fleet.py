@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from runestone.config.build import COST_GROUP
+from runestone.config.load import placed
 from runestone.config.options import breaker_table, group_table, provider_table
 from runestone.config.settings import ConfigurationError
-from runestone.configuration import Alter, Change, Changed, Edit, Memory, Rejected, Reload, TakeOut
+from runestone.config.structure import structure
+from runestone.configuration import Alter, Change, Changed, Edit, Members, Memory, Rejected, Reload, TakeOut, Try
 from runestone.domain.catalogue import KINDS
 from runestone.domain.routing import DEFAULT_GROUP
+from runestone.operations.drift import Drift
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
 from runestone.providers import names
+from runestone.telemetry.level import HoldLevel, ReleaseLevel
 
 Options = Mapping[str, Any]
 _WAIT_SECONDS = 120.0  # a change may stand in line behind others, and a removal waits for a drain
@@ -23,10 +27,15 @@ _WAIT_SECONDS = 120.0  # a change may stand in line behind others, and a removal
 
 @frozen
 class Fleet:
-    """The changes that one node takes. Each returns when the new state is in force, or raises :class:`OperationError`."""
+    """The changes that one node takes. Each returns when the new state is in force, or raises :class:`OperationError`.
+
+    With ``dry`` each is checked all the same, and tells what it would do; nothing is done.
+    """
 
     node: Node
     memory: Memory
+    drift: Drift = field(factory=Drift)
+    dry: bool = False
 
     # -- providers -----------------------------------------------------------------------------------------------------
 
@@ -59,7 +68,7 @@ class Fleet:
         table = _table(breaker_table, config)
         edits = [Edit(path=("breakers", name, key), value=value) for key, value in table.items()]
         told = _told(await self._change(*edits))
-        if name in self.node.memories:
+        if name in self.node.memories and not self.dry:
             return {"breaker": self.node.breaker(name), **told}
         return {"breaker": {"provider": name, "state": None, "kept": dict(table)}, **told}
 
@@ -100,6 +109,15 @@ class Fleet:
         edits = [Edit(path=("groups", name, key), value=value, when="there") for key, value in table.items()]
         return {"group": await self._changed_group(name, *edits)}
 
+    async def change_members(self, name: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> dict[str, Any]:
+        """Take providers into a group, or out of it: not one that is not there, or not in it (``missing_providers``), nor the last.
+
+        A group that takes all providers has from then on those that it has: who comes later is to be added.
+        """
+        self._check_members([*add, *remove])
+        told = _told(await self._ask(Members(name, tuple(add), tuple(remove))))
+        return {"group": {**self.group(name), **told}}
+
     async def delete_failover_group(self, name: str) -> dict[str, Any]:
         """Take a group away; requests that name it are refused from then on."""
         if name in (DEFAULT_GROUP, COST_GROUP):
@@ -112,10 +130,23 @@ class Fleet:
         edit = Edit(path=path, value=mode, when="any" if group is None else "there")
         return {"mode": mode, "group": group, **_told(await self._change(edit))}
 
-    async def set_log_level(self, level: str) -> dict[str, Any]:
-        """From which level on there are lines. Refused with ``invalid`` for one that there is not."""
-        told = _told(await self._change(Edit(path=("log", "level"), value=level)))
-        return {"log": {"level": level.upper()}, **told}
+    async def set_log_level(self, level: str, seconds: float | None = None) -> dict[str, Any]:
+        """From which level on there are lines; with ``seconds`` for so long, which is no change of the settings.
+
+        Refused with ``invalid`` for one that there is not.
+        """
+        if seconds is None:
+            told = _told(await self._change(Edit(path=("log", "level"), value=level)))
+            if not self.dry:
+                await self.node.call(names.LOG, ReleaseLevel())
+            return {"log": self.node.log_level(), **told}
+        read = structure({"log": {"level": level}})
+        if isinstance(read, list):
+            problems = [str(placed("runtime", path, invalid)) for path, invalid in read]
+            raise OperationError("invalid", "\n".join(problems), problems)
+        if not self.dry:
+            await self.node.call(names.LOG, HoldLevel(read.log.level, seconds))
+        return {"log": self.node.log_level()}
 
     # -- all of it -----------------------------------------------------------------------------------------------------
 
@@ -129,14 +160,30 @@ class Fleet:
         return {"settings": [{"key": e.key, "value": e.shown, "origin": str(e.origin)} for e in entries]}
 
     def changed_at_run_time(self) -> dict[str, Any]:
-        """The overlay: what differs from file and variables until the process ends, or until it is exported."""
-        values = [{"key": ".".join(path), "value": _shown(path, value)} for path, value in self.memory.overlay.values()]
+        """The overlay, beside what file and variables say: what differs (``unsaved``) lasts until the process ends, or is exported."""
+        before, unsaved = self.drift.before(self.memory), set(self.unsaved())
+        values = [
+            {
+                "key": (key := ".".join(path)),
+                "value": _shown(path, value),
+                "before": before.get(path),
+                "unsaved": key in unsaved,
+            }
+            for path, value in self.memory.overlay.values()
+        ]
+        if "until" in (log := self.node.log_level()):
+            held = {"key": "log.level", "value": log["level"], "before": None, "unsaved": False, "until": log["until"]}
+            values.append(held)
         rejected = self.memory.last_rejection
         return {
             "changes": values,
             "needs_restart": list(self.memory.needs_restart),
             "last_rejection": None if rejected is None else rejected.message,
         }
+
+    def unsaved(self) -> list[str]:
+        """The keys that were changed at run time and stand neither in the file nor in variables."""
+        return self.drift.unsaved(self.memory)
 
     # -- within --------------------------------------------------------------------------------------------------------
 
@@ -153,15 +200,16 @@ class Fleet:
 
     async def _changed_group(self, name: str, *edits: Edit) -> dict[str, Any]:
         told = _told(await self._change(*edits))
-        return {**self.group(name), **told}
+        return {**({"name": name} if self.dry else self.group(name)), **told}
 
     async def _change(self, *edits: Edit) -> Changed:
         if not edits:
             raise OperationError("refused", "nothing to change was named")
         return await self._ask(Alter(edits))
 
-    async def _ask(self, message: Change) -> Changed:
-        answer = await self.node.call(names.CONFIGURATION, message, timeout=_WAIT_SECONDS)
+    async def _ask(self, message: Alter | TakeOut | Members | Reload) -> Changed:
+        change: Change = Try(message) if self.dry else message
+        answer = await self.node.call(names.CONFIGURATION, change, timeout=_WAIT_SECONDS)
         if isinstance(answer, Rejected):
             raise OperationError(answer.reason, answer.message, [str(problem) for problem in answer.problems])
         assert isinstance(answer, Changed)
@@ -170,7 +218,7 @@ class Fleet:
     def _provider(self, name: str, changed: Changed) -> dict[str, Any]:
         if changed.failed:
             raise OperationError("failed", f"{'; '.join(changed.failed)}. It is set, and tried again.")
-        return {"provider": self.node.provider(name), **_told(changed)}
+        return {"provider": name if self.dry else self.node.provider(name), **_told(changed)}
 
 
 def _told(changed: Changed) -> dict[str, Any]:

@@ -22,32 +22,41 @@ from runestone.config.settings import Settings
 from runestone.configuration import LastReload
 from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
+from runestone.costs.tokens import counted
 from runestone.domain.chat import Usage
+from runestone.domain.faults import UnknownFault
+from runestone.domain.routing import is_throw_away
 from runestone.failover.router import Explain, GetStats
-from runestone.gateway import Gateway, Phase
+from runestone.gateway import Ending, Gateway, Phase
 from runestone.ledger.books import Books
 from runestone.operations import measured
 from runestone.operations.alerts import conditions
 from runestone.operations.errors import OperationError
 from runestone.providers import names
+from runestone.providers.faulty import Front
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import Quote, Unroutable
 from runestone.providers.probe import Probe, probe
-from runestone.providers.provider import ResetBreaker, TripBreaker
+from runestone.providers.provider import ResetBreaker, SetFault, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.telemetry import figures
 from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.clock import Clock
 from runestone.telemetry.events import CATALOGUE
+from runestone.telemetry.level import Levels
+from runestone.telemetry.logs import Tail, masked
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.process import resident_bytes
 from runestone.telemetry.recorder import Recorder, Wanted, kinds
+from runestone.telemetry.series import about_provider
 from supervisors import ActorError, ActorRef, Call, CallTimeout, LoopLag, Registry, StartFailed, TreeNode, tree
 
 R = TypeVar("R")
 Health = Literal["healthy", "degraded", "unhealthy", "draining"]
-SetFault = Callable[[str, str], Awaitable[dict[str, Any]]]
+SwitchFault = Callable[[str, str], Awaitable[dict[str, Any]]]
 _REACH_SECONDS = 5.0
+_HOUR_SECONDS = 3600.0
 _NOMINAL = Usage(input_tokens=1000, output_tokens=1000)  # of a request that nobody has made
 
 
@@ -66,12 +75,17 @@ class Node:
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
     lines_dropped: Callable[[], int]  # of the log
-    allow_faults: bool = False  # processes may be crashed on request
-    set_simulated_fault: SetFault | None = None  # with --demo
+    levels: Levels
+    log_tail: Tail | None = None  # its last lines, if the log of the process is this node's
+    allow_faults: bool = False  # processes may be crashed on request, and faults put in front of providers
+    set_simulated_fault: SwitchFault | None = None  # with --demo
+    simulated_faults: Callable[[], Mapping[str, str]] = dict  # what is switched on at simulated providers, by name
     last_reload: Callable[[], LastReload] = LastReload
     started_at: float = field(factory=time.time)  # epoch seconds
     seen: Alerts = field(factory=Alerts)  # as of the last look
+    clock: Clock = field(factory=Clock)  # likewise
     root: ActorRef | None = None
+    ending: Ending | None = None  # of the process, where the node has one of its own
 
     @property
     def phase(self) -> Phase:
@@ -93,7 +107,7 @@ class Node:
         """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
         if self.phase.draining:
             return "draining"
-        usable = [self.usable(memory) for memory in self.memories.values()]
+        usable = [self.usable(memory) for name, memory in self.memories.items() if not is_throw_away(name)]
         if not any(usable):
             return "unhealthy"
         return "healthy" if all(usable) and not self.settings.refusals else "degraded"
@@ -103,6 +117,7 @@ class Node:
         done = measured.of_node(self)
         return {
             "version": runestone.__version__,
+            "node": platform.node(),
             "status": self.health(),
             "phase": "draining" if self.phase.draining else "ready",
             "mode": self.settings.server.mode,
@@ -112,13 +127,25 @@ class Node:
             "uptime_seconds": round(time.time() - self.started_at, 3),
             "in_flight": self.in_flight(),
             "dropped": self.dropped(),
+            "log": self.log_level(),
             "providers": {name: self.usable(memory) for name, memory in sorted(self.memories.items())},
+            "out_of_service": {n: m.admin_state for n, m in sorted(self.memories.items()) if m.admin_state != "ready"},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             **{key: done[key] for key in measured.AT_A_GLANCE},
+            "cost_today_usd": round(self.metrics.cost_today_usd(), 6),
+            "restarts_1h": self.metrics.restarts_within(_HOUR_SECONDS),
             "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
             "missing": [{"name": r.name, "reason": r.code, "message": r.message} for r in self.settings.refusals],
             "alerts": self.alerts(),
         }
+
+    def log_level(self) -> dict[str, Any]:
+        """From which level on there are lines; and where that is only for a while, until when, and what comes then."""
+        levels = self.levels
+        if levels.for_now is None:
+            return {"level": levels.level}
+        ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + levels.until - self._now()))
+        return {"level": levels.level, "until": ends, "then": levels.lasting}
 
     def dropped(self) -> dict[str, int]:
         """What was to be told and was not: log lines, events of the file, events that a handler failed to take."""
@@ -166,6 +193,7 @@ class Node:
             },
             "throttled_seconds": _rounded(memory.throttle.retry_after(now)),
             "quarantined_seconds": _rounded(memory.quarantine.retry_after(settings.default_model, now)),
+            "admin_state": memory.admin_state,
             "draining": memory.draining,
             "in_flight": len(memory.leases),
             "max_in_flight": memory.concurrency.limit,
@@ -175,6 +203,7 @@ class Node:
             "first_token_seconds": _rounded(memory.health.first_token_seconds),
             "incarnation": memory.incarnation,
             "default_model": settings.default_model,
+            "fault": self.fault_of(memory),
             "last_success": _ending(memory.last_success),
             "last_error": _ending(memory.last_failure),
             "last_probe": _ending(memory.last_probe),
@@ -254,15 +283,23 @@ class Node:
 
     def watch(self) -> None:
         """Look what is wrong: an alert knows since when it lasts because somebody looks once a second."""
-        self.seen = self.seen.observe(conditions(self, self._now()), time.time())
+        now = time.time()
+        self.clock = self.clock.observe(now, time.monotonic())
+        self.seen = self.seen.observe(conditions(self, self._now()), now)
 
     def provider_metrics(self, name: str = "all") -> dict[str, Any]:
         """What one provider has done, or all and the node (``all``), and how they stand: counts, percentiles, tokens, dollars."""
         return measured.of_node_and_providers(self) if name == "all" else measured.of_provider(self, self._memory(name))
 
+    async def prometheus(self, name: str = "all") -> str:
+        """The same as Prometheus scrapes it: all series, or those of one provider."""
+        text = (await self.metrics.rendered()).decode()
+        return text if name == "all" else about_provider(text, self._memory(name).name)
+
     async def probe(self, name: str = "all") -> dict[str, Any]:
-        """Ask each provider, really and for free, whether it answers. Nothing learns of it but the caller."""
-        chosen = sorted(self.memories) if name == "all" else [self._memory(name).name]
+        """Ask a provider, really and for free, whether it answers, or all but those in maintenance. Nothing learns of it but the caller."""
+        serving = sorted(n for n, memory in self.memories.items() if memory.admin_state != "maintenance")
+        chosen = serving if name == "all" else [self._memory(name).name]
         answers = await asyncio.gather(*(self._probe(self.memories[n]) for n in chosen))
         return dict(zip(chosen, answers, strict=True))
 
@@ -270,11 +307,12 @@ class Node:
         if memory.transport is None:
             found = Probe(outcome="unreachable", status=None, message="is down", seconds=0.0)
         else:
-            found = await probe(memory.settings, memory.transport)
+            found = await probe(memory.settings, memory.looked_at_over(memory.transport))
         return {"ok": found.ok, "status": found.status, "message": found.message, "seconds": round(found.seconds, 4)}
 
-    async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, str | None]:
-        """What ``request`` (a body of OpenAI's wire) would cost at each provider, in dollars; ``None``: no price is known.
+    async def estimate_costs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``request`` (a body of OpenAI's wire) would cost at each provider, in dollars (``costs``; ``None``: no price is known), and
+        of how many ``tokens``: ``exact`` where its input was counted as the model counts. The answer is always an estimate.
 
         Each with the model that it would use: the one asked for where it serves that, else its default model.
         """
@@ -288,14 +326,23 @@ class Node:
             n: (m.settings.kind, bare if m.serves(bare) else m.settings.default_model) for n, m in self.memories.items()
         }
 
-        def priced() -> dict[str, str | None]:
-            costs = {
-                name: None if there is None else cost(correction.corrected(usage, there), kind, there, own)
-                for name, (kind, there) in sorted(models.items())
-            }
-            return {
-                name: None if dollars is None else format(dollars.normalize(), "f") for name, dollars in costs.items()
-            }
+        def priced() -> dict[str, Any]:
+            costs, tokens = dict[str, str | None](), dict[str, Any]()
+            for name, (kind, there) in sorted(models.items()):
+                if there is None:
+                    costs[name] = tokens[name] = None
+                    continue
+                real = counted(request, there) if kind == "openai" else None
+                of_it = correction.corrected(usage, there) if real is None else evolve(usage, input_tokens=real)
+                dollars = cost(of_it, kind, there, own)
+                costs[name] = None if dollars is None else format(dollars.normalize(), "f")
+                tokens[name] = {
+                    "model": there,
+                    "input_tokens": of_it.input_tokens,
+                    "output_tokens": of_it.output_tokens,
+                    "exact": real is not None,
+                }
+            return {"costs": costs, "tokens": tokens}
 
         return await asyncio.to_thread(priced)
 
@@ -350,15 +397,25 @@ class Node:
         return self.breaker(name)
 
     async def set_fault(self, name: str, spec: str) -> dict[str, Any]:
-        """Switch a fault of a simulated provider."""
-        if self.set_simulated_fault is None:
-            raise OperationError("not_enabled", "faults are for simulated providers; start the node with serve --demo")
+        """Switch a fault on, at a simulated provider of a demo or in front of any other one, or off (``none``)."""
+        if not self.allow_faults:
+            raise OperationError("not_enabled", "faults on request are off; start the node with serve --allow-faults")
+        self._memory(name)
         try:
-            return await self.set_simulated_fault(name, spec)
-        except KeyError:
-            raise OperationError("not_found", f"there is no simulated provider {name!r}") from None
-        except ValueError as error:
+            if self.set_simulated_fault is not None and name in self.simulated_faults():
+                return await self.set_simulated_fault(name, spec)
+            front = Front.saying(spec)
+        except UnknownFault as error:
             raise OperationError("refused", str(error)) from None
+        await self.call(names.provider(name), SetFault(front))
+        return {"name": name, "fault": "none" if front is None else front.spec}
+
+    def fault_of(self, memory: ProviderMemory) -> str | None:
+        """The fault that is switched on at a provider or in front of it, as it was said."""
+        if memory.front is not None:
+            return memory.front.spec
+        simulated = self.simulated_faults().get(memory.name, "none")
+        return None if simulated == "none" else simulated
 
     def unbound(self) -> list[str]:
         """The listeners that do not accept now."""
@@ -390,6 +447,8 @@ class Node:
     def status_of(self, memory: ProviderMemory) -> str:
         """One word: ``up``, or what is against it."""
         now = self._now()
+        if memory.admin_state == "maintenance":
+            return "maintenance"
         if self.registry.lookup(names.provider(memory.name)) is None:
             return "down"
         if (refusal := memory.refusal(memory.settings.default_model, now)) is not None:
@@ -431,4 +490,4 @@ def _rounded(value: float | None) -> float | None:
 
 def _ending(ending: Any) -> dict[str, Any] | None:
     at = None if ending is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ending.at))
-    return None if ending is None else {"at": at, "what": ending.what}
+    return None if ending is None else {"at": at, "what": masked(ending.what)}

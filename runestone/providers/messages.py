@@ -17,15 +17,33 @@ from runestone.domain.errors import RunestoneError
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.domain.routing import Choice, Plan
+from runestone.telemetry.events import FailoverExhausted, Refusal
 from supervisors import Call, Cast, MailboxFull, Via
 
 if TYPE_CHECKING:
     from runestone.config.settings import ProviderSettings
-    from runestone.providers.transport import Transport
+    from runestone.providers.faulty import AnyTransport
 
 RESTART_SECONDS: Final = 0.05  # after which one whose actor is being restarted may be asked again
 Turn = tuple[Choice, Literal[1, 2], bool]  # a candidate, its tier, and whether it serves only for want of a better one
-RefusalReason = Literal["down", "draining", "throttled", "quarantined", "not_found", "saturated", "breaker_open"]
+RefusalReason = Literal[
+    "down",
+    "maintenance",
+    "draining",
+    "leaving",
+    "throttled",
+    "quarantined",
+    "not_found",
+    "saturated",
+    "breaker_open",
+]
+AdminState = Literal["ready", "draining", "maintenance"]
+#: Refusals that are somebody's will, in words.
+WILLED: Final[dict[RefusalReason, str]] = {
+    "maintenance": "in maintenance by an operator",
+    "draining": "drained by an operator",
+    "leaving": "being taken out",
+}
 
 
 @frozen(kw_only=True)
@@ -33,12 +51,20 @@ class Refused:
     """A provider that would not take a request, and for how long.
 
     ``not_found``: it has said of late that it does not know the model. ``saturated``: it has as many calls out as it may have.
+    ``leaving``: it is being removed, which no operator's ``ready`` takes back.
     """
 
     provider: str
     tier: Literal[1, 2]
     reason: RefusalReason
     retry_after_seconds: float | None = None
+
+
+def told(refusals: tuple[Refused, ...]) -> tuple[Refusal, ...]:
+    """``refusals`` for the bus."""
+    return tuple(
+        Refusal(provider=r.provider, reason=r.reason, retry_after_seconds=r.retry_after_seconds) for r in refusals
+    )
 
 
 @define(slots=True, eq=False)
@@ -53,11 +79,12 @@ class Lease:
     choice: Choice
     plan: Plan
     settings: ProviderSettings
-    transport: Transport
+    transport: AnyTransport
     provider: Via
     api: Api = "chat"
     tier: Literal[1, 2] = 1
     panic: bool = False  # no candidate was good enough by score; this was the best one admitted
+    refusals: tuple[Refused, ...] = ()  # of those that were asked before
     _open: bool = field(default=True, init=False)
 
     def first_content(self, seconds: float, headroom: float | None = None, *, prompt: bool = True) -> None:
@@ -106,6 +133,11 @@ class Exhausted:
         """The soonest time at which one of them may take requests again."""
         return min((r.retry_after_seconds for r in self.refusals if r.retry_after_seconds is not None), default=None)
 
+    def event(self, request_id: str) -> FailoverExhausted:
+        """The same for the bus."""
+        refusals = told(self.refusals)
+        return FailoverExhausted(group=self.group, reason=self.reason, request_id=request_id, refusals=refusals)
+
 
 @frozen
 class Unroutable:
@@ -149,6 +181,8 @@ class Admit(Call["Admission"]):
     calls: int = 0
     tried: tuple[Tried, ...] = ()
     waited: bool = False  # a Wait for the last of ``tried`` is over
+    trial: bool = False  # an operator's own call: it reaches a provider that he has drained, too
+    request_id: str = ""
     deadline: float  # loop time
 
     def abandon(self, reply: Admission) -> None:

@@ -17,6 +17,8 @@ CONFIGURATION: Final = "configuration"
 EVENTS: Final = "events"
 LEDGER: Final = "ledger"
 STACKS: Final = "stacks"
+PUBLIC: Final = "public"
+LOG: Final = "log"
 
 
 def provider(name: str) -> str:

@@ -15,7 +15,7 @@ from attrs import frozen
 from runestone.config.settings import ProviderSettings
 from runestone.domain.failure import FailureKind, UpstreamError
 from runestone.providers.codecs import codec_for
-from runestone.providers.transport import Transport
+from runestone.providers.faulty import AnyTransport
 from runestone.resilience.probing import ProbeOutcome
 
 PROBE_SECONDS = 5.0
@@ -51,7 +51,7 @@ class Probe:
 
 
 async def probe(
-    settings: ProviderSettings, transport: Transport, *, lists_models: bool = True, timeout: float = PROBE_SECONDS
+    settings: ProviderSettings, transport: AnyTransport, *, lists_models: bool = True, timeout: float = PROBE_SECONDS
 ) -> Probe:
     """Ask ``settings``' provider for its models over ``transport``; without ``lists_models``, only connect.
 
@@ -88,7 +88,7 @@ async def probe(
     return took("ok", "takes connections") if wrong is None else took("error", wrong)
 
 
-async def _ask_for_models(settings: ProviderSettings, transport: Transport) -> int:
+async def _ask_for_models(settings: ProviderSettings, transport: AnyTransport) -> int:
     response = await transport.handle_async_request(_request(settings))
     try:
         await _skim(response)

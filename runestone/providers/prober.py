@@ -1,9 +1,9 @@
 """The prober: looks after a provider that nobody calls, by questions that cost nothing.
 
-It asks while the provider is idle or its breaker is open, never while it is draining, throttled or quarantined. Its questions are no
-calls: they take no lease and move no breaker, throttle or quarantine. A provider that takes no connection twice in a row has a score of
-0, so that others go first, until it takes one again or a call shows otherwise. What it answers is for people: a refused key is told,
-and the call that meets it decides.
+It asks while the provider is idle or its breaker is open, never while it is in maintenance, leaving, throttled or quarantined; one that
+is drained is looked after still. Its questions are no calls: they take no lease and move no breaker, throttle or quarantine. A provider
+that takes no connection twice in a row has a score of 0, so that others go first, until it takes one again or a call shows otherwise.
+What it answers is for people: a refused key is told, and the call that meets it decides.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Prober(GenServer[Probed]):
             self._look_in(wait)
         else:
             settings, lists_models = self._memory.settings, self._memory.probing.lists_models
-            self.spawn(_ask(settings, transport, self.ref, self.now(), lists_models=lists_models), name="probe")
+            asked = _ask(self._memory, settings, transport, self.ref, self.now(), lists_models=lists_models)
+            self.spawn(asked, name="probe")
 
     def handle_cast(self, message: Probed) -> None:
         """Learn from a probe. One over connections that have been replaced meanwhile says nothing."""
@@ -91,10 +92,10 @@ class Prober(GenServer[Probed]):
         return self._memory.settings.probe_interval_seconds
 
     def _excluded(self) -> bool:
-        """Whether it must not be asked: it is leaving, or has said itself that it will not serve."""
+        """Whether it must not be asked: an operator works at it, it is leaving, or has said itself that it will not serve."""
         memory, now = self._memory, self.now()
         out = (memory.throttle.retry_after(now), memory.quarantine.retry_after(None, now))
-        return memory.draining or out != (None, None)
+        return memory.leaving or memory.admin_state == "maintenance" or out != (None, None)
 
     def _wait(self) -> float:
         memory, now = self._memory, self.now()
@@ -130,9 +131,15 @@ class Prober(GenServer[Probed]):
 
 
 async def _ask(
-    settings: ProviderSettings, transport: Transport, prober: Address, sent: float, *, lists_models: bool
+    memory: ProviderMemory,
+    settings: ProviderSettings,
+    transport: Transport,
+    prober: Address,
+    sent: float,
+    *,
+    lists_models: bool,
 ) -> None:
-    found = await probe(settings, transport, lists_models=lists_models)
+    found = await probe(settings, memory.looked_at_over(transport), lists_models=lists_models)
     prober.cast(Probed(found, transport, sent))
 
 

@@ -17,13 +17,23 @@ from runestone.domain.chat import tells_of_models
 from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
+from runestone.providers.faulty import Front
 from runestone.providers.memory import PLACE_SECONDS, Ending, LeaseRecord, ProviderMemory
-from runestone.providers.messages import Acquire, Declined, FirstContent, Lease, RefusalReason, Refused, Release
+from runestone.providers.messages import (
+    Acquire,
+    AdminState,
+    Declined,
+    FirstContent,
+    Lease,
+    RefusalReason,
+    Refused,
+    Release,
+)
 from runestone.providers.waiting import WaitingLine
 from runestone.resilience.breaker import Permit
 from runestone.resilience.throttle import Throttle
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import BreakerChanged, ProviderQuarantined, ProviderThrottled
+from runestone.telemetry.events import AdminStateChanged, BreakerChanged, ProviderQuarantined, ProviderThrottled
 from supervisors import (
     NO_REPLY,
     Call,
@@ -59,15 +69,37 @@ class TripBreaker(Call[None]):
 
 
 @frozen
-class SetDraining(Call[None]):
-    """Take nothing new (or take it again)."""
+class SetFault(Call[None]):
+    """Put a fault in front of the provider, from the next call on, or take it away."""
 
-    draining: bool
+    front: Front | None
 
 
 @frozen
-class Drain(Call[None]):
-    """Take nothing new, and answer when no lease is out."""
+class DisableBreaker(Call[None]):
+    """Let the breaker measure and refuse nothing."""
+
+
+@frozen
+class AutoBreaker(Call[None]):
+    """Let the breaker decide again: it is no longer forced open or disabled, and what was counted stays."""
+
+
+@frozen
+class SetAdminState(Call[None]):
+    """Take nothing new by an operator's word, or take it again. What runs ends whole."""
+
+    state: AdminState
+
+
+@frozen
+class Leave(Call[None]):
+    """Take nothing new because it is being removed, and answer when no lease is out."""
+
+
+@frozen
+class Drained(Call[bool]):
+    """Answer when no lease is out: true. False: it takes calls, now or again, so that they need not end."""
 
 
 @frozen
@@ -108,7 +140,8 @@ class Provider(GenServer[FirstContent | Release]):
         self._via = registry.via(names.provider(memory.name))
         self._owners: dict[Monitor, int] = {}
         self._monitors: dict[int, Monitor] = {}
-        self._drains: list[Caller[None]] = []
+        self._leaving: list[Caller[None]] = []
+        self._drained: list[Caller[bool]] = []
         self._line: WaitingLine[_Waiting] = WaitingLine()
         self._left: dict[Monitor, _Waiting] = {}  # those in line, by what tells that they are gone
         self._recovery: Timer | None = None
@@ -118,9 +151,10 @@ class Provider(GenServer[FirstContent | Release]):
         memory, now = self._memory, self.now()
         if memory.incarnation and not memory.ended_cleanly:
             if memory.crashed_at is not None and now - memory.crashed_at < _CRASH_WINDOW_SECONDS:
-                memory.forget()
+                memory.forget(now, "crashes")
             memory.crashed_at = now
         memory.incarnation += 1
+        memory.note(("begin", now, memory.incarnation, not memory.ended_cleanly))
         memory.ended_cleanly = False
         memory.waiting = 0  # who stood in line asks again
         self._announce()
@@ -139,6 +173,7 @@ class Provider(GenServer[FirstContent | Release]):
             "score": round(memory.score(now), 3),
             "leases": len(memory.leases),
             "waiting": len(self._line),
+            "drains": sum(each.alive for each in self._drained),  # who waits for its last call to end
         }
 
     def handle_call(self, message: Call[Any], caller: Caller[Any]) -> object:
@@ -147,26 +182,49 @@ class Provider(GenServer[FirstContent | Release]):
             case Acquire():
                 self._admit(message, caller)
                 return NO_REPLY
-            case ResetBreaker():
-                self._memory.breaker = self._memory.breaker.reset()
-                self._memory.throttle = Throttle()
-                self._memory.quarantine = self._memory.quarantine.clear()
-            case TripBreaker(seconds):
-                now = self.now()
-                self._memory.breaker = self._memory.breaker.trip(now, None if seconds is None else now + seconds)
-            case SetDraining(draining):
-                self._memory.draining = draining
-            case Drain():
-                self._memory.draining = True
-                self._drains.append(caller)
+            case ResetBreaker() | TripBreaker() | AutoBreaker() | DisableBreaker():
+                self._operate_breaker(message)
+                self._announce()
+            case SetFault(front):
+                self._memory.front = front
+            case SetAdminState(state):
+                self._set_admin_state(state)
+            case Leave():
+                self._memory.leaving = True
+                self._leaving.append(caller)
                 self._serve_the_line()
+                self._tell_drained()
+                return NO_REPLY
+            case Drained():
+                self._drained = [*(each for each in self._drained if each.alive), caller]
                 self._tell_drained()
                 return NO_REPLY
             case _:
                 raise TypeError(message)
-        self._announce()
         self._serve_the_line()
         return None
+
+    def _set_admin_state(self, state: AdminState) -> None:
+        memory, before = self._memory, self._memory.admin_state
+        memory.admin_state = state
+        if state != before and memory.settings.telemetry:
+            self._bus.emit(AdminStateChanged(provider=memory.name, before=before, after=state))
+        self._tell_drained()
+
+    def _operate_breaker(self, message: ResetBreaker | TripBreaker | AutoBreaker | DisableBreaker) -> None:
+        memory, now = self._memory, self.now()
+        match message:
+            case ResetBreaker():
+                memory.operate("reset", now)
+                memory.throttle, memory.quarantine = Throttle(), memory.quarantine.clear()
+            case TripBreaker(seconds):
+                memory.operate("trip", now, seconds)
+            case AutoBreaker():
+                memory.operate("auto", now)
+            case DisableBreaker():
+                memory.operate("disable", now)
+            case _:
+                assert_never(message)
 
     def handle_cast(self, message: FirstContent | Release) -> None:
         """Learn from a call."""
@@ -197,16 +255,19 @@ class Provider(GenServer[FirstContent | Release]):
         memory, now = self._memory, self.now()
         lease_id = memory.next_lease
         memory.next_lease += 1
-        refusal = memory.refusal(acquire.choice.model, now)
+        refusal = memory.refusal(acquire.choice.model, now, trial=acquire.round.admit.trial)
         permit: Permit | None = None
         if refusal is None:
-            before = memory.breaker
-            memory.breaker, answer = before.admit(lease_id, now)
+            before, counts = memory.breaker, memory.settings.circuit_breaker
+            after, answer = before.admit(lease_id, now)
             if isinstance(answer, Permit):
                 permit = answer
-            elif memory.settings.circuit_breaker:  # else it only measures
+            elif counts:  # else it only measures
                 refusal = "breaker_open", answer.retry_after_seconds
-            if memory.breaker is not before:
+            if refusal is None:
+                memory.note(("admit", now, lease_id, acquire.round.admit.request_id, counts))
+            memory.breaker = after
+            if after is not before:
                 self._announce()
         elif refusal[0] == "saturated" and (shut := memory.shut(now)) is not None:
             refusal = "breaker_open", shut.retry_after_seconds  # to wait for a place would be of no use
@@ -217,6 +278,8 @@ class Provider(GenServer[FirstContent | Release]):
 
     def _refuse(self, acquire: Acquire, caller: Caller[Any], reason: RefusalReason, retry_after: float | None) -> None:
         name = self._memory.name
+        if reason == "breaker_open":
+            self._memory.note_refusal(self.now())
         refused = Refused(provider=name, tier=acquire.tier, reason=reason, retry_after_seconds=retry_after)
         if not self._failover.forward(caller, Declined(acquire=acquire, refused=refused)):
             caller.fail(NoProcess())  # failover is being restarted: the request asks again
@@ -268,7 +331,10 @@ class Provider(GenServer[FirstContent | Release]):
     def _grant(self, acquire: Acquire, caller: Caller[Any], lease_id: int, permit: Permit | None, now: float) -> None:
         memory = self._memory
         assert memory.transport is not None
-        record = LeaseRecord(id=lease_id, model=acquire.choice.model, permit=permit, owner=caller.process, since=now)
+        model, request_id = acquire.choice.model, acquire.round.admit.request_id
+        record = LeaseRecord(
+            id=lease_id, model=model, permit=permit, owner=caller.process, since=now, request_id=request_id
+        )
         memory.leases[lease_id] = record
         memory.calls += 1
         self._watch(record)
@@ -279,11 +345,12 @@ class Provider(GenServer[FirstContent | Release]):
                 choice=acquire.choice,
                 plan=acquire.round.plan,
                 settings=memory.settings,
-                transport=memory.transport,
+                transport=memory.transport if memory.front is None else memory.front.over(memory.transport),
                 provider=self._via,
                 api=acquire.round.admit.api,
                 tier=acquire.tier,
                 panic=acquire.panic,
+                refusals=acquire.round.refusals,
             )
         )
 
@@ -300,6 +367,9 @@ class Provider(GenServer[FirstContent | Release]):
         if record is None:
             return
         memory, now = self._memory, self.now()
+        probe = record.permit is not None and record.permit.probe  # one is judged now, other calls by their end
+        chance = self._chance() if probe else None
+        memory.note(record.content(message, now, chance))
         if message.prompt:
             memory.health = memory.health.observe_first_token(message.seconds, now)
             record.slow = memory.breaker.slow(message.seconds)
@@ -307,8 +377,8 @@ class Provider(GenServer[FirstContent | Release]):
             memory.health = memory.health.observe_whole(message.seconds, now)
         if message.headroom is not None:
             memory.health = memory.health.observe_headroom(message.headroom, now)
-        if record.permit is not None and record.permit.probe:  # a probe is judged now, other calls by their end
-            self._settle(record, "success", now)
+        if probe:
+            self._settle(record, "success", now, chance)
 
     def _released(self, message: Release) -> None:
         memory, now, outcome, failure = self._memory, self.now(), message.outcome, message.failure
@@ -319,6 +389,8 @@ class Provider(GenServer[FirstContent | Release]):
             self.demonitor(monitor)
         if record is None:
             return
+        chance = None if record.permit is None else self._chance()
+        memory.note(record.ended(outcome, failure, now, chance))
         if failure is not None:
             memory.note_failure(failure, time.time())
             self._exclude(failure, message, now)
@@ -330,22 +402,27 @@ class Provider(GenServer[FirstContent | Release]):
             memory.concurrency = memory.concurrency.succeeded(in_flight)
         if outcome != "neutral":
             memory.health = memory.health.observe(outcome, now)
-        self._settle(record, outcome, now)  # a probe that was judged well by then can only get worse
+        self._settle(record, outcome, now, chance)  # a probe that was judged well by then can only get worse
         if self._line:
             self._serve_the_line()
         self._tell_drained()
 
     def _tell_drained(self) -> None:
-        if self._drains and not self._memory.leases:
-            for caller in self._drains:
+        if self._drained and not (self._memory.draining and self._memory.leases):
+            for asker in self._drained:
+                if asker.alive:
+                    asker.reply(self._memory.draining)
+            self._drained.clear()
+        if self._leaving and not self._memory.leases:
+            for caller in self._leaving:
                 caller.reply(None)
-            self._drains.clear()
+            self._leaving.clear()
 
-    def _settle(self, record: LeaseRecord, outcome: Outcome, now: float) -> None:
-        if record.permit is None:
+    def _settle(self, record: LeaseRecord, outcome: Outcome, now: float, chance: float | None) -> None:
+        if record.permit is None or chance is None:
             return
         before = self._memory.breaker
-        self._memory.breaker = before.settle(record.permit, outcome, now, self._chance(), slow=record.slow)
+        self._memory.breaker = before.settle(record.permit, outcome, now, chance, slow=record.slow)
         if self._memory.breaker is not before:
             self._announce()
 

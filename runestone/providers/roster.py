@@ -14,7 +14,7 @@ from runestone.config.live import Live
 from runestone.config.settings import ProviderSettings
 from runestone.providers import names, subtree
 from runestone.providers.memory import ProviderMemory
-from runestone.providers.provider import Drain
+from runestone.providers.provider import Leave
 from runestone.resilience.breaker import Breaker
 from runestone.telemetry.bus import Bus
 from supervisors import (
@@ -237,8 +237,8 @@ class Roster(GenServer[Restarted]):
             return Done()  # it was removed by whoever was before in the line
         tree = self._names.lookup(names.subtree(name))
         if tree is None:
-            _renew_memory(memory, settings)
-            memory.forget()
+            _renew_memory(memory, settings, self.now())
+            memory.forget(self.now())
             outcome = await self._providers.restart_child(name)
             if isinstance(outcome, NotFound):  # its first start has failed
                 started = await self._providers.start_child(self._spec(memory))
@@ -247,7 +247,7 @@ class Roster(GenServer[Restarted]):
         children = (*((subtree.TRANSPORT,) if hard else ()), subtree.ACTOR, subtree.PROBER)
         for child in reversed(children):
             await tree.terminate_child(child)
-        _renew_memory(memory, settings)
+        _renew_memory(memory, settings, self.now())
         for child in children:
             if not isinstance(outcome := await tree.restart_child(child), ActorRef):
                 return outcome if isinstance(outcome, StartFailed) else Done()
@@ -255,15 +255,15 @@ class Roster(GenServer[Restarted]):
 
     async def _remove(self, name: str, drain_seconds: float) -> Done | StartFailed:
         with suppress(ActorError):  # it is down, or its streams take longer
-            await self._names.via(names.provider(name)).call(Drain(), timeout=drain_seconds)
+            await self._names.via(names.provider(name)).call(Leave(), timeout=drain_seconds)
         await self._providers.terminate_child(name)
         await self._providers.delete_child(name)
         self._memories.pop(name, None)
         return Done()
 
 
-def _renew_memory(memory: ProviderMemory, settings: ProviderSettings | None) -> None:
+def _renew_memory(memory: ProviderMemory, settings: ProviderSettings | None, now: float) -> None:
     if settings is None:
-        memory.forget()
+        memory.forget(now)
     else:
-        memory.change(settings)
+        memory.change(settings, now)

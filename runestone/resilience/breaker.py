@@ -238,8 +238,10 @@ class Breaker:
         return evolve(self, state=ForcedOpen(until), generation=self.generation + 1)
 
     def auto(self) -> Breaker:
-        """No longer forced or disabled: closed."""
-        return self.reset() if isinstance(self.state, ForcedOpen | Disabled) else self
+        """No longer forced or disabled: closed. What was counted stays: of a provider that goes on failing, the next failure opens it."""
+        if not isinstance(self.state, ForcedOpen | Disabled):
+            return self
+        return evolve(self, state=Closed(), generation=self.generation + 1, reopenings=0)
 
     def disable(self) -> Breaker:
         """Measure only."""

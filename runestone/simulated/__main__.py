@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from runestone.simulated import faults
+from runestone.domain import faults
 from runestone.simulated.server import SimulatedProvider
 
 _INPUT: Final = 0

@@ -25,6 +25,10 @@ class Simulation:
         await provider.set_fault(spec)
         return provider.state()
 
+    def faults(self) -> dict[str, str]:
+        """What is switched on, by the name of the provider; ``none`` where nothing is."""
+        return {name: provider.spec for name, provider in self.providers.items()}
+
     @property
     def openai_url(self) -> str:
         """The base URL of the one that stands for OpenAI."""

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import h11
 from attrs import define
 
+from runestone.domain.fault_answers import BROKEN_EVENT, BROKEN_JSON, HTML, NOT_JSON
+from runestone.domain.faults import NONE, Fault, UnknownFault
 from runestone.simulated import hostile
-from runestone.simulated.faults import NONE, Fault, UnknownFault
 from runestone.simulated.wires import WIRES, Text, Wire
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ _CLAUDE: Final = {
     "display_name": "Simulated",
     "created_at": "2025-10-09T08:53:20Z",
 }
-_BROKEN_JSON: Final = b'{"id": "simulated", "choices": [{'
-_BROKEN_EVENT: Final = b"data: " + _BROKEN_JSON + b"\n\n"
 _MODELS: Final = {"data": [_CLAUDE], "has_more": False, "first_id": _CLAUDE["id"], "last_id": _CLAUDE["id"]}
 
 
@@ -186,7 +185,7 @@ class Connection:
         text = Text(self._provider.name, body, fault.tokens) if isinstance(body, dict) else None
         await self._unless(reset=fault.reset, cut=fault.cut, stall=fault.stall)
         if fault.html is not None:
-            await self._send(fault.html, "text/html", b"<html><body>upstream is unwell</body></html>", _more(fault))
+            await self._send(fault.html, "text/html", HTML, _more(fault))
         elif fault.redirect is not None:
             await self._send(fault.redirect, "text/plain", b"elsewhere", [("location", record.path)])
         elif text is not None and text.asked and (told := hostile.answer(fault, body, wire, text)) is not None:
@@ -204,7 +203,7 @@ class Connection:
         if fault.error_event:
             await self._json(200, wire.error(500))
         elif fault.garbage or fault.empty or fault.invalid_json:
-            nonsense = b"" if fault.empty else b"<<not json>>" if fault.garbage else _BROKEN_JSON
+            nonsense = b"" if fault.empty else NOT_JSON if fault.garbage else BROKEN_JSON
             await self._send(200, "application/json", nonsense)
         else:
             await asyncio.sleep(fault.slow_first_token)
@@ -213,9 +212,9 @@ class Connection:
     async def _stream(self, body: dict[str, Any], wire: Wire, fault: Fault, text: Text) -> None:
         self._head(200, [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")])
         if fault.garbage:
-            await self._data(b"data: <<not json>>\n\n")
+            await self._data(b"data: " + NOT_JSON + b"\n\n")
         elif fault.invalid_json:
-            await self._data(_BROKEN_EVENT)
+            await self._data(BROKEN_EVENT)
         elif fault.error_event:
             await self._data(wire.error_event())
         elif not fault.empty:
@@ -229,7 +228,7 @@ class Connection:
                 reset=number == fault.reset_after, cut=number == fault.cut_after, stall=number == fault.stall_after
             )
             if number == fault.invalid_json_after:
-                await self._data(_BROKEN_EVENT)
+                await self._data(BROKEN_EVENT)
             if number == fault.error_event_after:
                 await self._data(wire.error_event())
                 raise Ended

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, count, repeat
 from typing import Any, Final
 
-from runestone.simulated.faults import Fault
+from runestone.domain.faults import Fault
 from runestone.simulated.wires import Text, Wire
 
 _PIECE: Final = 64 * 1024

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import h11
 
+from runestone.domain.faults import NONE, Draw, Fault, parse
 from runestone.simulated.connection import Connection, Ended, Record
-from runestone.simulated.faults import NONE, Fault, parse
 from runestone.simulated.listener import Listener
 
 Connections = dict[asyncio.Task[None], Connection]
@@ -44,7 +44,7 @@ class SimulatedProvider:
         self._connections: Connections = {}
         self._controls: Connections = {}
         self._closed = False
-        self._left: int | None = None
+        self._draw = Draw(NONE, self._random.random)
 
     @property
     def url(self) -> str:
@@ -73,9 +73,9 @@ class SimulatedProvider:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def set_fault(self, spec: str) -> None:
-        """Switch to the fault ``spec``. Raises :class:`~runestone.simulated.faults.UnknownFault`."""
+        """Switch to the fault ``spec``. Raises :class:`~runestone.domain.faults.UnknownFault`."""
         self.fault, self.spec = parse(spec), spec.strip() or "none"
-        self._left = self.fault.times
+        self._draw = Draw(self.fault, self._random.random)
         if self.fault.seed is not None:
             self._random.seed(self.fault.seed)
         if not self.fault.refused:
@@ -109,13 +109,8 @@ class SimulatedProvider:
         self.requests = self.lists = self.gone = 0
 
     def draw(self) -> Fault:
-        """The fault of the next request: the rate and the count decide."""
-        fault = self.fault
-        if self._left == 0 or self._random.random() >= fault.rate:
-            return Fault(pace=fault.pace, tokens=fault.tokens)
-        if self._left is not None:
-            self._left -= 1
-        return fault
+        """The fault of the next request."""
+        return self._draw.next()
 
     def _accept_api(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.fault.refused:  # it came before the port was closed

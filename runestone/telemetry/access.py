@@ -43,6 +43,11 @@ class Access:
     level: str = "INFO"
     logger: str = "runestone.access"
 
+    @property
+    def request_id(self) -> str | None:
+        """Which one."""
+        return self.done.request_id
+
     def fields(self) -> Mapping[str, Any]:
         """All that there is to know of it. Times are milliseconds; what is not known is ``None``."""
         done, usage = self.done, self.done.usage
@@ -92,6 +97,11 @@ class Happened:
     level: str
     logger: str = "runestone.events"
 
+    @property
+    def request_id(self) -> str | None:
+        """That of the event, if it has one."""
+        return getattr(self.event, "request_id", None)
+
     def fields(self) -> Mapping[str, Any]:
         """Its name and its fields."""
         return {"event": self.event.name, **as_data(self.event)}
@@ -103,6 +113,8 @@ class Happened:
 
 class AccessLog:
     """A handler of the bus. In the emitter's task it only queues; ``wanted`` says whether there shall be a line for each request."""
+
+    KINDS: Final = _LEVELS.keys()  # of events that it is for
 
     def __init__(self, sink: Sink, wanted: Callable[[], bool]) -> None:
         self._sink = sink

@@ -35,6 +35,7 @@ class Standing:
     score: float
     up: bool
     breaker: str = "closed"
+    admin_state: str = "ready"
     in_flight: int = 0
     waiting: int = 0
     limit: int | None = None
@@ -43,12 +44,13 @@ class Standing:
 
 @frozen(kw_only=True)
 class Mailbox:
-    """The mailbox of one process at the moment of a look: ``drops`` are those of its present incarnation."""
+    """The mailbox of one process at the moment of a look: ``drops`` and what was ``taken`` are those of its present incarnation."""
 
     path: str
     incarnation: int
     depth: int
     drops: int
+    taken: int = 0
 
 
 @frozen(kw_only=True)
@@ -77,7 +79,7 @@ class Telemetry(GenServer[FleetChanged]):
     def init(self) -> None:
         """Listen."""
         self._count_who_is_there()
-        unsubscribe = self._bus.subscribe(self._metrics.handle)
+        unsubscribe = self._bus.subscribe(self._metrics.handle, self._metrics.kinds)
         self.process.on_exit(lambda _process, _reason: unsubscribe())
         self._look()
 
@@ -99,6 +101,7 @@ class Telemetry(GenServer[FleetChanged]):
             if standing.provider not in there:
                 continue  # it has just come, or its last calls are ending
             self._metrics.breaker_is(standing.provider, standing.breaker)
+            self._metrics.admin_state_is(standing.provider, standing.admin_state)
             self._metrics.score.at(provider=standing.provider).set(standing.score)
             self._metrics.up.at(provider=standing.provider).set(int(standing.up))
             self._metrics.provider_in_flight.at(provider=standing.provider).set(standing.in_flight)
@@ -110,7 +113,7 @@ class Telemetry(GenServer[FleetChanged]):
                 self._metrics.concurrency.at(provider=standing.provider).set(standing.limit)
         boxes = list(self._looks.mailboxes())
         for box in boxes:
-            self._metrics.mailbox(box.path, box.incarnation, box.depth, box.drops)
+            self._metrics.mailbox(box.path, box.incarnation, box.depth, box.drops, box.taken)
         present = {box.path for box in boxes}
         self._metrics.mailbox_depth.prune(lambda labels: labels["actor"] in present)
         self._metrics.watch()

@@ -68,6 +68,7 @@ class AttemptSeries:
         "_attempts",
         "_cache_write",
         "_cached",
+        "_chunk",
         "_content",
         "_content_window",
         "_failures",
@@ -86,6 +87,7 @@ class AttemptSeries:
         self._failures = families.failures.at(provider=provider, kind=outcome) if outcome in CLASSES else None
         self._seconds = families.attempt_seconds.at(**by, stream="true" if stream else "false") if sent else VOID
         self._content = families.first_chunk_seconds.at(**by) if stream else None
+        self._chunk = families.chunk_seconds.at(**by) if stream else VOID
         self._input = families.tokens.at(**by, type="input")
         self._output = families.tokens.at(**by, type="output")
         self._cached = families.tokens.at(**by, type="cached_input")
@@ -108,6 +110,8 @@ class AttemptSeries:
             self._content.observe(first)
             if self._content_window is not None:
                 self._content_window.observe(now, first)
+            if (between := event.chunk_seconds) is not None:
+                self._chunk.observe(between)
         if (usage := event.usage) is not None:
             self._input.inc(usage.input_tokens)
             self._output.inc(usage.output_tokens)

@@ -6,16 +6,20 @@ program: never a prompt, an answer, a key or what an upstream has said.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, get_args
 
 from attrs import field, frozen
 
 from runestone.domain.chat import Api, Usage
 
+#: The route of a chat that did not come in on the public port.
+INSIDE: Final = "inside"
+
 
 @frozen(kw_only=True)
 class RequestStarted:
-    """A client request on the public port has been read and understood."""
+    """A client request on the public port has been read and understood, or a chat begins by the console or from Python."""
 
     name: ClassVar = "request.started"
     request_id: str
@@ -24,11 +28,12 @@ class RequestStarted:
     stream: bool
     key: str  # the name of the client's key, "" without one
     traceparent: str | None = None  # the client's trace context, as it came
+    tracestate: str | None = None
 
 
 @frozen(kw_only=True)
 class RequestFinished:
-    """A client request on the public port has its answer, or its end. Emitted once, before the last byte."""
+    """A client request on the public port, or a chat from inside, has its answer, or its end. Emitted once, before the last byte."""
 
     name: ClassVar = "request.finished"
     request_id: str
@@ -50,8 +55,17 @@ class RequestFinished:
 
 
 @frozen(kw_only=True)
+class Refusal:
+    """A candidate that was asked and would not take a request: why, and for how many seconds (``None``: nobody knows)."""
+
+    provider: str
+    reason: str
+    retry_after_seconds: float | None = None
+
+
+@frozen(kw_only=True)
 class AttemptStarted:
-    """A provider is called."""
+    """A provider is called; ``refusals`` are those of the candidates that were asked before it."""
 
     name: ClassVar = "attempt.started"
     request_id: str
@@ -59,6 +73,7 @@ class AttemptStarted:
     provider: str
     model: str
     group: str
+    refusals: tuple[Refusal, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -91,6 +106,9 @@ class AttemptFinished:
     api: Api = "chat"
     group: str = ""
     key: str = ""
+    chunk_seconds: float | None = (
+        None  # between two chunks of a stream that came whole, on average; a client that reads slowly is in it
+    )
 
 
 @frozen(kw_only=True)
@@ -118,11 +136,13 @@ class Failover:
 
 @frozen(kw_only=True)
 class FailoverExhausted:
-    """Nobody is left for a request."""
+    """Nobody is left for a request; ``refusals`` are those of the candidates that were asked last."""
 
     name: ClassVar = "failover.exhausted"
     group: str
-    reason: str
+    reason: str  # "refused", "attempts", "budget" or "deadline"
+    request_id: str = ""
+    refusals: tuple[Refusal, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -153,6 +173,16 @@ class ProviderQuarantined:
     model: str | None
     reason: str
     seconds: float
+
+
+@frozen(kw_only=True)
+class AdminStateChanged:
+    """An operator has taken a provider out of service (``draining``, ``maintenance``), or put it back (``ready``)."""
+
+    name: ClassVar = "provider.admin_state"
+    provider: str
+    before: str
+    after: str
 
 
 @frozen(kw_only=True)
@@ -212,13 +242,18 @@ class ConfigRefused:
 
 @frozen(kw_only=True)
 class AdminActed:
-    """Somebody has changed something by the admin socket, or was refused."""
+    """Somebody has changed something by the admin socket, or was refused: ``before`` and ``after`` hold what differs."""
 
     name: ClassVar = "admin.acted"
-    who: str
+    who: str  # by their own words
     action: str  # method and path
-    outcome: str  # "ok", or the code of the refusal
+    outcome: str  # "ok", "dry_run", or the code of the refusal
     route: str = ""  # method and path with ``{name}`` for names
+    uid: int | None = None  # of the process that asked, by the kernel
+    pid: int | None = None
+    reason: str | None = None  # theirs
+    before: Mapping[str, Any] = field(factory=dict)
+    after: Mapping[str, Any] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -255,6 +290,7 @@ Event = (
     | BreakerChanged
     | ProviderThrottled
     | ProviderQuarantined
+    | AdminStateChanged
     | HealthChanged
     | ProcessRestarted
     | SupervisorGaveUp

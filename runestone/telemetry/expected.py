@@ -7,6 +7,7 @@ from itertools import permutations
 from typing import Final
 
 from runestone.telemetry.bound import ProviderWindows
+from runestone.telemetry.events import INSIDE
 from runestone.telemetry.families import Families
 from runestone.telemetry.outcomes import (
     CANCELLED,
@@ -20,6 +21,7 @@ from runestone.telemetry.outcomes import (
 )
 
 STATES: Final = ("closed", "open", "half_open")
+ADMIN_STATES: Final = ("ready", "draining", "maintenance")
 TOKENS: Final = ("input", "output", "cached_input", "cache_write", "reasoning")
 _PROVIDERS: Final = "providers"  # the supervisor of all of them
 _PLAIN_ROUTES: Final = ("/v1/models", "/openapi.json", OTHER)
@@ -30,7 +32,7 @@ class Expected(Families):
 
     def __init__(self, routes: Mapping[str, bool]) -> None:
         super().__init__()
-        self.routes = {**routes, **dict.fromkeys(_PLAIN_ROUTES, False)}
+        self.routes = {**routes, INSIDE: True, **dict.fromkeys(_PLAIN_ROUTES, False)}
         self.windows: dict[str, ProviderWindows] = {}
         self._models: dict[str, frozenset[str]] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
@@ -71,7 +73,7 @@ class Expected(Families):
     def _expect_requests(self) -> None:
         for route, streams in self.routes.items():
             plain = route in _PLAIN_ROUTES
-            for stream in (False, True) if streams else (False,):
+            for stream in (True,) if route == INSIDE else (False, True) if streams else (False,):
                 for status, outcome in [("2xx", OK)] if plain else expected_of_requests(streams=stream):
                     self.requests.expect(
                         route=route, stream="true" if stream else "false", status_class=status, outcome=outcome
@@ -90,6 +92,7 @@ class Expected(Families):
                 self.transitions.at(provider=name, to=state)
             self.score.at(provider=name).set(1.0)
             self.up.at(provider=name).set(1)
+            self.admin_state_is(name, "ready")
             self.throttles.at(provider=name)
             self.stale.at(provider=name)
             for failure in CLASSES:
@@ -104,10 +107,16 @@ class Expected(Families):
             for stream in ("false", "true"):
                 self.attempt_seconds.expect(provider=name, model=model, stream=stream)
             self.first_chunk_seconds.expect(provider=name, model=model)
+            self.chunk_seconds.expect(provider=name, model=model)
             for kind in TOKENS:
                 self.tokens.expect(provider=name, model=model, type=kind)
             self.cost.expect(provider=name, model=model)
             self.cost_unknown.expect(provider=name, model=model)
+
+    def admin_state_is(self, provider: str, state: str) -> None:
+        """Set the gauge of what an operator has said of a provider."""
+        for each in ADMIN_STATES:
+            self.admin_state.at(provider=provider, state=each).set(each == state)
 
     def _expect_group(self, group: str) -> None:
         self.exhausted.at(group=group)

@@ -10,6 +10,7 @@ from runestone.telemetry.series import Family
 
 SECONDS: Final = tuple(0.01 * 2**n for n in range(14))  # OpenTelemetry's: 0.01 to 81.92
 _OVERHEAD_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+_CHUNK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _DELAY_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -51,12 +52,18 @@ class Families:
         self.first_chunk_seconds = histogram(
             "runestone_provider_time_to_first_chunk_seconds", "From the call to the first content of a stream."
         )
+        self.chunk_seconds = histogram(
+            "runestone_provider_time_per_output_chunk_seconds",
+            "Between two chunks of a stream behind its first content: the mean of each stream that came whole.",
+            _CHUNK_SECONDS,
+        )
         self.tokens = counter("runestone_tokens_total", "Tokens that providers reported; input holds the cached ones.")
         self.cost = counter("runestone_cost_usd_total", "What booked calls have cost, as far as prices are known.")
         self.cost_unknown = counter("runestone_cost_unknown_total", "Booked calls whose cost is not known.")
         # how providers stand
         self.score = gauge("runestone_provider_health_score", "Health score, 0 to 1.")
         self.up = gauge("runestone_provider_up", "Whether the provider may be asked.")
+        self.admin_state = gauge("runestone_provider_admin_state", "1 for the state that an operator has put it in.")
         self.provider_in_flight = gauge("runestone_provider_in_flight", "Upstream calls in flight.")
         self.waiting = gauge("runestone_provider_waiting", "Requests that wait for a call to end.")
         self.concurrency = gauge(
@@ -86,6 +93,9 @@ class Families:
         )
         self.mailbox_depth = gauge(
             "runestone_actor_mailbox_depth", "Messages that wait, by named actor, once a second."
+        )
+        self.mailbox_taken = counter(
+            "runestone_actor_messages_total", "Messages taken from the mailboxes of named actors."
         )
         self.mailbox_dropped = counter("runestone_actor_mailbox_dropped_total", "Messages that a full mailbox dropped.")
         self.loop_lag = histogram(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -11,6 +12,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import orjson
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from loguru import Message, Record, RecordException
 
 _QUEUE: Final = 10_000
+_KEPT: Final = 5000  # lines in memory, for whoever looks without a terminal or a file
 _STOP_SECONDS: Final = 2.0  # for what is queued, when the process ends
 _SECRETS: Final = re.compile(
     r"""(?i)((?:\bbearer\s+|api[-_]?key(?:['"]?\s*[:=]|['"],)\s*b?['"]?)(?=[^\s'"]{6})|\bsk-(?=[\w.~+/=-]{6}))[^\s'"]+"""
@@ -31,16 +35,27 @@ _CONTROL: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 )  # and halves of characters, which no file takes
 
+_SHORT: Final = 100
+
 #: The client request that the present task is about; it goes into every line that is logged meanwhile.
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 
 
 def masked(text: str) -> str:
     """``text`` without what looks like a key, on one line."""
+    return _masked_again(text) if len(text) <= _SHORT else _masked(text)
+
+
+def _masked(text: str) -> str:
     folded = text.casefold()  # to look for the words alone takes a tenth of the time
     if "sk-" in folded or "key" in folded or "bearer" in folded:
         text = _SECRETS.sub(r"\1***", text)
     return text if text.isprintable() else _CONTROL.sub(lambda m: repr(m[0])[1:-1], text)
+
+
+_masked_again: Final = lru_cache(maxsize=4096)(
+    _masked
+)  # names come again with each line, and ids with each event of a request
 
 
 class Line(Protocol):
@@ -59,6 +74,11 @@ class Line(Protocol):
     @property
     def logger(self) -> str:
         """Who says it."""
+        ...
+
+    @property
+    def request_id(self) -> str | None:
+        """Which client request it is about."""
         ...
 
     def fields(self) -> Mapping[str, Any]:
@@ -82,6 +102,11 @@ class Said:
     error: str = ""
     trace: str = ""
 
+    @property
+    def request_id(self) -> str | None:
+        """Which client request it is about."""
+        return self.more.get("request_id")
+
     def fields(self) -> Mapping[str, Any]:
         """The message, what it is about, and an exception with its traceback."""
         error = {"error": self.error, "trace": self.trace} if self.error else {}
@@ -93,6 +118,23 @@ class Said:
         if request_id is not None and request_id not in text:
             text = f"{text} ({masked(request_id)})"
         return "\n  ".join((text, *map(masked, self.trace.splitlines())))
+
+
+class Tail:
+    """The last lines, in memory. They are put here by any thread, as they are: what they say is made when somebody asks."""
+
+    def __init__(self, keep: int = _KEPT) -> None:
+        self._numbers = itertools.count(1)
+        self._slots: list[tuple[int, Line] | None] = [None] * keep  # whose length never changes: it needs no lock
+
+    def put(self, line: Line) -> None:
+        """Keep one line."""
+        number = next(self._numbers)
+        self._slots[number % len(self._slots)] = number, line
+
+    def kept(self) -> list[tuple[int, Line]]:
+        """Those that are remembered, the oldest first, each with its number, counted from 1 since the start of the process."""
+        return sorted((slot for slot in self._slots if slot is not None), key=itemgetter(0))
 
 
 class Sink:
@@ -109,6 +151,7 @@ class Sink:
         self._least = 0
         self._staying = False
         self._told = 0
+        self.tail = Tail()
         self._writer = Writer("log writer", self._write, _QUEUE)
 
     @property
@@ -123,7 +166,7 @@ class Sink:
         if (request_id := REQUEST_ID.get()) is not None:
             more.setdefault("request_id", request_id)
         error = record["exception"]
-        self._writer.put(
+        self.put(
             Said(
                 at=record["time"].timestamp(),
                 level=record["level"].name,
@@ -137,6 +180,7 @@ class Sink:
 
     def put(self, line: Line) -> None:
         """Queue a line that did not come by loguru, which takes its time. Ask :meth:`takes` before."""
+        self.tail.put(line)
         self._writer.put(line)
 
     def takes(self, level: int) -> bool:
@@ -167,13 +211,18 @@ class Sink:
             self._put_down(self._rendered(line) + "\n")
 
 
-def _as_json(line: Line) -> str:
+def told(line: Line) -> dict[str, Any]:
+    """What ``line`` says, as it is written: masked, each text on one line."""
     at = datetime.fromtimestamp(line.at, UTC).isoformat()
-    told: dict[str, Any] = {"ts": at, "level": line.level, "logger": masked(line.logger)}
+    data: dict[str, Any] = {"ts": at, "level": line.level, "logger": masked(line.logger)}
     for key, value in line.fields().items():
-        if key not in told:
-            told[key] = masked(value) if type(value) is str else value
-    return orjson.dumps(told, default=str).decode()
+        if key not in data:
+            data[key] = masked(value) if type(value) is str else value
+    return data
+
+
+def _as_json(line: Line) -> str:
+    return orjson.dumps(told(line), default=str).decode()
 
 
 def _as_text(line: Line) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ from supervisors import Event as TreeEvent
 from supervisors.events import GaveUp, Restarting
 
 _SLICE_SECONDS: Final = 0.001  # of rendering, after which everybody else has a turn
+_RESTARTS_KEPT: Final = 1000
+_DAY_SECONDS: Final = 86_400
 
 
 @frozen(kw_only=True)
@@ -92,9 +95,13 @@ class Metrics(Expected):
         self._of_requests: dict[tuple[str, bool, int, str], RequestSeries] = {}
         self._of_attempts: dict[tuple[str, str, bool, str], AttemptSeries] = {}
         self._of_booked: dict[tuple[str, str], Booked] = {}
-        self._drops: dict[str, tuple[int, int]] = {}  # of mailboxes, by path: in which incarnation, and how many
+        self._boxes: dict[
+            str, tuple[int, int, int]
+        ] = {}  # by path: in which incarnation, how many were dropped and how many taken
         self.request_windows: dict[RequestClass, Window] = {kind: Window() for kind in REQUEST_CLASSES}
         self.content_window = Window()
+        self._restarted_at: deque[float] = deque(maxlen=_RESTARTS_KEPT)
+        self._today = (0, 0.0)  # the day, counted from the epoch, and what calls have cost in it
         self.restart_window, self.gave_up_window, self.lag_window = Window(), Window(), Window()
         self._lost: dict[str, tuple[int, Window]] = {}  # by what loses something: how much in all, and when it did
         self._counting: dict[type, Callable[[Any], None]] = {
@@ -110,6 +117,7 @@ class Metrics(Expected):
             BreakerChanged: self._transition,
             AdminActed: self._action,
         }
+        self.kinds = self._counting.keys()  # of events that are counted
         self.build.at(version=runestone.__version__, python=platform.python_version()).set(1)
         self.started.at().set(process.started_at())
         for family in (self.shed, self.log_dropped, self.handler_failures, self.loop_lag, self.cpu):
@@ -120,7 +128,7 @@ class Metrics(Expected):
         if self.changes(providers, groups):
             self._of_attempts.clear()  # they hold on to series that may be gone
             self._of_booked.clear()
-            self._drops = {path: drops for path, drops in self._drops.items() if self._place(path) == path}
+            self._boxes = {path: counts for path, counts in self._boxes.items() if self._place(path) == path}
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -136,6 +144,7 @@ class Metrics(Expected):
                 path = self._place(f"{event.supervisor.path}/{event.id}")
                 self.restarts.at(actor=path, reason=type(event.reason).__name__.lower()).inc()
                 self.restart_window.observe(self.clock(), event.delay_seconds)
+                self._restarted_at.append(self.clock())
             case GaveUp():
                 self.intensity.at(supervisor=self._place(event.supervisor.path)).inc()
                 self.gave_up_window.observe(self.clock(), 0.0)
@@ -188,7 +197,9 @@ class Metrics(Expected):
         if event.cost_usd is None:
             series.unknown.inc()
         else:
-            series.cost.inc(max(event.cost_usd, 0.0))
+            cost = max(event.cost_usd, 0.0)
+            series.cost.inc(cost)
+            self._today = (_day(), self.cost_today_usd() + cost)
 
     def _retry(self, event: Retry) -> None:
         name, reason = self._provider(event.provider), attempt_class(event.reason)
@@ -228,17 +239,20 @@ class Metrics(Expected):
 
     # -- looks ---------------------------------------------------------------------------------------------------------
 
-    def mailbox(self, path: str, incarnation: int, depth: int, drops: int) -> None:
-        """How the mailbox of the process at ``path`` is. Its drops are those of one incarnation: here they go on being counted."""
+    def mailbox(self, path: str, incarnation: int, depth: int, drops: int, taken: int) -> None:
+        """How the mailbox of the process at ``path`` is. Its counts are those of one incarnation: here they go on being counted."""
         if self._place(path) != path:
             return
-        if path not in self._drops:
+        if path not in self._boxes:
             self.restarts.expect(actor=path, reason="crashed")
             self.intensity.expect(supervisor=path.rpartition("/")[0])
-        lived, before = self._drops.get(path, (incarnation, 0))
-        self._drops[path] = incarnation, drops
+        lived, dropped_before, taken_before = self._boxes.get(path, (incarnation, 0, 0))
+        self._boxes[path] = incarnation, drops, taken
+        if lived != incarnation:
+            dropped_before = taken_before = 0
         self.mailbox_depth.at(actor=path).set(depth)
-        self.mailbox_dropped.at(actor=path).inc(max(drops - (before if lived == incarnation else 0), 0))
+        self.mailbox_dropped.at(actor=path).inc(max(drops - dropped_before, 0))
+        self.mailbox_taken.at(actor=path).inc(max(taken - taken_before, 0))
 
     def late(self, seconds: float) -> None:
         """How late the event loop was at one look."""
@@ -254,6 +268,16 @@ class Metrics(Expected):
             if total > before:
                 window.observe(self.clock(), 0.0)
             self._lost[what] = total, window
+
+    def restarts_within(self, seconds: float) -> int:
+        """How many processes were restarted of late; of more than a thousand, a thousand."""
+        since = self.clock() - seconds
+        return sum(at >= since for at in self._restarted_at)
+
+    def cost_today_usd(self) -> float:
+        """What calls have cost that were booked since midnight (UTC), or since the start of the process if that was later."""
+        day, cost = self._today
+        return cost if day == _day() else 0.0
 
     def lost_of_late(self, what: str) -> bool:
         """Whether ``what`` (``log``, ``handlers`` or a queue) has lost something within the last five minutes."""
@@ -306,3 +330,7 @@ class Metrics(Expected):
         self.most_descriptors.at().set(process.most_descriptors())
         if (there := process.open_descriptors()) is not None:
             self.descriptors.at().set(there)
+
+
+def _day() -> int:
+    return int(time.time()) // _DAY_SECONDS

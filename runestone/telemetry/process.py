@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -44,6 +45,12 @@ def open_descriptors() -> int | None:
 def most_descriptors() -> int:
     """How many may be."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def allowed_descriptors() -> int:
+    """To how many that may be raised without privileges."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def started_at() -> float:

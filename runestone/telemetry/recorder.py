@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -88,7 +88,10 @@ class Recorder:
     """The memory. A handler of the bus."""
 
     def __init__(self, keep: int) -> None:
-        self._ring: deque[Recorded] = deque(maxlen=keep)
+        self._events: deque[Event] = deque(maxlen=keep)
+        self._times: deque[float] = deque(
+            maxlen=keep
+        )  # of them: a record of both would be one more object to keep for each
         self._output: Writer[Recorded] | None = None
         self._given = 0  # the number of the last event that an output got
         self._dropped = 0  # by outputs that have gone
@@ -99,20 +102,33 @@ class Recorder:
         """Events that should have been written and were not."""
         return self._dropped + (0 if self._output is None else self._output.dropped)
 
+    @property
+    def full(self) -> bool:
+        """Whether older events are gone."""
+        return len(self._events) == self._events.maxlen
+
+    def kept(self) -> list[Recorded]:
+        """All that is remembered, the oldest first."""
+        return list(self._from(self._first))
+
+    def newest_first(self) -> Iterator[Recorded]:
+        """The same from the other end, as long as nothing is recorded meanwhile."""
+        return map(Recorded, count(self.latest, -1), reversed(self._times), reversed(self._events))
+
     def handle(self, event: Event) -> None:
         """Keep one event."""
         self.latest += 1
-        recorded = Recorded(self.latest, time.time(), event)
-        self._ring.append(recorded)
+        now = time.time()
+        self._events.append(event)
+        self._times.append(now)
         if self._output is not None:
-            self._output.put(recorded)
+            self._output.put(Recorded(self.latest, now, event))
             self._given = self.latest
 
     def write_to(self, output: Writer[Recorded]) -> Callable[[], None]:
         """Give ``output`` every event, those that came since there was one included; the result ends that."""
-        for recorded in self._ring:
-            if recorded.seq > self._given:
-                output.put(recorded)
+        for recorded in self._from(self._given + 1):
+            output.put(recorded)
         self._output, self._given = output, self.latest
 
         def end() -> None:
@@ -124,14 +140,25 @@ class Recorder:
     def find(self, wanted: Wanted) -> Found:
         """The events that are ``wanted``. A number from before a restart of the process stands for the beginning."""
         if wanted.since is None:
-            last = [*islice(filter(wanted.takes, reversed(self._ring)), wanted.limit)]
+            last = [*islice(filter(wanted.takes, self.newest_first()), wanted.limit)]
             return Found(events=last[::-1], next=self.latest, missed=0)
         since = wanted.since if wanted.since <= self.latest else 0
-        first = self.latest - len(self._ring) + 1
-        start = max(since + 1, first)
-        events = [*islice(filter(wanted.takes, islice(self._ring, start - first, None)), wanted.limit)]
+        start = max(since + 1, self._first)
+        events = [*islice(filter(wanted.takes, self._from(start)), wanted.limit)]
         full = len(events) == wanted.limit
         return Found(events=events, next=events[-1].seq if full else self.latest, missed=start - since - 1)
+
+    @property
+    def _first(self) -> int:
+        """The number of the oldest event that is kept."""
+        return self.latest - len(self._events) + 1
+
+    def _from(self, number: int) -> Iterator[Recorded]:
+        first = self._first
+        start = max(number, first)
+        passed = start - first
+        times, events = islice(self._times, passed, None), islice(self._events, passed, None)
+        return map(Recorded, count(start), times, events)
 
 
 class EventFile(GenServer[object]):

@@ -4,6 +4,10 @@ and not in a package that would move them.
 Sources: the HTTP server span, ``error.type`` and ``server.*`` are stable (open-telemetry/semantic-conventions, docs/http/http-spans.md);
 ``gen_ai.*`` is in development (open-telemetry/semantic-conventions-genai, docs/gen-ai/client-inference.md and client-embeddings.md).
 What begins with ``runestone.`` is this program's own.
+
+Of the server span, ``url.path`` is the route's, and nothing where there is none: a client may write anything there. Left out are
+``url.query``, which no route has, and what is only recommended and tells of a person (``client.address``, ``network.peer.*``,
+``user_agent.original``).
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from runestone.domain.chat import Api
 
 ERROR_TYPE: Final = "error.type"
 HTTP_REQUEST_METHOD: Final = "http.request.method"
+HTTP_REQUEST_METHOD_ORIGINAL: Final = "http.request.method_original"
 HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
 HTTP_ROUTE: Final = "http.route"
 SERVER_ADDRESS: Final = "server.address"

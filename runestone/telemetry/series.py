@@ -226,3 +226,16 @@ class _Void:
 
 
 VOID: Final = _Void()
+
+
+def about_provider(text: str, provider: str) -> str:
+    """Of ``text`` in the text format the series that have ``provider`` as a label, on either side of a failover too."""
+    marks = tuple(f'{label}="{provider.translate(_ESCAPES)}"' for label in ("provider", "from", "to"))
+    found, head = list[str](), list[str]()
+    for line in text.splitlines(keepends=True):
+        if line.startswith("#"):
+            head = [*head, line] if head and line.startswith("# TYPE") else [line]
+        elif any(mark in line for mark in marks):
+            found += [*head, line]
+            head = []
+    return "".join(found)

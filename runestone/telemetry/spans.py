@@ -28,13 +28,15 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
+    TraceState,
     set_span_in_context,
 )
 
 import runestone
 from runestone.domain.chat import Usage
 from runestone.telemetry import semconv
-from runestone.telemetry.events import AttemptFinished, Failover, RequestFinished
+from runestone.telemetry.events import INSIDE, AttemptFinished, Failover, RequestFinished
+from runestone.telemetry.logs import masked
 from runestone.telemetry.trace_context import Attempt, Parent, Trace
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -49,8 +51,10 @@ Attributes = Mapping[str, str | int | float | bool | None]
 class Pipeline:
     """Makes the spans of requests, and gives them to an exporter."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(self, exporter: SpanExporter, served: str | None = None) -> None:
+        """``served``: the URL that the node listens at."""
         self._exporter = exporter
+        self._address, self._port = (None, None) if served is None else _where(served)
         self._ids = _DecidedIds()
         self._made = _Made()
         self._provider = TracerProvider(resource=_resource(), id_generator=self._ids, shutdown_on_exit=False)
@@ -58,10 +62,10 @@ class Pipeline:
         self._tracer = self._provider.get_tracer("runestone", runestone.__version__)
 
     @classmethod
-    def otlp(cls) -> Pipeline:
+    def otlp(cls, served: str | None = None) -> Pipeline:
         """To a collector, by OTLP over HTTP. Raises ``ValueError`` and others for variables that make no sense."""
         _quieten()
-        return cls(OTLPSpanExporter())
+        return cls(OTLPSpanExporter(), served)
 
     def sampled(self, parent: Parent | None, trace_id: int) -> bool:
         """What the sampler will say of that trace."""
@@ -94,15 +98,18 @@ class Pipeline:
         asked_at = began
         if trace.started is not None:  # its duration was taken a moment before its end was noted
             asked_at, began = trace.started_at, min(began, trace.started_at)
-        server = self._server(trace, finished, began, context)
+        server = None if finished.route == INSIDE else self._server(trace, finished, began, context)
         if finished.asked is not None:
-            inside = set_span_in_context(server, context)
+            inside = context if server is None else set_span_in_context(server, context)
+            if server is None:
+                self._ids.trace_id = trace.trace_id
             operation = self._operation(trace, finished, asked_at, inside)
             within = set_span_in_context(operation, context)
             for attempt in trace.attempts:
                 self._attempt(trace, attempt, within, latest=trace.ended)
             operation.end(trace.ended)
-        server.end(trace.ended)
+        if server is not None:
+            server.end(trace.ended)
 
     def _server(self, trace: Trace, finished: RequestFinished, began: int, context: Context) -> Span:
         known = finished.method in semconv.KNOWN_METHODS
@@ -117,9 +124,12 @@ class Pipeline:
             context,
             {
                 semconv.HTTP_REQUEST_METHOD: method,
+                semconv.HTTP_REQUEST_METHOD_ORIGINAL: None if known else _plain(masked(finished.method)),
                 semconv.HTTP_ROUTE: route,
                 semconv.URL_PATH: route,  # the path itself may hold anything
                 semconv.URL_SCHEME: "http",
+                semconv.SERVER_ADDRESS: self._address,
+                semconv.SERVER_PORT: self._port,
                 semconv.HTTP_RESPONSE_STATUS_CODE: finished.status or None,
                 semconv.ERROR_TYPE: finished.outcome if failed else None,
                 semconv.REQUEST_ID: trace.request_id,
@@ -253,7 +263,13 @@ def _context(parent: Parent | None) -> Context:
     """A context with ``parent`` and nothing else: what the surrounding program traces has no part in it."""
     if parent is None:
         return Context()
-    span = SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags))
+    span = SpanContext(
+        parent.trace_id,
+        parent.span_id,
+        is_remote=True,
+        trace_flags=TraceFlags(parent.flags),
+        trace_state=TraceState.from_header([parent.state]) if parent.state else None,
+    )
     return set_span_in_context(NonRecordingSpan(span), Context())
 
 

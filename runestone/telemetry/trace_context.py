@@ -14,7 +14,11 @@ from attrs import frozen
 from runestone.telemetry.events import AttemptFinished, Failover, RequestFinished, RequestStarted, Retry
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_MEMBER: Final = re.compile(
+    r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
 _LONGEST: Final = 512
+_MOST_MEMBERS: Final = 32
 _RANDOM: Final = 0x02  # the flag of trace ids that are random as a whole
 _ids = random.Random()  # seeded by the system; ids must differ, not be secret
 
@@ -26,16 +30,28 @@ class Parent:
     trace_id: int
     span_id: int
     flags: int
+    state: str = ""  # the ``tracestate``: what other tracing systems want to be told again
 
 
-def parsed(header: str | None) -> Parent | None:
-    """The parent in a ``traceparent``; ``None`` for none, and for one that is not valid: then a new trace begins."""
+def parsed(header: str | None, state: str | None = None) -> Parent | None:
+    """The parent in a ``traceparent``, with its ``tracestate``; ``None`` for none, and for one that is not valid: a new trace begins."""
     if header is None or len(header) > _LONGEST or (match := _TRACEPARENT.fullmatch(header)) is None:
         return None
     version, trace_id, span_id, flags = match[1], int(match[2], 16), int(match[3], 16), int(match[4], 16)
     if version == "ff" or (version == "00" and match[5] is not None) or not trace_id or not span_id:
         return None
-    return Parent(trace_id, span_id, flags)
+    return Parent(trace_id, span_id, flags, _handed_on(state))
+
+
+def _handed_on(state: str | None) -> str:
+    """A ``tracestate`` without empty members; nothing of one that is not valid, as the standard wants it."""
+    if state is None or len(state) > _LONGEST:
+        return ""
+    members = [member for part in state.split(",") if (member := part.strip(" \t"))]
+    keys = {member.partition("=")[0] for member in members}
+    if len(members) > _MOST_MEMBERS or len(keys) < len(members) or not all(map(_MEMBER.fullmatch, members)):
+        return ""
+    return ",".join(members)
 
 
 Sampled = Callable[[Parent | None, int], bool]  # whether the trace with that id will be kept
@@ -74,6 +90,7 @@ class Trace:
         "request_id",
         "started",
         "started_at",
+        "state",
         "trace_id",
     )
 
@@ -87,6 +104,7 @@ class Trace:
         self.closed = False  # nothing will be added
         self.trace_id: int | None = None
         self.flags = 0
+        self.state = ""
         self._sampled = sampled
         self.started_at = time.time_ns()
         self._offset = self.started_at - time.perf_counter_ns()
@@ -103,23 +121,25 @@ class Trace:
     @property
     def parent(self) -> Parent | None:
         """The client's span."""
-        return parsed(self.started.traceparent) if self.started is not None else None
+        return parsed(self.started.traceparent, self.started.tracestate) if self.started is not None else None
 
-    def outgoing(self) -> str | None:
-        """The ``traceparent`` for the call that is about to be made, with the id of its span.
+    def outgoing(self) -> dict[str, str]:
+        """The headers of the call that is about to be made: the ``traceparent`` with the id of its span, and the client's ``tracestate``.
 
-        ``None``: providers are told nothing, or this call has no span, for nothing is told of its provider.
+        None: providers are told nothing, or this call has no span, for nothing is told of its provider.
         """
         if self._sampled is None or not self.open:
-            return None
+            return {}
         if self.trace_id is None:
             parent = self.parent
+            self.state = "" if parent is None else parent.state
             self.trace_id = _id(128) if parent is None else parent.trace_id
             random_id = _RANDOM if parent is None else parent.flags & _RANDOM
             self.flags = int(self._sampled(parent, self.trace_id)) | random_id
         attempt = self.attempts[-1]
         attempt.span_id = _id(64)
-        return f"00-{self.trace_id:032x}-{attempt.span_id:016x}-{self.flags:02x}"
+        told = {"traceparent": f"00-{self.trace_id:032x}-{attempt.span_id:016x}-{self.flags:02x}"}
+        return {**told, "tracestate": self.state} if self.state else told
 
 
 def _id(bits: int) -> int:

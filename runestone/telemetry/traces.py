@@ -65,6 +65,7 @@ class Recorder:
             Retry: self._again,
             Failover: self._again,
         }
+        self.kinds = self._notes.keys()  # of events that it is for
 
     def handle(self, event: Event) -> None:
         """Note one event, in the task of the request that it belongs to."""
@@ -156,7 +157,7 @@ class Traces(GenServer[_Sent]):
         self._exporter = self._exporting()
         sampled = self._exporter.sampled if self._propagate else None
         self._recorder = Recorder(self._base_url_of, self._dropped, sampled)
-        unsubscribe = self._bus.subscribe(self._recorder.handle)
+        unsubscribe = self._bus.subscribe(self._recorder.handle, self._recorder.kinds)
         self.process.on_exit(lambda _process, _reason: unsubscribe())
         self.send_after(_SEND_SECONDS, _Send())
 

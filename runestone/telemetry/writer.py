@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
-_PACE_SECONDS: Final = 0.02  # between two batches: waking up for each item would cost more than writing it
+_PACE_SECONDS: Final = 0.1  # between two batches: waking up for each item would cost more than writing it
 _BATCH: Final = 500
 
 
@@ -52,7 +52,7 @@ class Writer(Generic[T]):
                 self._write(batch)
             except (OSError, ValueError, TypeError):
                 self._lost(len(batch))
-            next_at = time.monotonic() + _PACE_SECONDS
+            next_at = time.monotonic() + _PACE_SECONDS if len(batch) < _BATCH else 0.0
 
     def _waiting(self) -> list[T]:
         found = list[T]()

@@ -102,6 +102,8 @@ KEYS: list[tuple[str, str, Any, list[tuple[str, Any]], list[tuple[str, str]]]] =
      [("-1", f"is not a time in range; got -1; allowed: {TIME_OR_NONE}")]),
     ("admin.socket", "server/admin_socket", None, [('"/run/x.sock"', Path("/run/x.sock"))],
      [("3", "is not a text; got 3; allowed: a path")]),
+    ("admin.observe_group", "server/observe_group", None, [('"operators"', "operators"), ('"4711"', "4711")],
+     [("3", "is not a text; got 3; allowed: text")]),
     ("log.level", "logs/level", "INFO", [('"debug"', "DEBUG")],
      [('"loud"', "is not known; got 'loud'; allowed: TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL")]),
     ("log.format", "logs/format", "auto", [('"json"', "json")],
@@ -567,3 +569,20 @@ def test_a_file_s_provider_may_be_named_like_a_key_and_is_mixed_all_the_same(tom
     found = build(read({}, path), {"providers": {"key": {"timeout_ms": 5000}}}).settings
 
     assert at(found, "providers/key").timeout_seconds == 5.0
+
+
+def test_a_provider_named_as_a_check_names_its_own_serves_only_groups_that_name_it(toml: Toml) -> None:
+    text = PROVIDER + PROVIDER.replace("mine", "check-mine") + "retry_attempts = 9\n"
+    found = loaded(
+        toml(text + '[groups.check-group]\nmembers = ["check-mine"]\nmax_attempts = 8\n[groups.all]\n')
+    ).settings
+
+    members = {group.name: group.providers for group in found.groups}
+    assert members == {
+        "default-chat-service": ("mine",),
+        "cost-optimized-service": ("mine",),
+        "check-group": ("check-mine",),
+        "all": ("mine",),
+    }
+    assert found.max_upstream_calls == 4
+    assert [w for w in found.warnings if "providers.check-mine: serves only groups that name it" in w] != []

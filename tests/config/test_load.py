@@ -108,6 +108,7 @@ VALID: list[tuple[str, str, str, Any]] = [
     ("RUNESTONE_PORT", "0", "server.port", 0),
     ("RUNESTONE_HEALTH_PORT", "65535", "server.health_port", 65535),
     ("RUNESTONE_ADMIN_SOCKET", "/run/x.sock", "server.admin_socket", Path("/run/x.sock")),
+    ("RUNESTONE_OBSERVE_GROUP", "operators", "server.observe_group", "operators"),
     ("RUNESTONE_REQUEST_DEADLINE_MS", "5000", "timeouts.request_deadline_seconds", 5.0),
     ("RUNESTONE_FIRST_TOKEN_TIMEOUT_MS", "10s", "timeouts.first_token_seconds", 10.0),
     ("RUNESTONE_IDLE_TIMEOUT_MS", "10000", "timeouts.idle_seconds", 10.0),

@@ -23,6 +23,7 @@ from runestone.configuration import (
     Configuration,
     Difference,
     Edit,
+    Members,
     Memory,
     Rejected,
     Reload,
@@ -445,3 +446,78 @@ async def test_a_provider_that_does_not_start_is_told_apart_from_what_was_done()
         assert isinstance(told, Changed)
         assert [line.partition(":")[0] for line in told.failed] == ["provider late"], told
         assert not any("late" in line for line in told.done)
+
+
+# -- who is in a group
+
+
+def members(one: Node, name: str) -> tuple[str, ...]:
+    return next(group.providers for group in one.memory.live.settings.groups if group.name == name)
+
+
+async def muster(one: Node, group: str, *, add: tuple[str, ...] = (), remove: tuple[str, ...] = ()) -> object:
+    return await one.registry.via(names.CONFIGURATION).call(Members(group, add, remove), timeout=None)
+
+
+async def test_changes_of_members_at_the_same_time_build_on_each_other() -> None:
+    async with node() as one:
+        await one.alter(Edit(path=("groups", "g"), value={"members": ["openai-default"]}, when="new"))
+        for name in ("x", "y"):
+            await one.alter(Edit(path=("providers", name), value=provider(), when="new"))
+
+        told = await asyncio.gather(
+            muster(one, "g", add=("x",)), muster(one, "g", add=("y", "x")), muster(one, "g", remove=("openai-default",))
+        )
+
+        assert all(isinstance(each, Changed) for each in told)
+        assert members(one, "g") == ("x", "y")
+
+
+async def test_a_group_that_takes_all_has_those_that_it_has_after_a_removal_and_a_change_that_changes_nothing_leaves_it() -> (
+    None
+):
+    async with node() as one:
+        default = "default-chat-service"
+        again = await muster(one, default, add=("openai-default",))
+        assert isinstance(again, Changed)
+        assert again.done == ()
+        assert one.memory.overlay.values() == []
+
+        await muster(one, default, remove=("openai-default",))
+        await one.alter(Edit(path=("providers", "x"), value=provider(), when="new"))
+
+        assert members(one, default) == ("anthropic-default",)
+        assert members(one, "cost-optimized-service") == ("openai-default", "anthropic-default", "x")
+
+
+async def test_one_without_a_key_stays_in_its_group_whoever_else_goes() -> None:
+    async with node(ANTHROPIC_API_KEY="") as one:
+        await one.alter(Edit(path=("providers", "x"), value=provider(), when="new"))
+        kept = "anthropic-default"
+        await one.alter(
+            Edit(path=("providers", kept), value={"kind": "anthropic"}, when="any"),
+            Edit(path=("groups", "g"), value={"members": ["x", kept, "openai-default"]}, when="new"),
+        )
+
+        await muster(one, "g", remove=("x",))
+
+        assert one.memory.overlay.tables["groups"]["g"]["members"] == [kept, "openai-default"]
+
+
+async def test_members_that_cannot_be_changed_so_are_refused_and_nothing_changes() -> None:
+    async with node() as one:
+        await one.alter(Edit(path=("groups", "g"), value={"members": ["openai-default"]}, when="new"))
+        refused = [
+            await muster(one, "nobody", add=("openai-default",)),
+            await muster(one, "g", remove=("anthropic-default",)),
+            await muster(one, "g", remove=("openai-default",)),
+            await muster(one, "g", add=("stranger",)),
+        ]
+
+        assert [getattr(each, "reason", None) for each in refused] == [
+            "not_found",
+            "missing_providers",
+            "refused",
+            "invalid",
+        ]
+        assert members(one, "g") == ("openai-default",)

@@ -13,9 +13,11 @@ import pytest
 from attrs import frozen
 
 from runestone.config.settings import Price
-from runestone.costs.billing import Billed, billed, call_cost
+from runestone.costs.billing import Billed, billed, call_cost, charged
 from runestone.domain.chat import Api, ChatRequest, Usage, Wire
+from runestone.ledger.row import Ended, all_priced
 from runestone.providers.codecs import codec_for
+from runestone.telemetry.events import AttemptFinished
 
 
 def price(given: str, made: str, cached: str | None = None, **more: Any) -> Price:
@@ -34,6 +36,7 @@ MINI = price(
 THINKER = price("2", "8", "0.50")
 AUDIO = price("2.50", "10", audio_input_per_million_usd="40", audio_output_per_million_usd="80")
 WRITER = price("1.25", "10", "0.125", cache_write_per_million_usd="1.5625", factors={"flex": Decimal("0.5")})
+SEEKER = price("1.25", "10", web_search_per_thousand_usd="10")
 CLAUDE = price(
     "3",
     "15",
@@ -128,6 +131,18 @@ def response(usage: Any, status: str = "completed", **more: Any) -> dict[str, An
     return {"id": "resp_1", "object": "response", "status": status, "error": None, "output": output} | {
         "usage": usage
     } | more  # fmt: skip
+
+
+def searched(usage: Any) -> dict[str, Any]:
+    """A response that has searched the web twice, the first time without saying what it did, and opened a page."""
+    actions: list[dict[str, Any] | None] = [None, {"type": "search", "query": "q"}, {"type": "open_page", "url": "u"}]
+    calls = [
+        {"type": "web_search_call", "id": f"ws_{n}", "status": "completed"}
+        | ({} if action is None else {"action": action})
+        for n, action in enumerate(actions)
+    ]
+    told = response(usage)
+    return told | {"output": [*calls, *told["output"]]}
 
 
 def counted(given: int, made: int, *, cached: int = 0, thought: int = 0) -> dict[str, Any]:
@@ -273,6 +288,11 @@ INVOICES = [
     # 37 x 1.25 = 46.25; 5 x 10 = 50
     Invoice(what="a response that failed", kind="openai", api="responses", stream=True, price=WRITER, dollars="0.00009625", billed="at_least",
             body=responding("response.failed", response(counted(37, 5), "failed", error={"code": "server_error", "message": "Oops"}))),
+    # two searches at 10 dollars a thousand = 20000, a page that is opened = 0; 8000 x 1.25 = 10000; 400 x 10 = 4000
+    Invoice(what="searches of a response", kind="openai", api="responses", body=orjson.dumps(searched(counted(8000, 400))), price=SEEKER, dollars="0.034"),
+    Invoice(what="searches of a response streamed", kind="openai", api="responses", stream=True, price=SEEKER, dollars="0.034",
+            body=responding("response.completed", searched(counted(8000, 400)))),
+    Invoice(what="searches without a price", kind="openai", api="responses", body=orjson.dumps(searched(counted(8000, 400))), price=WRITER, dollars=None),
     # others of OpenAI's wire --------------------------------------------------------------------------------------------
     # 100 x 0.59 = 59; 50 x 0.79 = 39.5
     Invoice(what="groq's last chunk", kind="groq", stream=True, body=chunks({"choices": [], "x_groq": {"id": "r", "usage": {"prompt_tokens": 100, "completion_tokens": 50}}}), price=LLAMA, dollars="0.0000985"),
@@ -357,6 +377,84 @@ def test_an_answer_costs_what_its_invoice_says(invoice: Invoice) -> None:
 
     assert dollars == (None if invoice.dollars is None else Decimal(invoice.dollars))
     assert billed(outcome, usage, content=True, api=invoice.api) == invoice.billed
+
+
+# -- what a provider says that it charges --------------------------------------------------------------------------------
+
+GROK_TOLD = tokens(199, 1, cached=163, thought=325) | {
+    "total_tokens": 525, "num_sources_used": 0, "cost_in_usd_ticks": 37_756_000,
+}  # fmt: skip
+
+
+def routed(cost: Any, **more: Any) -> dict[str, Any]:
+    """OpenRouter's usage object."""
+    return tokens(194, 2) | {"cost": cost} | more
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "usage", "dollars"),
+    [
+        # ten thousand million ticks are a dollar
+        ("xai", "xai", GROK_TOLD, "0.0037756"),
+        ("nothing to pay", "xai", GROK_TOLD | {"cost_in_usd_ticks": 0}, "0"),
+        ("openrouter", "openrouter", routed(0.00011018), "0.00011018"),
+        ("openrouter's smallest", "openrouter", routed(1.96e-6), "0.00000196"),
+        # who is routed with its own key also pays the provider that it is routed to: 0.0042 + 0.0008
+        ("own key", "openrouter", routed(0.0042, is_byok=True, cost_details={"upstream_inference_cost": 0.0008}), "0.005"),
+        ("no own key", "openrouter", routed(0.0042, is_byok=False, cost_details={"upstream_inference_cost": 0.0042}), "0.0042"),
+        ("perplexity", "perplexity", tokens(12, 5) | {"cost": {"request_cost": 0.005, "total_cost": 0.005017}}, "0.005017"),
+        ("own key, and nothing of the other bill", "openrouter", routed(0.0042, is_byok=True), None),
+        ("no number", "openrouter", routed("0.1"), None),
+        ("a negative one", "openrouter", routed(-0.1), None),
+        ("yes", "openrouter", routed(True), None),
+        ("not said", "xai", tokens(199, 1), None),
+        ("said by somebody else", "openai", GROK_TOLD | {"cost": 1}, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_provider_says_that_it_charges_is_read(
+    what: str, kind: str, usage: dict[str, Any], dollars: str | None, *, stream: bool
+) -> None:
+    body = chunks(last(usage)) if stream else chat(usage)
+    _, told = read(Invoice(what=what, kind=kind, body=body, stream=stream, price=GROK, dollars=None))
+
+    assert told is not None
+    said = charged(told, api="chat", model="m", own={})
+    assert said == (None if dollars is None else Decimal(dollars) * 10**12)
+    assert charged(told, api="chat", model="m", own={"m": GROK}) is None
+    assert charged(told, api="count_tokens", model="m", own={}) is None
+
+
+# -- more calls than one -------------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_failed_over_costs_what_each_of_its_calls_does() -> None:
+    broke = Invoice(what="", kind="anthropic", api="messages", stream=True, body=began(claude(2000, 1)) + OVERLOADED, price=CLAUDE, dollars=None)  # fmt: skip
+    answered = Invoice(what="", kind="openai", api="messages", stream=True, body=chunks(last(tokens(2006, 300, cached=1920))), price=MINI, dollars=None)  # fmt: skip
+    calls = [
+        ("server_error", None, "anthropic", "claude"),
+        (*read(broke), "anthropic", "claude"),
+        (*read(answered), "openai", "mini"),
+    ]
+    own = {"claude": CLAUDE, "mini": MINI}
+
+    rows = all_priced(
+        [
+            Ended(
+                1_793_491_200_000_000_000 + number,
+                AttemptFinished(
+                    provider=kind, model=model, stream=True, outcome=outcome, duration_seconds=0.1, first_content_seconds=None,
+                    usage=usage, request_id="r", number=number, kind=kind, api="messages",
+                ),
+            )
+            for number, (outcome, usage, kind, model) in enumerate(calls, start=1)
+        ],
+        own,
+    )  # fmt: skip
+
+    assert [row.outcome for row in rows] == ["server_error", "overloaded", "ok"]
+    # refused: nothing; 2000 x 3 + 1 x 15 = 6015; 86 x 0.15 + 1920 x 0.075 + 300 x 0.60 = 336.9 millionths of a dollar
+    assert [row.cost_picodollars for row in rows] == [0, 6_015_000_000, 336_900_000]
 
 
 def usage_told(**counts: Any) -> Usage:

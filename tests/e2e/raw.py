@@ -34,3 +34,16 @@ def exchange(node: Gateway, data: bytes, *, seconds: float = 20.0) -> bytes:
 def statuses(received: bytes) -> list[int]:
     """The status of every answer in ``received``."""
     return [int(line.split()[1]) for line in received.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+
+
+def refusals(node: Gateway, count: int) -> None:
+    """So many requests that are refused, each with its line."""
+    one = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", node.port), timeout=60) as client:
+        for _ in range(count // 50):
+            client.sendall(one * 50)
+            answers = b""
+            while answers.count(b"HTTP/1.1 404") < 50:
+                data = client.recv(65536)
+                assert data, answers[-300:]
+                answers += data

@@ -127,12 +127,12 @@ class House:
 
 
 @contextmanager
-def housed(folder: Path, openai: Upstream, anthropic: Upstream, **environment: str) -> Iterator[House]:
-    """A gateway with short timeouts over both providers, for the time of the block."""
+def housed(folder: Path, openai: Upstream, anthropic: Upstream, *arguments: str, **environment: str) -> Iterator[House]:
+    """A gateway with short timeouts over both providers, for the time of the block; ``arguments`` are those of ``serve``."""
     keys = {"OPENAI_API_KEY": "sk-upstream-openai", "ANTHROPIC_API_KEY": "sk-upstream-anthropic"}
     urls = {"OPENAI_BASE_URL": openai.url, "ANTHROPIC_BASE_URL": anthropic.url}
     with (
-        gateway(folder, {**keys, **urls, **QUICK, **environment}) as node,
+        gateway(folder, {**keys, **urls, **QUICK, **environment}, *arguments) as node,
         httpx.Client(timeout=30, trust_env=False) as client,
     ):
         house = House(node, {"openai": openai, "anthropic": anthropic}, client, AdminClient(node.socket))

@@ -12,6 +12,7 @@ from attrs import define
 from runestone import app
 from runestone.config.load import read
 from runestone.operations.node import Node
+from runestone.providers import names
 from runestone.resilience.health import Health
 from runestone.telemetry.events import Event, LoopHeldUp
 
@@ -49,7 +50,20 @@ class Scene:
         memory.health = Health().observe("failure", now).observe("failure", now)
 
     async def drained(self) -> None:
-        self.node.memories[OPENAI].draining = True
+        self.node.memories[OPENAI].admin_state = "draining"
+
+    async def kept(self) -> None:
+        self.node.memories[OPENAI].admin_state = "maintenance"
+        await self.spent()
+        tree = self.node.registry.lookup(names.subtree(OPENAI))
+        assert tree is not None
+        await tree.terminate_child("provider")
+
+    async def leaves(self) -> None:
+        self.node.memories[OPENAI].leaving = True
+
+    async def node_drained(self) -> None:
+        self.node.phase.drain()
 
     async def held_up(self) -> None:
         self.node.lag.observe(1.5)
@@ -102,9 +116,12 @@ async def test_a_fresh_node_has_nothing_to_say(scene: Scene) -> None:
         (Scene.quarantined, "model_quarantined", "warning", "'gpt-\\x1b[2J; rm'", "provider restart openai-default"),
         (Scene.spent, "quarantined", "error", "its quota is spent", "provider restart openai-default"),
         (Scene.poor, "unhealthy", "warning", "score below 0.7", "provider show openai-default"),
-        (Scene.drained, "draining", "warning", "takes nothing new", "provider show openai-default"),
-        (Scene.held_up, "loop_lag", "warning", "held up for 1.5 s", "tree"),
-        (Scene.late, "loop_lag", "warning", "one look in twenty", "tree"),
+        (Scene.drained, "draining", "warning", "an operator has drained it", "provider ready openai-default"),
+        (Scene.kept, "maintenance", "warning", "an operator has it in maintenance", "provider ready openai-default"),
+        (Scene.leaves, "leaving", "warning", "it is being removed", "provider show openai-default"),
+        (Scene.node_drained, "node_draining", "warning", "drained by an operator", "undrain"),
+        (Scene.held_up, "loop_lag", "warning", "held up for 1.5 s", "top --sort busy"),
+        (Scene.late, "loop_lag", "warning", "one look in twenty", "top --sort busy"),
         (Scene.gave_up, "supervisor_gave_up", "error", "gave up within the last five minutes", "tree"),
     ],
 )
@@ -137,11 +154,18 @@ async def test_what_is_lost_or_cannot_be_written_is_said_too(
     assert scene.alerts()[kind]["about"] == about
 
 
+async def test_of_one_in_maintenance_nothing_else_is_said(scene: Scene) -> None:
+    await scene.kept()
+
+    assert [a["kind"] for a in scene.alerts().values() if a["about"] == OPENAI] == ["maintenance"]
+    assert scene.node.provider(OPENAI)["status"] == "maintenance"
+
+
 async def test_an_alert_is_as_old_as_the_look_that_first_saw_it(scene: Scene) -> None:
-    scene.node.memories[OPENAI].draining = True
+    scene.node.memories[OPENAI].admin_state = "draining"
     await asyncio.sleep(2.5)  # nobody asks; the telemetry actor looks by itself
 
     assert "draining" in {alert.condition.kind for alert in scene.node.seen.alerts}
-    scene.node.memories[OPENAI].draining = False
+    scene.node.memories[OPENAI].admin_state = "ready"
 
     assert "draining" not in scene.alerts()

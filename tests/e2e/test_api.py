@@ -239,7 +239,8 @@ async def test_the_pool_runs_chats_by_themselves_and_tells_how_they_ended(
 
 async def test_costs_are_estimated_by_provider_and_what_has_no_price_is_none(node: Node | RemoteNode) -> None:
     await ProviderFactory(node).register_provider("own", "openai", {"api_key": "k", "default_model": "home-made"})
-    request = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x" * 4000}], "max_tokens": 1000}
+    parts = [{"type": "text", "text": "x" * 4000}]  # which nobody counts
+    request = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": parts}], "max_tokens": 1000}
     costs = await ProviderFactory(node).estimate_costs(request)
     own = await ProviderFactory(node).estimate_costs({**request, "model": "home-made"})
 
@@ -270,7 +271,7 @@ async def test_events_are_found_by_name_provider_and_number(node: Node | RemoteN
         pass
 
     page = await telemetry.get_events("attempt.*", provider="openai-default", limit=2)
-    rest = await telemetry.get_events(since=page["events"][0]["seq"])
+    rest = await telemetry.get_events("attempt.*", since=page["events"][0]["seq"])
 
     assert [e["event"] for e in page["events"]] == ["attempt.content", "attempt.finished"]
     assert rest["events"][0] == page["events"][1]
@@ -301,9 +302,61 @@ async def test_a_handler_hears_every_event_until_it_is_detached_and_one_that_fai
     async for _ in ProviderAdapter(node).stream_chat(HELLO):
         pass
 
-    assert [event.name for event in heard] == ["attempt.started", "attempt.content", "attempt.finished"]
-    assert len(calls) == 6
-    assert (await node.ask("GET", "/v1/status"))["dropped"]["handler_failures"] == 6
+    assert [event.name for event in heard] == [
+        "request.started",
+        "attempt.started",
+        "attempt.content",
+        "request.finished",
+        "attempt.finished",
+    ]
+    assert len(calls) == 10
+    assert (await node.ask("GET", "/v1/status"))["dropped"]["handler_failures"] == 10
+
+
+async def test_a_chat_from_inside_is_told_and_counted_as_a_request_with_a_route_of_its_own(
+    node: Node | RemoteNode, primary: Upstream
+) -> None:
+    adapter, telemetry = ProviderAdapter(node), TelemetryHandler(node)
+    async for _ in adapter.stream_chat(HELLO):
+        pass
+    primary.fault("status=400")
+    assert await refusal(drained(adapter.stream_chat(HELLO))) == "invalid_request"
+    assert await refusal(drained(adapter.stream_chat({**HELLO, "model": "llama-9"}))) == "model_not_found"
+    primary.fault("cut_after=3")
+    with pytest.raises(OperationError):
+        await drained(adapter.stream_chat(HELLO))
+    primary.fault("pace=0.2")
+    events = adapter.stream_chat(HELLO)
+    async for _ in events:
+        break
+    await events.aclose()  # type: ignore[attr-defined] # it is a generator
+
+    async def told() -> list[tuple[object, ...]]:
+        found = (await telemetry.get_events("request.finished"))["events"]
+        return [(e["route"], e["status"], e["outcome"], e["attempts"], e["provider"]) for e in found]
+
+    while len(await told()) < 5:
+        await asyncio.sleep(0.02)
+    assert await told() == [
+        ("inside", 200, "ok", 1, "openai-default"),
+        ("inside", 400, "caller_error", 1, None),
+        ("inside", 404, "model_not_found", 0, None),
+        ("inside", 200, "truncated", 1, "openai-default"),
+        ("inside", 200, "client_gone", 1, "openai-default"),
+    ]
+    started = (await telemetry.get_events("request.started"))["events"]
+    assert {(e["route"], e["stream"], e["key"]) for e in started} == {("inside", True, "")}
+    metrics = await ProviderFactory(node).get_metrics()
+    assert metrics["node"]["requests"] == 5
+    booked = await ProviderFactory(node).get_costs(by="outcome")
+    assert {name: line["requests"] for name, line in booked.items()} == {
+        "ok": 1, "caller_error": 1, "truncated": 1, "cancelled": 1,
+    }  # fmt: skip
+
+
+async def drained(events: AsyncIterator[Any]) -> None:
+    async for _ in events:
+        pass
 
 
 async def test_a_node_in_this_process_serves_sdks_too(primary: Upstream, tmp_path: Path) -> None:

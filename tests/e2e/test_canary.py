@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import httpx
+
+from runestone.config.run_directory import stacks_socket
+from runestone.console.table import COMMANDS
 from tests.e2e.node import Gateway, Upstream
 from tests.e2e.streams import HELLO
 
@@ -41,6 +47,8 @@ READS = (
     ("health", "check", "all"), ("metrics", "all"), ("events", "--last", "1000"), ("config", "show"), ("config", "diff"), ("config", "export"),
     ("actor", "show", "failover"), ("actor", "state", "failover"), ("actor", "state", "provider:literal"), ("actor", "state", "configuration"),
     ("actor", "state", "state"), ("actor", "state", "roster"), ("top", "--for", "10ms"), ("stacks",),
+    ("requests", "-n", "1000"), ("requests", "--failed"), ("doctor",), ("metrics", "all", "--prom"), ("logs", "tail", "-n", "1000"),
+    ("why", "literal"), ("why", "openai-default"), ("what-if", "literal", "failure_threshold=1"), ("events", "export", "-"),
 )  # fmt: skip
 
 
@@ -72,7 +80,9 @@ def test_no_secret_appears_anywhere(serve: Callable[..., Gateway], primary: Upst
         seen += [answer.text, repr(answer.headers)]
     pasted = {"x-request-id": f"sk-{CANARY}-id", "traceparent": f"Bearer {CANARY}-trace", **mine}
     node.post({**HELLO, "model": f"sk-{CANARY}-model"}, pasted)  # into the wrong places, by a client
+    node.post({**HELLO, "model": f"openai-default/sk-{CANARY}-passed"}, pasted)  # a name that is passed on
     primary.fault("status=401")
+    node.post({**HELLO, "model": "openai-default/gpt-4o"}, pasted)
     for model in ("literal/x", "named/x", "filed/x", "late/x"):
         seen.append(node.post({**HELLO, "model": model}, mine).text)
     seen.append(node.post(HELLO, {"authorization": f"Bearer {CANARY}-wrong"}).text)
@@ -106,3 +116,97 @@ def test_no_secret_appears_anywhere(serve: Callable[..., Gateway], primary: Upst
     assert [text for text in seen if CANARY in text] == []
     arrived = {request["headers"].get("x-secret") for request in primary.requests()}
     assert f"{CANARY}-header" in json.dumps(sorted(map(str, arrived)))  # it did go where it belongs
+
+
+def live(node: Gateway) -> dict[str | None, list[str]]:
+    """What an argument may be that takes such names; one that takes none is a number or a word that does no harm."""
+
+    def paths(actor: dict[str, Any]) -> Iterator[str]:
+        yield actor["path"]
+        for child in actor["children"]:
+            yield from paths(child)
+
+    return {
+        "providers": list(node.ctl("status")["providers"]),
+        "groups": [group["name"] for group in node.ctl("group", "list")["groups"]],
+        "actors": list(paths(node.ctl("tree")["tree"])),
+        "requests": [event["request_id"] for event in node.ctl("events", "--name", "request.finished")["events"]],
+        None: ["all"],
+    }
+
+
+def answers(node: Gateway, names: dict[str | None, list[str]]) -> Iterator[tuple[str, str]]:
+    """The text of every read that there is, of everything that it can be about."""
+    for command in (one for one in COMMANDS if one.method == "GET"):
+        socket = stacks_socket(node.socket) if command.beside else node.socket
+        query = {"max": "30", "seconds": "0.2"} if command.path == "trace" else {}
+        if command.route == "/v1/actors":
+            query = {"seconds": "0.01", "n": "1000"}
+        elif command.route == "/v1/events":
+            query = {"limit": "1000"}
+        about = next((a.complete for a in command.arguments if f"{{{a.key}}}" in command.route), None)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://n", timeout=30) as client:
+            for name in names[about] if "{" in command.route else [""]:
+                answer = client.get(
+                    command.route.format(name=quote(name, safe=""), id=quote(name, safe="")), params=query
+                )
+                yield f"{command.path} {name}", answer.text
+
+
+def test_no_secret_is_in_any_answer_event_act_or_trace(
+    serve: Callable[..., Gateway], primary: Upstream, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(f"sk-{CANARY}-filed\n")
+    file = tmp_path / "runestone.toml"
+    file.write_text(FILE.format(url=primary.url, canary=CANARY, folder=tmp_path))
+    node = serve("--config", str(file), NAMED_KEY=f"sk-{CANARY}-named", OPENAI_API_KEY=f"sk-{CANARY}-env")
+    mine = {"authorization": f"Bearer {CANARY}-inbound"}
+    admin = httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(node.socket)), base_url="http://n", timeout=60,
+        headers={"x-runestone-actor": f"Bearer {CANARY}"},
+    )  # fmt: skip
+    secrets = {"api_key": f"sk-{CANARY}-late", "headers": {"x-secret": f"{CANARY}-late"}}
+    late = {"kind": "openai", "config": {**secrets, "base_url": primary.url}}
+    with admin:
+        acts = [
+            ("/v1/providers", {"name": "late", **late}),
+            (
+                "/v1/providers/late",
+                {"config": {"api_key": f"sk-{CANARY}-later", "headers": {"x-s": f"{CANARY}-later"}}},
+            ),
+            ("/v1/providers?dry_run=true", {"name": "dry", **late}),
+            ("/v1/providers", {"name": "bad", **late, "kind": f"sk-{CANARY}-kind"}),
+            ("/v1/providers", {"name": "bad", "kind": "openai", "config": {**secrets, f"sk-{CANARY}-option": 1}}),
+            ("/v1/providers/literal", {"config": {"timeout": "1s"}}),
+            ("/v1/providers/late/restart", {"hard": True}),
+            ("/v1/breakers/late/trip", {}),
+            ("/v1/breakers/late/reset", {}),
+            ("/v1/config/reload", {}),
+            (f"/v1/actors/sk-{CANARY}-actor/restart", {}),
+            ("/v1/costs/estimate", {"request": {"model": "gpt-4o", "messages": [{"content": f"{CANARY} prompt"}]}}),
+            (
+                "/v1/chat",
+                {"request": {"model": "late/x", "messages": [{"role": "user", "content": f"{CANARY} prompt"}]}},
+            ),
+        ]
+        why = f"reason=the+key+is+sk-{CANARY}-reason"
+        seen = [(path, admin.post(f"{path}{'&' if '?' in path else '?'}{why}", json=body).text) for path, body in acts]
+    seen.pop()  # the answer of a chat is the provider's, for who has asked
+    for model in ("literal/x", "named/x", "filed/x", "late/x"):
+        asked = {**HELLO, "model": model, "messages": [{"role": "user", "content": f"{CANARY} prompt"}]}
+        assert node.post(asked, mine).status_code == 200
+    primary.fault("status=401")
+    node.post({**HELLO, "model": "late/x"}, mine)
+
+    names = live(node)
+    told = list(answers(node, names))
+    acted = node.ctl("events", "--name", "admin.acted", "--last", "1000")["events"]
+
+    assert len(told) > 100
+    assert len(acted) == len(acts) - 1  # a chat is no act
+    assert {"ok", "dry_run", "unsupported_provider", "invalid", "not_found"} <= {act["outcome"] for act in acted}
+    assert any("providers.late.api_key" in act["after"] for act in acted)
+    assert any("***" in act["reason"] for act in acted)
+    node.stop()
+    seen += [*told, ("the log", node.log.read_text()), ("the events", (tmp_path / "events.jsonl").read_text())]
+    assert [where for where, text in seen if CANARY in text] == []

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.e2e.node import Gateway, eventually
 
-LONG = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x" * 4000}], "max_tokens": 1000}
+LONG = {
+    "model": "gpt-4o-mini",
+    "messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 4000}]}],  # in parts: nobody can count it
+    "max_tokens": 1000,
+}
 
 
 def test_estimates_follow_what_the_provider_counts(node: Gateway, tmp_path: Path) -> None:
@@ -36,3 +41,23 @@ def test_estimates_follow_what_the_provider_counts(node: Gateway, tmp_path: Path
     learned = {"anthropic-default": "0.018021", "openai-default": "0.0006378"}
     eventually(lambda: estimate() == learned, lambda: str(estimate()))
     assert counted() == 252
+
+
+def test_what_can_be_counted_is_and_says_so(node: Gateway, tmp_path: Path) -> None:
+    pytest.importorskip("bpe_openai")
+    plain, parts = tmp_path / "plain.json", tmp_path / "parts.json"
+    plain.write_text(json.dumps({**LONG, "messages": [{"role": "user", "content": "Hello, world!"}]}))
+    parts.write_text(json.dumps(LONG))
+
+    told = node.ctl("cost", "estimate", "--request", str(plain))
+    estimated = node.ctl("cost", "estimate", "--request", str(parts))["tokens"]
+    printed = node.ctl_raw("cost", "estimate", "--request", str(plain)).stdout.splitlines()
+
+    assert told["tokens"]["openai-default"] == {
+        "model": "gpt-4o-mini", "input_tokens": 11, "output_tokens": 1000, "exact": True,
+    }  # fmt: skip
+    assert told["costs"]["openai-default"] == "0.00060165"  # 11 x 0.15 + 1,000 x 0.60
+    assert not told["tokens"]["anthropic-default"]["exact"]
+    assert not any(one["exact"] for one in estimated.values())
+    assert printed[0].split() == ["PROVIDER", "COST", "USD", "MODEL", "INPUT", "TOKENS", "OUTPUT", "TOKENS", "EXACT"]
+    assert printed[-1].split() == ["openai-default", "0.00060165", "gpt-4o-mini", "11", "1000", "yes"]

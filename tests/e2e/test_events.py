@@ -101,6 +101,22 @@ def test_a_request_s_way_is_told_step_by_step(node: Gateway, primary: Upstream) 
     assert 0 < finished["first_content_seconds"] <= finished["duration_seconds"]
 
 
+def test_a_stream_that_came_whole_tells_the_time_between_its_chunks(node: Gateway, primary: Upstream) -> None:
+    def ended(body: dict[str, Any], fault: str, outcome: str) -> dict[str, Any]:
+        primary.fault(fault)
+        with httpx.stream("POST", f"{node.base_url}/chat/completions", json=body, trust_env=False) as answer:
+            answer.read()
+        return only(node, "attempt.finished", outcome=outcome, request_id=answer.headers["x-request-id"])
+
+    whole = ended({**HELLO, "stream": True}, "pace=0.02", "ok")
+    cut = ended({**HELLO, "stream": True}, "pace=0.02 cut_after=5", "truncated")
+    plain = ended(WHOLE, "none", "ok")
+
+    assert 0.01 < whole["chunk_seconds"] < whole["duration_seconds"] - whole["first_content_seconds"]
+    assert cut["first_content_seconds"] is not None
+    assert (cut["chunk_seconds"], plain["chunk_seconds"]) == (None, None)
+
+
 def test_what_providers_do_is_told(node: Gateway, primary: Upstream, secondary: Upstream) -> None:
     for upstream in (primary, secondary):
         upstream.fault("503")
@@ -155,6 +171,13 @@ def test_what_the_node_and_its_operators_do_is_told(node: Gateway, tmp_path: Pat
     assert only(node, "config.refused")["reason"] == "invalid"
     assert only(node, "admin.acted", action="POST /v1/log/level")["outcome"] == "invalid"
 
+    admin.request("POST", "/v1/providers/openai-default/maint")
+    admin.request("POST", "/v1/providers/openai-default/maint")  # nothing new
+    assert only(node, "provider.admin_state").items() >= {
+        ("provider", "openai-default"),
+        ("before", "ready"),
+        ("after", "maintenance"),
+    }
     admin.request("POST", "/v1/crash", {"name": "failover"})
     restarted = only(node, "process.restarted", process="runestone/node/failover")
     assert (restarted["reason"], restarted["delay_seconds"]) == ("RuntimeError", 0.0)

@@ -278,6 +278,8 @@ def test_what_calls_cost_is_shown_and_forgotten_by_time(serve: Serve, primary: U
     per_call = ok["input_tokens"] * 150_000 + ok["output_tokens"] * 600_000  # gpt-4o-mini: $0.15 and $0.60 a million
     assert ok["cost_picodollars"] == per_call
     table = node.ctl_raw("cost", "show").stdout
+    assert told["total"]["web_searches"] == told["total"]["batch_calls"] == 0
+    assert "WEB SEARCHES" not in table
     assert table.splitlines()[2].split()[:3] == ["PROVIDER", "CALLS", "REQUESTS"]
     assert table.splitlines()[-1].split()[:3] == ["TOTAL", "3", "2"]
     assert node.ctl("cost", "show", "--until", "2020-01-01", "--since", "2019-01-01")["total"]["calls"] == 0

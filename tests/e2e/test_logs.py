@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
-from tests.e2e.raw import BODY, request
+from tests.e2e.raw import BODY, refusals, request
 from tests.e2e.streams import HELLO
 
 WHOLE = {**HELLO, "stream": False}
@@ -150,26 +150,13 @@ def _stuck(tmp_path: Path, primary: Upstream) -> tuple[Gateway, int]:
     return Gateway.ready(process, tmp_path / "admin.sock", log), read
 
 
-def _refusals(node: Gateway, count: int) -> None:
-    """So many requests that are refused, each with its line."""
-    one = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", node.port), timeout=60) as client:
-        for _ in range(count // 50):
-            client.sendall(one * 50)
-            answers = b""
-            while answers.count(b"HTTP/1.1 404") < 50:
-                data = client.recv(65536)
-                assert data, answers[-300:]
-                answers += data
-
-
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes have one size here")
 def test_a_pipe_that_nobody_reads_slows_no_request_and_what_is_lost_is_counted(
     tmp_path: Path, primary: Upstream
 ) -> None:
     node, read = _stuck(tmp_path, primary)
     try:
-        _refusals(node, 10_200)
+        refusals(node, 10_200)
 
         dropped = eventually(lambda: node.ctl("status")["dropped"]["log_lines"], "lines are dropped")
         assert 0 < dropped < 10_200

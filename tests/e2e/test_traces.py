@@ -133,6 +133,7 @@ def test_a_failover_reaches_the_collector_with_the_clients_trace_and_the_provide
     ]
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
     assert server.parent_span_id.hex() == SPAN
+    assert (values(server)["server.address"], values(server)["server.port"]) == ("127.0.0.1", node.port)
     assert operation.parent_span_id == server.span_id
     assert failed.parent_span_id == answered.parent_span_id == operation.span_id
     for upstream, span in ((primary, failed), (secondary, answered)):

@@ -17,7 +17,7 @@ from runestone.failover.explain import Explanation
 from runestone.failover.router import Explain, FailoverRouter, GetStats, Reconfigure
 from runestone.providers import names
 from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Quote, Refused, Unroutable
-from runestone.providers.provider import SetDraining, TripBreaker
+from runestone.providers.provider import SetAdminState, TripBreaker
 from runestone.resilience.health import Health
 from runestone.resilience.selection import STRATEGIES
 from supervisors.testing import VirtualTimeLoop, settle
@@ -139,14 +139,14 @@ async def test_a_pin_needs_no_price() -> None:
 async def test_a_group_in_legacy_mode_asks_its_first_member_alone_and_the_others_fail_over() -> None:
     old = GroupSettings(name="old", providers=("a", "b"), mode="legacy", strategy="priority")
     async with fleet(*ABC, groups=(group("a", "b", strategy="priority"), old), router=True) as node:
-        await node.registry.via(names.provider("a")).call(SetDraining(draining=True))
+        await node.registry.via(names.provider("a")).call(SetAdminState("draining"))
 
         assert await served_by(node) == "b"
         answer = await admit(node, group="old")
         assert isinstance(answer, Exhausted)
         told = await explained(node, group_="old")
         assert [(c.provider, c.verdict, c.why) for c in told.candidates] == [
-            ("a", "skipped", "is draining"),
+            ("a", "skipped", "is drained by an operator"),
             ("b", "not asked", "legacy mode asks the first one alone"),
         ]
         assert told.mode == "legacy"
@@ -204,7 +204,7 @@ def test_what_is_explained_is_what_is_done(
             for _ in range(turns):
                 await served_by(node, prices=prices)
             for name in draining:
-                await node.registry.via(names.provider(name)).call(SetDraining(draining=True))
+                await node.registry.via(names.provider(name)).call(SetAdminState("draining"))
             for name in tripped:
                 await node.registry.via(names.provider(name)).call(TripBreaker())
             told = await explained(node, prices=prices)

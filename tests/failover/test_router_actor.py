@@ -19,9 +19,9 @@ from runestone.domain.routing import DEFAULT_GROUP
 from runestone.failover.attempts import Attempts
 from runestone.failover.router import FailoverRouter, GetStats
 from runestone.providers.messages import Admission, Admit, Exhausted, Lease, Refused, Tried, Unroutable, Wait
-from runestone.providers.provider import SetDraining
+from runestone.providers.provider import SetAdminState
 from runestone.resilience.health import Health
-from runestone.telemetry.events import FailoverExhausted
+from runestone.telemetry.events import FailoverExhausted, Refusal
 from supervisors import ActorExited
 from supervisors.introspection import resume, suspend
 from supervisors.testing import VirtualTimeLoop, crash, leak_check, settle
@@ -83,7 +83,7 @@ async def asked(node: Fleet, times: int, **options: Any) -> str:
 
 async def drain(node: Fleet, *names: str) -> None:
     for name in names:
-        await node.registry.via(f"provider:{name}").call(SetDraining(draining=True))
+        await node.registry.via(f"provider:{name}").call(SetAdminState("draining"))
 
 
 def stand(node: Fleet, name: str, share: float) -> None:
@@ -118,11 +118,13 @@ async def test_one_that_refuses_hands_the_caller_on_and_that_is_counted_and_cost
         waiting = asyncio.create_task(lease(node))
         await settle()
         assert (await stats(node))["attempts"] == 1
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
 
         await resume(node.ref("a"))
 
-        assert (await waiting).choice.provider == "b"
+        one = await waiting
+        assert one.choice.provider == "b"
+        assert one.refusals == (Refused(provider="a", tier=1, reason="draining"),)
         told = await stats(node)
         assert (told["attempts"], told["share"], told["refusals"]) == (1, {"a": 0, "b": 1}, {"a:draining": 1})
 
@@ -142,7 +144,7 @@ async def test_when_everybody_refuses_the_caller_gets_all_refusals_and_the_soone
         await node.fails("rate_limited", name="b", retry_after_seconds=9.0)
         await node.fails("rate_limited", name="c", retry_after_seconds=4.0)
 
-        answer = await exhausted(node)
+        answer = await exhausted(node, request_id="mine")
 
         assert answer == Exhausted(
             group=DEFAULT_GROUP,
@@ -156,7 +158,14 @@ async def test_when_everybody_refuses_the_caller_gets_all_refusals_and_the_soone
         assert answer.retry_after_seconds == 4.0
         assert await counted(node) == {"requests": 1, "exhausted": 1}
         assert (await stats(node))["refusals"] == {"a:draining": 1, "b:throttled": 1, "c:throttled": 1}
-        assert node.told(FailoverExhausted) == [FailoverExhausted(group=DEFAULT_GROUP, reason="refused")]
+        told = (
+            Refusal(provider="a", reason="draining"),
+            Refusal(provider="b", reason="throttled", retry_after_seconds=9.0),
+            Refusal(provider="c", reason="throttled", retry_after_seconds=4.0),
+        )
+        assert node.told(FailoverExhausted) == [
+            FailoverExhausted(group=DEFAULT_GROUP, reason="refused", request_id="mine", refusals=told)
+        ]
 
 
 async def test_one_that_is_not_there_refuses_as_down_and_is_counted_like_the_others() -> None:
@@ -222,8 +231,8 @@ async def test_plans_are_kept_up_to_a_bound() -> None:
 
 async def test_a_message_that_is_none_of_its_own_crashes_it_and_the_next_incarnation_serves() -> None:
     async with fleet(*ABC, router=True) as node:
-        with pytest.raises(ActorExited, match="SetDraining"):
-            await node.failover.call(SetDraining(draining=True))
+        with pytest.raises(ActorExited, match="SetAdminState"):
+            await node.failover.call(SetAdminState("draining"))
         await settle()
 
         release(await lease(node))
@@ -484,7 +493,7 @@ async def test_a_caller_that_leaves_while_its_round_goes_on_leaves_no_lease() ->
         await suspend(node.ref("a"))
         request = node.request(lambda: admit(node))
         await settle()
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
         request.cancel()
         await settle()
 
@@ -552,7 +561,7 @@ async def test_a_router_that_crashes_while_a_provider_refuses_loses_no_caller() 
         await suspend(node.ref("a"))
         request = node.request(lambda: outcome(node))
         await settle()
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
         failover = node.registry.lookup("failover")
         assert failover is not None
         await suspend(failover)
@@ -571,7 +580,7 @@ async def test_a_router_that_is_away_while_a_provider_refuses_loses_no_caller() 
         await suspend(node.ref("a"))
         request = node.request(lambda: outcome(node))
         await settle()
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
         await node.root.terminate_child("failover")
         await resume(node.ref("a"))
         await asyncio.sleep(0.5)
@@ -608,7 +617,7 @@ async def _storm(chance: random.Random) -> None:
                 case 0:
                     chance.choice(requests).cancel()
                 case 1:
-                    node.memories[name].draining = not node.memories[name].draining
+                    node.memories[name].admin_state = "ready" if node.memories[name].draining else "draining"
                 case _:
                     victim = chance.choice(["failover", f"provider:{name}"])
                     if (ref := node.registry.lookup(victim)) is not None:

@@ -324,7 +324,7 @@ async def test_what_is_older_than_the_retention_is_forgotten_at_the_start_and_ev
     async with desk(retention_days=1, interval_seconds=60.0) as one:
         one.end(2)
         await asyncio.sleep(61.0)
-        one.shelf.rows = [evolve(row, ended_ms=row.ended_ms - 2 * 86_400_000) for row in one.shelf.rows]
+        one.shelf.rows = [row._replace(ended_ms=row.ended_ms - 2 * 86_400_000) for row in one.shelf.rows]
         await asyncio.sleep(3500.0)
         assert len(one.shelf.rows) == 2
         await asyncio.sleep(200.0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from runestone.domain.secret import Secret
 from runestone.ledger.postgres import MIGRATIONS, PostgresStore
@@ -15,7 +17,9 @@ from tests.ledger.server import Server
 
 pytestmark = pytest.mark.anyio
 ALL = Query(since_ms=0, until_ms=2 * DAY, by="provider")
-FURTHER = (*MIGRATIONS, ("ALTER TABLE runestone_calls ADD COLUMN region text NOT NULL DEFAULT 'eu'",))
+FURTHER = (*MIGRATIONS, ("ALTER TABLE runestone_calls ADD COLUMN ward text NOT NULL DEFAULT 'eu'",))
+
+VERSION_1 = Path(__file__).parent / "version_1" / "postgres.sql"  # as a node of that version has made it
 
 
 @pytest.fixture
@@ -75,6 +79,57 @@ async def test_a_schema_of_an_older_version_keeps_its_rows_and_one_of_a_newer_is
         await PostgresStore(Secret(postgres.url)).write([row()])
     await old.close()
     await new.close()
+
+
+async def test_a_database_of_version_1_keeps_its_rows_and_takes_the_new_ones(postgres: Server) -> None:
+    postgres.run(VERSION_1.read_text(encoding="utf-8"))
+    store = PostgresStore(Secret(postgres.url))
+    assert (await store.report(ALL)).total.calls == 3
+
+    await store.write(
+        [
+            row(
+                cache_write_1h_tokens=1,
+                audio_input_tokens=2,
+                audio_output_tokens=3,
+                web_searches=4,
+                service_tier="batch",
+                cost_told=True,
+            )
+        ]
+    )
+    found = await store.report(evolve(ALL, by="tier"))
+
+    assert {line.name: line.calls for line in found.lines} == {"unknown": 3, "batch": 1}
+    total = found.total
+    assert (total.cache_write_1h_tokens, total.audio_input_tokens, total.audio_output_tokens) == (1, 2, 3)
+    assert (total.web_searches, total.batch_calls, total.calls, total.unknown_cost_calls) == (4, 1, 4, 1)
+    assert total.told_cost_calls == 1
+    assert total.cost_picodollars == 150_000_000 + 7 + 5
+    assert postgres.run("SELECT version FROM runestone_ledger") == str(len(MIGRATIONS)) == "2"
+    assert postgres.run("SELECT count(*) FROM runestone_calls WHERE web_searches IS NULL AND region IS NULL") == "3"
+    await store.close()
+
+
+async def test_a_node_of_version_1_that_is_connected_goes_on_and_one_that_connects_is_told_what_to_do(
+    postgres: Server,
+) -> None:
+    postgres.run(VERSION_1.read_text(encoding="utf-8"))
+    store = PostgresStore(Secret(postgres.url))
+    await store.write([row()])
+    columns = postgres.run(
+        "SELECT string_agg(column_name, ', ' ORDER BY ordinal_position) FILTER (WHERE ordinal_position <= 20) "
+        "FROM information_schema.columns WHERE table_name = 'runestone_calls'"
+    )
+
+    postgres.run(
+        f"INSERT INTO runestone_calls ({columns}) SELECT gen_random_uuid(), {columns.partition(', ')[2]} FROM runestone_calls LIMIT 1"
+    )
+    with pytest.raises(StoreError, match=r"newer version \(2; this one knows 1\): run the runestone that made it"):
+        await PostgresStore(Secret(postgres.url), MIGRATIONS[:1]).write([row()])
+
+    assert (await store.report(ALL)).total.calls == 5
+    await store.close()
 
 
 async def test_a_write_that_was_cancelled_leaves_the_next_one_a_connection(postgres: Server) -> None:

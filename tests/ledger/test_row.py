@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+from attrs import evolve
 
 from runestone.config.settings import Price
 from runestone.domain.chat import Usage
@@ -37,7 +38,41 @@ def test_a_row_holds_what_the_call_has_told() -> None:
     assert (row.input_tokens, row.output_tokens, row.cached_tokens) == (1000, 100, 10)
     assert (row.cache_write_tokens, row.reasoning_tokens) == (5, 7)
     assert row.cost_picodollars == 1000 * 150_000 + 100 * 600_000
-    assert len(row.values()) == len(COLUMNS) == 20
+    assert len(row) == len(COLUMNS) == 27
+
+
+def test_a_row_holds_what_else_an_invoice_depends_on_and_nothing_of_it_where_nothing_was_told() -> None:
+    usage = evolve(
+        USAGE,
+        cache_write_1h_tokens=2,
+        audio_input_tokens=3,
+        audio_output_tokens=4,
+        web_searches=5,
+        service_tier="batch",
+        region="us",
+    )
+
+    told, untold = of(usage=usage), of(usage=None)
+
+    assert (told.cache_write_1h_tokens, told.audio_input_tokens, told.audio_output_tokens) == (2, 3, 4)
+    assert (told.web_searches, told.service_tier, told.region) == (5, "batch", "us")
+    assert (untold.cache_write_1h_tokens, untold.audio_input_tokens, untold.audio_output_tokens) == (None, None, None)
+    assert (untold.web_searches, untold.service_tier, untold.region) == (None, None, None)
+
+
+def test_what_the_provider_says_that_it_charges_is_booked_as_told_unless_the_operator_has_a_price() -> None:
+    usage = evolve(USAGE, charged_picodollars=37_756)
+    told, own, odd = (
+        of(usage=usage, model="theirs"),
+        of(usage=usage, model="mine"),
+        of(usage=evolve(usage, charged_picodollars=2**63)),
+    )
+    nothing = of(usage=evolve(USAGE, input_tokens=0, output_tokens=0, charged_picodollars=5), model="theirs")
+
+    assert (told.cost_picodollars, told.cost_told) == (37_756, True)
+    assert (own.cost_picodollars, own.cost_told) == (1000 * 150_000 + 100 * 600_000, False)
+    assert not odd.cost_told
+    assert (nothing.cost_picodollars, nothing.cost_told) == (5, True)
 
 
 def test_ids_differ_and_begin_with_the_time() -> None:

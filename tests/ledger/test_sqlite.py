@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from runestone.ledger.report import Query
 from runestone.ledger.sqlite import MIGRATIONS, Sqlite
@@ -19,7 +20,8 @@ from runestone.ledger.store import StoreError
 from tests.ledger.rows import DAY, row
 
 ALL = Query(since_ms=0, until_ms=2 * DAY, by="provider")
-FURTHER = (*MIGRATIONS, ("ALTER TABLE calls ADD COLUMN region TEXT NOT NULL DEFAULT 'eu'",))
+FURTHER = (*MIGRATIONS, ("ALTER TABLE calls ADD COLUMN ward TEXT NOT NULL DEFAULT 'eu'",))
+VERSION_1 = Path(__file__).parent / "version_1" / "sqlite.sql"  # as a node of that version has made it
 
 
 @pytest.fixture
@@ -67,8 +69,56 @@ def test_a_file_of_an_older_version_keeps_its_rows(path: Path) -> None:
     new.write([row()])
 
     assert new.report(ALL).total.calls == 2
-    assert one(path, "SELECT min(region) FROM calls") == "eu"
+    assert one(path, "SELECT min(ward) FROM calls") == "eu"
     new.close()
+
+
+def test_a_file_of_version_1_keeps_its_rows_and_takes_the_new_ones(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    before = one(path, "SELECT group_concat(hex(id) || coalesce(cost_picodollars, '-')) FROM calls")
+
+    store = Sqlite(path)
+    assert store.report(ALL).total.calls == 3
+    store.write(
+        [
+            row(
+                cache_write_1h_tokens=1,
+                audio_input_tokens=2,
+                audio_output_tokens=3,
+                web_searches=4,
+                service_tier="batch",
+                cost_told=True,
+            )
+        ]
+    )
+    found = store.report(evolve(ALL, by="tier"))
+
+    assert {line.name: line.calls for line in found.lines} == {"unknown": 3, "batch": 1}
+    total = found.total
+    assert (total.cache_write_1h_tokens, total.audio_input_tokens, total.audio_output_tokens) == (1, 2, 3)
+    assert (total.web_searches, total.batch_calls, total.calls, total.unknown_cost_calls) == (4, 1, 4, 1)
+    assert total.told_cost_calls == 1
+    assert before in one(path, "SELECT group_concat(hex(id) || coalesce(cost_picodollars, '-')) FROM calls")
+    assert one(path, "SELECT count(*) FROM calls WHERE web_searches IS NULL AND service_tier IS NULL") == 3
+    assert one(path, "PRAGMA user_version") == len(MIGRATIONS) == 2
+    store.close()
+
+
+def test_a_node_of_version_1_goes_on_writing_into_the_file_that_a_newer_one_has_brought_up_to_date(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.executescript(VERSION_1.read_text(encoding="utf-8"))
+        columns = ", ".join(column for _, column, *_ in old.execute("PRAGMA table_info(calls)"))
+        insert = f"INSERT INTO calls ({columns}) SELECT randomblob(16), {columns.partition(', ')[2]} FROM calls LIMIT 1"
+        store = Sqlite(path)
+        store.write([row()])
+
+        old.execute(insert)
+
+    assert store.report(ALL).total.calls == 5
+    store.close()
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
@@ -88,7 +138,9 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
 def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
     Sqlite(path, FURTHER).write([row()])
 
-    with pytest.raises(StoreError, match="of a newer version \\(2; this one knows 1\\)"):
+    with pytest.raises(
+        StoreError, match="of a newer version \\(3; this one knows 2\\): run the runestone that made it"
+    ):
         Sqlite(path).write([row()])
 
 

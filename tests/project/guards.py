@@ -28,6 +28,7 @@ _OF_PROBER: Final = "tests/providers/test_prober.py::"
 _OF_TRACES: Final = "tests/telemetry/test_traces.py::"
 _OF_SENDING: Final = "tests/telemetry/test_traces_actor.py::"
 _OF_SPANS: Final = "tests/telemetry/test_spans.py::"
+_OF_CHECK: Final = "tests/e2e/test_check.py::"
 _ROW: Final = "tests/e2e/test_faults.py::test_a_fault_is_told_counted_and_remembered_as_the_contract_says"
 
 
@@ -428,14 +429,14 @@ GUARDS: Final = [
     Guard(
         "who is throttled or quarantined is not probed",
         _PROBER,
-        "memory.draining or out != (None, None)",
-        "memory.draining",
+        'memory.admin_state == "maintenance" or out != (None, None)',
+        'memory.admin_state == "maintenance"',
         f"{_OF_PROBER}test_who_is_not_to_be_asked_is_not",
     ),
     Guard(
-        "who drains is not probed",
+        "who is in maintenance is not probed",
         _PROBER,
-        "memory.draining or out != (None, None)",
+        'memory.admin_state == "maintenance" or out != (None, None)',
         "out != (None, None)",
         f"{_OF_PROBER}test_who_is_not_to_be_asked_is_not",
     ),
@@ -459,6 +460,35 @@ GUARDS: Final = [
         'took("error", wrong)\n\n\n',
         'took("unreachable", wrong)\n\n\n',
         "tests/providers/test_probe.py::test_who_connects_and_says_nothing_is_not_unreachable",
+    ),
+    # -- throw-away providers
+    Guard(
+        "a throw-away provider is in no group that does not name it",
+        "runestone/config/build.py",
+        "tuple(one for one in usable if not is_throw_away(one))",
+        "usable",
+        "tests/config/test_file.py::test_a_provider_named_as_a_check_names_its_own_serves_only_groups_that_name_it",
+    ),
+    Guard(
+        "a throw-away provider is no part of the node's health",
+        "runestone/operations/node.py",
+        "for name, memory in self.memories.items() if not is_throw_away(name)]",
+        "for name, memory in self.memories.items()]",
+        f"{_OF_CHECK}test_how_a_throw_away_provider_is_says_nothing_of_the_node",
+    ),
+    Guard(
+        "a check's chats are no requests of the node",
+        "runestone/operations/chat.py",
+        "chat.group is not None and is_throw_away(chat.group)",
+        "False",
+        f"{_OF_CHECK}test_nothing_of_a_check_is_counted_booked_or_kept_by_the_name_of_its_providers",
+    ),
+    Guard(
+        "a check takes away only what it has named itself",
+        "runestone/check/stage.py",
+        "[0-9a-f]{{6}}[a-z-]*",
+        "[a-z-]*",
+        f"{_OF_CHECK}test_a_provider_that_an_operator_has_named_so_is_left_alone",
     ),
     # -- traces
     Guard(
@@ -610,6 +640,28 @@ GUARDS: Final = [
         "loop.call_later(LOADED_SECONDS, gc.freeze)",
         "pass",
         "tests/e2e/test_health.py::test_what_a_node_has_loaded_is_kept_from_the_collector_some_seconds_after_its_start",
+    ),
+    # -- the history of a provider
+    Guard(
+        "a call that would have been refused moves nothing in a what-if",
+        "runestone/resilience/replay.py",
+        "self._left_out.add(lease)",
+        "pass",
+        "tests/resilience/test_history.py::test_a_lower_threshold_would_have_refused_calls_whose_ends_are_known",
+    ),
+    Guard(
+        "a permit from before the kept steps is what it was",
+        "runestone/resilience/replay.py",
+        "None if generation is None else Permit(lease, generation, probe)",
+        "None",
+        "tests/operations/test_why.py::test_leases_from_before_the_kept_steps_are_what_they_were",
+    ),
+    Guard(
+        "an outage does not wash away what has begun it",
+        "runestone/resilience/history.py",
+        "_REFUSALS_SHARE * (first - since)",
+        "0.0",
+        "tests/resilience/test_history.py::test_an_outage_of_a_day_is_few_steps_and_every_refusal_counts",
     ),
     # -- ledger
     Guard(

@@ -26,3 +26,24 @@ def test_the_benchmark_of_the_wires_runs_and_prints_every_way() -> None:
     assert done.returncode == 0, done.stderr
     for way in ("OpenAI -> OpenAI", "OpenAI -> Anthropic", "Anthropic -> OpenAI", "Anthropic -> Anthropic"):
         assert done.stdout.count(f"  {way}  ") == 2, done.stdout
+
+
+def test_the_benchmark_of_telemetry_runs_and_prints_every_node() -> None:
+    nodes = ("nothing", "ledger", "all", "all, and a file of events")
+    command = [
+        sys.executable,
+        "ops/bench/telemetry.py",
+        "--requests",
+        "20",
+        "--rounds",
+        "1",
+        "--tokens",
+        "3",
+        "--nodes",
+        *nodes,
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+
+    assert done.returncode == 0, done.stderr
+    for node in nodes:
+        assert done.stdout.count(f"  {node}  ") == 2, done.stdout

@@ -16,6 +16,7 @@ from runestone.providers.codecs import Codec, Unsupported, UpstreamRequest, code
 RECORDED: Final = Path(__file__).parent / "recorded"
 HELLO: Final[list[Any]] = [{"role": "user", "content": "Hello"}]
 CACHED: Final = {"deepseek": 8, "openai": 8, "anthropic": 8}
+CHARGED = {"openrouter": 14_250_000, "perplexity": 5_017_000_000, "xai": 12_300}  # picodollars, as their usage tells
 APIS: Final[tuple[Api, ...]] = ("chat", "messages", "responses", "completions", "embeddings", "count_tokens")
 every = pytest.mark.parametrize("kind", KINDS)
 
@@ -87,7 +88,9 @@ def test_a_recorded_answer_is_read(kind: str) -> None:
         assert told["stop_reason"] == "end_turn"
     same = codec_for(kind).completion(chat("chat", {"messages": HELLO}), body, created=1)
     cached = CACHED.get(kind, 0) if kind != "openai" else 0
-    assert same.usage == Usage(input_tokens=12, output_tokens=5, cached_tokens=cached)
+    assert same.usage == Usage(
+        input_tokens=12, output_tokens=5, cached_tokens=cached, charged_picodollars=CHARGED.get(kind)
+    )
     if wire_of(kind) == "openai":
         assert same.body == body
 
@@ -107,8 +110,10 @@ def test_a_recorded_stream_is_read_however_it_is_cut(kind: str, size: int) -> No
             part if isinstance(part := delta.get("content") or "", str) else part[0]["text"] for delta in deltas
         )
         assert text == "Hello"
-    known = None if kind == "compatible" else Usage(input_tokens=12, output_tokens=5, cached_tokens=CACHED.get(kind, 0))
-    assert usage == known
+    known = Usage(
+        input_tokens=12, output_tokens=5, cached_tokens=CACHED.get(kind, 0), charged_picodollars=CHARGED.get(kind)
+    )
+    assert usage == (None if kind == "compatible" else known)
 
 
 @every

@@ -13,7 +13,7 @@ from runestone.domain.routing import DEFAULT_GROUP
 from runestone.failover.router import GetStats
 from runestone.providers import names
 from runestone.providers.messages import Admission, Admit, Exhausted, Lease
-from runestone.providers.provider import SetDraining, TripBreaker
+from runestone.providers.provider import SetAdminState, TripBreaker
 from runestone.resilience.concurrency import ConcurrencyPolicy
 from supervisors.testing import VirtualTimeLoop, leak_check, settle
 from tests.support.fleet import MODEL, Fleet, failure, fleet, group, provider, release
@@ -115,7 +115,7 @@ async def test_who_is_sent_away_from_a_line_that_ends_is_offered_to_the_others_t
         await held_lease(node)
         waiting = admit(node)
         await asyncio.sleep(3.0)
-        await node.registry.via("provider:a").call(SetDraining(draining=True))
+        await node.registry.via("provider:a").call(SetAdminState("draining"))
 
         answer = await waiting
 
@@ -202,7 +202,7 @@ async def test_who_waits_is_told_at_once_when_the_provider_takes_nobody_any_more
         began = now()
         via = node.registry.via(names.provider("a"))
         if reason == "draining":
-            await via.call(SetDraining(draining=True))
+            await via.call(SetAdminState("draining"))
         elif reason == "breaker_open":
             await via.call(TripBreaker())
         else:

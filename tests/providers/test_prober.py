@@ -20,7 +20,7 @@ from runestone.domain.failure import UpstreamError
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import Lease
-from runestone.providers.provider import ResetBreaker, SetDraining, TripBreaker
+from runestone.providers.provider import ResetBreaker, SetAdminState, TripBreaker
 from runestone.providers.roster import RestartProvider, Roster, SetProvider
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker
@@ -197,11 +197,11 @@ async def test_an_interval_of_zero_asks_nothing() -> None:
         assert node.wire.asked == []
 
 
-@pytest.mark.parametrize("why", ["draining", "throttled", "credentials", "quota_exceeded", "down"])
+@pytest.mark.parametrize("why", ["maintenance", "throttled", "credentials", "quota_exceeded", "down"])
 async def test_who_is_not_to_be_asked_is_not(why: str) -> None:
     async with running() as node:
-        if why == "draining":
-            await node.ref(names.provider("a")).call(SetDraining(True))
+        if why == "maintenance":
+            await node.ref(names.provider("a")).call(SetAdminState("maintenance"))
         elif why == "throttled":
             release(await node.lease(), failure("rate_limited", retry_after_seconds=250.0))
         elif why == "down":
@@ -212,11 +212,20 @@ async def test_who_is_not_to_be_asked_is_not(why: str) -> None:
         await asyncio.sleep(250)
         assert node.wire.asked == []
 
-        if why == "draining":
-            await node.ref(names.provider("a")).call(SetDraining(False))
+        if why == "maintenance":
+            await node.ref(names.provider("a")).call(SetAdminState("ready"))
         elif why == "down":
             node.memory.transport = cast("Transport", node.wire)
         await asyncio.sleep(51 + 2 * INTERVAL)
+        assert node.wire.asked
+
+
+async def test_a_drained_provider_is_looked_after_still() -> None:
+    async with running() as node:
+        await node.ref(names.provider("a")).call(SetAdminState("draining"))
+
+        await asyncio.sleep(2 * INTERVAL)
+
         assert node.wire.asked
 
 

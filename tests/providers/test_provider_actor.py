@@ -12,7 +12,7 @@ from runestone.domain.failure import Failure, FailureKind
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
 from runestone.providers.messages import RESTART_SECONDS, Exhausted, FirstContent, Lease, Refused
-from runestone.providers.provider import ResetBreaker, SetDraining, TripBreaker
+from runestone.providers.provider import ResetBreaker, SetAdminState, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.resilience.breaker import BreakerPolicy
 from runestone.resilience.throttle import Throttle
@@ -63,6 +63,7 @@ async def test_a_lease_is_granted_with_all_that_a_call_needs_and_given_back() ->
             "score": 1.0,
             "leases": 1,
             "waiting": 0,
+            "drains": 0,
         }
         lease.release("success")
         await settle()
@@ -149,7 +150,7 @@ async def test_refusals_come_in_their_order_and_the_breaker_is_the_last() -> Non
         await node.fails("rate_limited", retry_after_seconds=20.0)
         memory.quarantine = memory.quarantine.add(0.0, None, "credentials", 300.0)
         memory.breaker = memory.breaker.trip(0.0)
-        memory.draining, memory.transport = True, None
+        memory.admin_state, memory.transport = "draining", None
 
         seen: list[tuple[str, float | None]] = []
 
@@ -160,7 +161,7 @@ async def test_refusals_come_in_their_order_and_the_breaker_is_the_last() -> Non
         await ask()
         memory.transport = wire
         await ask()
-        memory.draining = False
+        memory.admin_state = "ready"
         await ask()
         memory.throttle = Throttle()
         await ask()
@@ -249,13 +250,13 @@ async def test_a_name_that_was_only_passed_on_is_never_quarantined() -> None:
 async def test_draining_takes_nothing_new_and_lets_what_runs_end() -> None:
     async with fleet(provider("a")) as node:
         lease = await node.lease()
-        await node.registry.via("provider:a").call(SetDraining(draining=True))
+        await node.registry.via("provider:a").call(SetAdminState("draining"))
 
         assert (await node.refused()).reason == "draining"
         release(lease)
         await settle()
         assert node.memories["a"].leases == {}
-        await node.registry.via("provider:a").call(SetDraining(draining=False))
+        await node.registry.via("provider:a").call(SetAdminState("ready"))
         release(await node.lease())
 
 
@@ -265,7 +266,7 @@ async def test_a_refused_request_eats_no_probe() -> None:
         await node.fails("server_error")
         await asyncio.sleep(memory.breaker.retry_after(asyncio.get_running_loop().time()) or 0)
         for reason in ("draining", "quarantined", "throttled"):
-            memory.draining = reason == "draining"
+            memory.admin_state = "draining" if reason == "draining" else "ready"
             if reason == "quarantined":
                 memory.quarantine = memory.quarantine.add(asyncio.get_running_loop().time(), None, "credentials", 5)
             if reason == "throttled":
@@ -284,7 +285,7 @@ async def test_a_refused_request_eats_no_probe() -> None:
 
 async def test_without_failover_a_refused_caller_learns_so_at_once() -> None:
     async with fleet(provider("a")) as node:
-        await node.registry.via("provider:a").call(SetDraining(draining=True))
+        await node.registry.via("provider:a").call(SetAdminState("draining"))
         await node.root.terminate_child("failover")
 
         with pytest.raises(NoProcess):
@@ -295,7 +296,7 @@ async def test_without_failover_a_refused_caller_learns_so_at_once() -> None:
 
 async def test_a_caller_whose_refusal_lies_with_a_dying_failover_actor_learns_so_at_once() -> None:
     async with fleet(provider("a")) as node:
-        await node.registry.via("provider:a").call(SetDraining(draining=True))
+        await node.registry.via("provider:a").call(SetAdminState("draining"))
         failover = node.registry.lookup("failover")
         assert failover is not None
         await suspend(failover)
@@ -477,7 +478,7 @@ async def test_without_a_circuit_breaker_it_measures_and_never_refuses() -> None
         await asyncio.sleep(10)
         await node.succeeds(2)
         assert state(node) == "closed"
-        node.memories["a"].draining = True
+        node.memories["a"].admin_state = "draining"
         assert (await node.refused()).reason == "draining"
 
 
@@ -664,7 +665,7 @@ async def test_a_clean_slate_forgets_earlier_crashes() -> None:
     async with fleet(provider("a")) as node:
         await node.crash()
         await node.root.terminate_child("a")
-        node.memories["a"].forget()
+        node.memories["a"].forget(asyncio.get_running_loop().time())
         await node.root.restart_child("a")
         await node.fails(*SERVER_ERRORS)
 
@@ -677,7 +678,7 @@ async def test_the_next_incarnation_tells_the_bus_what_has_changed_meanwhile() -
     async with fleet(provider("a")) as node:
         await node.fails(*SERVER_ERRORS)
         await node.root.terminate_child("a")
-        node.memories["a"].forget()
+        node.memories["a"].forget(asyncio.get_running_loop().time())
 
         await node.root.restart_child("a")
 

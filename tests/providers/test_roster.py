@@ -16,6 +16,7 @@ from runestone.config.settings import ServerSettings, Settings
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import Exhausted, Lease
+from runestone.providers.provider import SetAdminState
 from runestone.providers.roster import RestartProvider, Roster
 from runestone.resilience.breaker import Breaker
 from runestone.telemetry.bus import Bus
@@ -473,3 +474,19 @@ async def test_a_restart_whose_start_fails_says_so_and_is_made_up_for(child: str
         node.leave(held[0])
         assert await node.return_of() <= 80.0
         assert node.ref(names.subtree("a")).incarnation == 1
+
+
+@pytest.mark.parametrize("hard", [False, True])
+async def test_a_restart_leaves_what_an_operator_has_taken_out_of_service_there(*, hard: bool) -> None:
+    async with fleet("a") as node:
+        await node.registry.via(names.provider("a")).call(SetAdminState("maintenance"))
+        assert await node.restart(hard=hard) == Done()
+        await node.crash(names.provider("a"))
+        await node.give_up()
+        await asyncio.sleep(10)
+
+        assert node.there()
+        assert await node.ask() is None
+        assert node.memories["a"].admin_state == "maintenance"
+        await node.registry.via(names.provider("a")).call(SetAdminState("ready"))
+        assert isinstance(await node.ask(), Lease)

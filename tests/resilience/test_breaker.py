@@ -345,6 +345,17 @@ def test_disabled_it_measures_and_never_refuses() -> None:
     assert breaker.auto().state == Closed()
 
 
+def test_auto_keeps_what_was_counted_so_that_one_more_failure_opens_it_and_a_success_does_not() -> None:
+    breaker = Breaker.new(POLICY).disable()
+    for _ in range(7):
+        breaker = call(breaker, "failure", 1.0)
+    lifted = breaker.auto()
+
+    assert (lifted.consecutive_failures, lifted.window) == (7, breaker.window)
+    assert call(lifted, "failure", 1.0).name(1.0) == "open"
+    assert call(lifted, "success", 1.0).consecutive_failures == 0
+
+
 def test_auto_leaves_a_breaker_alone_that_nobody_has_forced() -> None:
     breaker = opened()
 

@@ -9,7 +9,7 @@ from attrs import asdict, evolve, fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runestone.simulated.faults import NONE, Fault, UnknownFault, parse
+from runestone.domain.faults import NONE, Fault, UnknownFault, parse
 
 
 @pytest.mark.parametrize("spec", ["", "none", "  none  ", "none none"])

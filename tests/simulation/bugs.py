@@ -143,6 +143,21 @@ BUGS: Final = (
         "record.permit is not None and record.permit.probe",
         "record.permit is not None",
     ),
+    # -- the history of a provider
+    Bug(
+        "what an operator does is not in the history",
+        f"{_MEMORY}operate",
+        'self.note(("operate", now, act, until))',
+        "pass",
+        profile="chaos",
+    ),
+    Bug("the history forgets a chance", "providers.memory:LeaseRecord.ended", "self.slow, chance,", "self.slow, 0.5,"),
+    Bug(
+        "a chunk of the history knows its step already",
+        f"{_MEMORY}note",
+        "breaker=self.breaker",
+        "breaker=self.breaker.reset()",
+    ),
     # -- who is refused
     Bug(
         "a throttled provider is asked",
@@ -162,7 +177,7 @@ BUGS: Final = (
         "(wait := self.quarantine.retry_after(model, now)) is not None",
         "(wait := None) is not None",
     ),
-    Bug("a drained provider is asked", f"{_MEMORY}refusal", "if self.draining:", "if False:", profile="chaos"),
+    Bug("a drained provider is asked", f"{_MEMORY}refusal", "if self.draining and", "if False and", profile="chaos"),
     Bug(
         "the limit of concurrent calls is one more",
         "resilience.concurrency:Concurrency.full",

@@ -16,6 +16,7 @@ from runestone.domain.errors import RunestoneError
 from runestone.domain.failure import TREATMENTS
 from runestone.domain.routing import Plan
 from runestone.failover.router import directory
+from runestone.resilience.replay import play
 from tests.simulation.client import Client
 from tests.simulation.ledger import Ledger
 from tests.simulation.script import Question, Script
@@ -169,6 +170,7 @@ class Laws:
         for name, memory in self.node.memories.items():
             if memory.leases or memory.waiting:
                 wrong(f"{name} is left with {len(memory.leases)} leases and {memory.waiting} in line")
+            self._replayed(name)
             process = self.node.ref(name).process
             if process.watching:
                 wrong(f"{name} still watches {len(process.watching)} requests")
@@ -213,6 +215,7 @@ class Laws:
     def at_rest(self) -> None:
         """Before time wipes everything out: what a score is made of is what happened, and a client that leaves has no part in it."""
         for name, standing in self.ledger.standings.items():
+            self._replayed(name)
             if not standing.disturbed:
                 self._remembered(name)
 
@@ -222,6 +225,19 @@ class Laws:
         total, good = sum(w for w, _ in weights), sum(w for w, good in weights if good)
         if not math.isclose(health.all, total, abs_tol=1e-6) or not math.isclose(health.good, good, abs_tol=1e-6):
             self.ledger.wrong(f"{name} remembers {health.good:g} of {health.all:g}, it was {good:g} of {total:g}")
+
+    def _replayed(self, name: str) -> None:
+        """What is kept of a provider's history, played again, ends where the provider is, and says to each call what it was told."""
+        memory = self.node.memories[name]
+        course = [*play(memory.history.chunks())]
+        if course and (course[-1].breaker, course[-1].health) != (memory.breaker, memory.health):
+            self.ledger.wrong(f"{name} is {memory.breaker}, {memory.health}; its history says {course[-1]}")
+        for played in course:
+            match played.step:
+                case ("admit", *_, counts) if counts and not played.said:
+                    self.ledger.wrong(f"{name}: {played.step} was let through, its history says no")
+                case ("refuse", *_) if played.said:
+                    self.ledger.wrong(f"{name}: {played.step} was refused, its history says no")
 
     def _conserved(self, clients: Sequence[Client]) -> None:
         wrong, ledger = self.ledger.wrong, self.ledger

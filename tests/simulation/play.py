@@ -20,9 +20,10 @@ from runestone.gateway import Gateway, Phase
 from runestone.http.front import Front
 from runestone.load import Load
 from runestone.providers import names
-from runestone.providers.provider import ResetBreaker, SetDraining, TripBreaker
+from runestone.providers.provider import ResetBreaker, SetAdminState, TripBreaker
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Closed, ForcedOpen, HalfOpen
+from runestone.resilience.history import STEPS_OF_A_CHUNK, History
 from supervisors import ActorError, Call, LoopLag
 from supervisors.testing import VirtualTimeLoop, crash, settle
 from tests.simulation.client import Client
@@ -127,6 +128,7 @@ class _Run:
         for memory in node.memories.values():
             wire = ScriptedUpstream(memory.settings, self._behave, self.ledger.began, self.ledger.ended)
             memory.transport = cast("Transport", wire)
+            memory.history = History(size=draw.choice((3, 30, STEPS_OF_A_CHUNK)))  # what is old is forgotten
 
     def _behave(self, provider: str, number: int) -> Behaviour:
         if self.recovering:
@@ -212,7 +214,7 @@ class _Run:
             case "restart":
                 standing.forget(ledger.now)
                 await self.node.root.terminate_child(name)
-                memory.forget()
+                memory.forget(ledger.now)
                 await self.node.root.restart_child(name)
                 standing.forget(ledger.now)  # what was learnt at this very moment too
             case "trip" | "trip for a while":
@@ -226,11 +228,11 @@ class _Run:
                 await self._tell(name, ResetBreaker())
                 standing.forget(ledger.now)
             case "drain":
-                await self._tell(name, SetDraining(draining=True))
+                await self._tell(name, SetAdminState("draining"))
                 standing.drained = ledger.now
             case "undrain":
                 standing.drained = None
-                await self._tell(name, SetDraining(draining=False))
+                await self._tell(name, SetAdminState("ready"))
             case "lose transport":
                 standing.disturbed = True
                 wire, memory.transport = memory.transport, None
@@ -270,7 +272,7 @@ class _Run:
         self.recovering = True
         for name, memory in self.node.memories.items():
             self.ledger.standings[name].drained = None
-            await self._tell(name, SetDraining(draining=False))
+            await self._tell(name, SetAdminState("ready"))
             if isinstance(memory.breaker.state, ForcedOpen):
                 self.ledger.standings[name].forget(self.ledger.now)
                 await self._tell(name, ResetBreaker())

@@ -9,7 +9,7 @@ import pytest
 from loguru import logger
 
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import Event, Retry
+from runestone.telemetry.events import Event, ProviderThrottled, Retry
 
 EVENT = Retry(provider="a", reason="timeout")
 
@@ -26,6 +26,22 @@ def test_every_handler_gets_every_event_at_once_and_in_the_order_of_subscription
     bus.emit(EVENT)
 
     assert seen == [("first", EVENT), ("second", EVENT)]
+
+
+def test_a_handler_gets_the_kinds_of_event_that_it_is_for_as_long_as_it_listens() -> None:
+    bus, some, all_ = Bus(), list[Event](), list[Event]()
+    other = ProviderThrottled(provider="a", seconds=1.0)
+    bus.emit(EVENT)
+    end = bus.subscribe(some.append, {Retry})
+    bus.subscribe(all_.append)
+
+    bus.emit(EVENT)
+    bus.emit(other)
+    end()
+    bus.emit(EVENT)
+
+    assert some == [EVENT]
+    assert all_ == [EVENT, other, EVENT]
 
 
 def test_without_handlers_nothing_happens() -> None:

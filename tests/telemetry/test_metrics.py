@@ -187,6 +187,17 @@ def test_only_a_stream_that_had_content_has_a_time_to_it(metrics: Metrics) -> No
     assert labelled(series, "runestone_provider_time_to_first_chunk_seconds_sum") == {("m", "a"): 0.25}
 
 
+def test_only_a_stream_that_came_whole_has_a_time_between_its_chunks(metrics: Metrics) -> None:
+    metrics.handle(ATTEMPT(stream=True, first_content_seconds=0.1, chunk_seconds=0.02))
+    metrics.handle(ATTEMPT(stream=True, first_content_seconds=0.1, chunk_seconds=0.03))
+    metrics.handle(ATTEMPT(stream=True, first_content_seconds=0.1))
+    metrics.handle(ATTEMPT(stream=False, first_content_seconds=0.1))
+
+    series = read(metrics)
+    assert labelled(series, "runestone_provider_time_per_output_chunk_seconds_count") == {("m", "a"): 2.0}
+    assert labelled(series, "runestone_provider_time_per_output_chunk_seconds_sum") == {("m", "a"): 0.05}
+
+
 def test_tokens_are_counted_by_their_type(metrics: Metrics) -> None:
     usage = Usage(input_tokens=10, output_tokens=20, cached_tokens=3, cache_write_tokens=5, reasoning_tokens=4)
     for _ in range(2):
@@ -509,8 +520,8 @@ def about(metrics: Metrics, word: str) -> set[tuple[str, frozenset[tuple[str, st
 
 
 def test_a_provider_that_goes_takes_its_series_along_and_leaves_the_others(metrics: Metrics) -> None:
-    metrics.mailbox("runestone/node/fleet/providers/b/provider", 1, 3, 2)
-    metrics.mailbox("runestone/node/fleet/providers/a/provider", 1, 3, 2)
+    metrics.mailbox("runestone/node/fleet/providers/b/provider", 1, 3, 2, 0)
+    metrics.mailbox("runestone/node/fleet/providers/a/provider", 1, 3, 2, 0)
     for event in EVENTS_OF_B:
         metrics.handle(event)
     metrics.handle(ATTEMPT())
@@ -571,20 +582,21 @@ def test_a_model_that_is_named_later_starts_at_zero_and_is_counted_from_then_on(
 
 def test_a_mailbox_is_counted_across_the_lives_of_its_actor(metrics: Metrics) -> None:
     at = "runestone/node/failover"
-    for incarnation, depth, drops in [(1, 5, 2), (1, 0, 3), (2, 1, 1), (2, 2, 1)]:
-        metrics.mailbox(at, incarnation, depth, drops)
+    for incarnation, depth, drops, taken in [(1, 5, 2, 10), (1, 0, 3, 25), (2, 1, 1, 4), (2, 2, 1, 5)]:
+        metrics.mailbox(at, incarnation, depth, drops, taken)
 
     series = read(metrics)
     assert labelled(series, "runestone_actor_mailbox_depth") == {(at,): 2.0}
     assert labelled(series, "runestone_actor_mailbox_dropped_total") == {(at,): 4.0}
+    assert labelled(series, "runestone_actor_messages_total") == {(at,): 30.0}
     assert series["runestone_actor_restarts_total", frozenset({("actor", at), ("reason", "crashed")})] == 0.0
     assert series["runestone_supervisor_intensity_exceeded_total", frozenset({("supervisor", "runestone/node")})] == 0.0
 
 
 def test_processes_of_a_provider_that_is_not_counted_by_name_have_no_series(metrics: Metrics) -> None:
-    metrics.mailbox("runestone/node/fleet/providers/quiet/provider", 1, 1, 1)
-    metrics.mailbox("runestone/node/fleet/providers/a/provider", 1, 1, 1)
-    metrics.mailbox("runestone/node/fleet/providers", 1, 1, 1)
+    metrics.mailbox("runestone/node/fleet/providers/quiet/provider", 1, 1, 1, 0)
+    metrics.mailbox("runestone/node/fleet/providers/a/provider", 1, 1, 1, 0)
+    metrics.mailbox("runestone/node/fleet/providers", 1, 1, 1, 0)
 
     assert about(metrics, "quiet") == set()
     assert set(metrics.mailbox_depth.values()) == {
@@ -653,7 +665,7 @@ async def test_what_is_rendered_with_pauses_is_the_same(metrics: Metrics) -> Non
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_nothing_to_say(metrics: Metrics) -> None:
     metrics.handle(ATTEMPT(stream=True))
-    metrics.mailbox("runestone/node/failover", 1, 1, 0)
+    metrics.mailbox("runestone/node/failover", 1, 1, 0, 0)
 
     checked = subprocess.run(["promtool", "check", "metrics"], input=metrics.render(), capture_output=True, check=False)
 

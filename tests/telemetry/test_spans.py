@@ -117,6 +117,7 @@ def test_a_method_that_nobody_knows_is_no_name() -> None:
 
     assert spans["SERVER"].name == "HTTP"
     assert told(spans["SERVER"])["http.request.method"] == "_OTHER"
+    assert told(spans["SERVER"])["http.request.method_original"] == "CANARY"
 
 
 def test_a_call_that_is_put_away_after_the_last_byte_ended_with_it() -> None:
@@ -228,6 +229,23 @@ def test_a_valid_trace_context_is_read(trace_id: int, span_id: int, flags: int) 
 
 
 @pytest.mark.parametrize(
+    ("state", "kept"),
+    [
+        ("a=1", "a=1"), ("a=1,b=2", "a=1,b=2"), ("1a@b*/_-=!~ x", "1a@b*/_-=!~ x"), (" a=1 ,\t,b=2", "a=1,b=2"), ("", ""), (None, ""),
+        ("a=1,a=2", ""), ("A=1", ""), ("a=", ""), ("a=1=2", ""), ("a=b c", "a=b c"), ("a=\xe4", ""), ("a", ""), ("a=1\nb=2", ""),
+        (",".join(f"k{n}=1" for n in range(32)), ",".join(f"k{n}=1" for n in range(32))), (",".join(f"k{n}=1" for n in range(33)), ""),
+        ("a=" + 255 * "x", "a=" + 255 * "x"), ("a=" + 511 * "x", ""),
+    ],
+)  # fmt: skip
+def test_a_trace_state_is_handed_on_whole_or_not_at_all(state: str | None, kept: str) -> None:
+    there, none = parsed(VALID, state), parsed(None, state)
+
+    assert there is not None
+    assert there.state == kept
+    assert none is None
+
+
+@pytest.mark.parametrize(
     "header",
     [
         VALID + "-more", "ff" + VALID[2:], VALID[:-1], VALID.replace("4bf92f3577b34da6a3ce929d0e0e4736", 32 * "0"),
@@ -243,3 +261,4 @@ def test_an_invalid_trace_context_is_none(header: str) -> None:
 @given(st.text() | st.lists(hexadecimal).map("-".join))
 def test_no_header_breaks_the_reader(header: str) -> None:
     parsed(header)
+    parsed(VALID, header)

@@ -105,7 +105,7 @@ async def test_mailboxes_are_looked_at_once_a_second_and_the_depth_of_one_that_i
     loop = asyncio.get_running_loop()
 
     def mailboxes() -> list[Mailbox]:
-        first = Mailbox(path="root/a", incarnation=1, depth=3, drops=1)
+        first = Mailbox(path="root/a", incarnation=1, depth=3, drops=1, taken=7)
         return [first, Mailbox(path="root/b", incarnation=1, depth=1, drops=0)] if loop.time() < 1.0 else [first]
 
     looks = Looks(mailboxes=mailboxes, watch=lambda: watched.append(loop.time()))
@@ -115,6 +115,7 @@ async def test_mailboxes_are_looked_at_once_a_second_and_the_depth_of_one_that_i
 
     assert metrics.mailbox_depth.values() == {"root/a": 3.0}
     assert metrics.mailbox_dropped.values() == {"root/a": 1.0, "root/b": 0.0}
+    assert metrics.mailbox_taken.values() == {"root/a": 7.0, "root/b": 0.0}
     assert watched == [0.0, 1.0]
     await root.stop()
 

@@ -33,7 +33,7 @@ INFERENCE = {
 # of a server span: docs/http/http-spans.md
 HTTP = {
     "error.type": str, "http.request.method": str, "http.response.status_code": int, "http.route": str,
-    "url.path": str, "url.scheme": str,
+    "server.address": str, "server.port": int, "url.path": str, "url.scheme": str,
 }  # fmt: skip
 # values of gen_ai.provider.name that are well known: where one applies it must be used
 WELL_KNOWN = {
@@ -283,6 +283,37 @@ async def test_each_call_carries_the_id_of_its_span_where_that_is_set(tmp_path: 
     assert len({context(call).trace_id for call in calls}) == 2
 
 
+async def test_the_client_s_trace_state_goes_on_to_providers_and_into_spans_where_its_trace_does(
+    tmp_path: Path,
+) -> None:
+    state = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
+    async with traced(tmp_path, propagate=True) as gateway:
+        await gateway.first.set_fault("503")
+        await gateway.ask(HELLO, traceparent=TRACEPARENT, tracestate=state)
+        calls = [*gateway.first.records, *gateway.second.records]
+        assert {call.headers["tracestate"] for call in calls} == {state}
+        assert len(calls) >= 3
+        await gateway.ask(HELLO, traceparent="00-no", tracestate=state)
+        await gateway.ask(HELLO, tracestate=state)
+        await gateway.ask(HELLO, traceparent=TRACEPARENT, tracestate="no state")
+        await gateway.ask(HELLO, traceparent=TRACEPARENT, tracestate="a=" + 600 * "x")
+        later = [*gateway.first.records, *gateway.second.records]
+        assert len(later) > len(calls)
+        assert sum("tracestate" in call.headers for call in later) == len(calls)
+        spans = await gateway.spans()
+
+    of_trace = [span for span in spans if context(span).trace_id == TRACE]
+    assert {context(span).trace_state.to_header() for span in of_trace} == {state, ""}
+
+
+async def test_several_headers_of_trace_state_are_one(tmp_path: Path) -> None:
+    async with traced(tmp_path, propagate=True) as gateway:
+        headers = [("traceparent", TRACEPARENT), ("tracestate", "a=1,"), ("tracestate", "b@c=2,")]
+        await gateway.client.post(f"{gateway.node.url}/chat/completions", json=HELLO, headers=headers)
+
+        assert gateway.first.records[-1].headers["tracestate"] == "a=1,b@c=2"
+
+
 async def test_providers_are_told_nothing_unless_it_is_set(tmp_path: Path) -> None:
     async with traced(tmp_path) as gateway:
         await gateway.ask(HELLO, traceparent=TRACEPARENT, tracestate="a=1", baggage="a=1")
@@ -335,7 +366,7 @@ async def test_requests_at_the_same_time_with_the_same_id_are_two_traces(tmp_pat
         within(operation, next(s for s in servers if context(s).span_id == parent(operation)))
 
 
-async def test_a_chat_from_inside_has_spans_of_its_calls(tmp_path: Path) -> None:
+async def test_a_chat_from_inside_has_spans_of_what_was_asked_and_of_its_calls_and_none_of_http(tmp_path: Path) -> None:
     async with traced(tmp_path, propagate=True) as gateway:
         for _ in range(2):
             async for _event in gateway.node.chat({"request": HELLO}):
@@ -343,8 +374,9 @@ async def test_a_chat_from_inside_has_spans_of_its_calls(tmp_path: Path) -> None
         servers, operations, calls = await gateway.by_kind()
         sent = [record.headers["traceparent"].split("-")[1:3] for record in gateway.first.records]
 
-    assert (servers, operations) == ([], [])
-    assert [call.parent for call in calls] == [None, None]
+    assert servers == []
+    assert [operation.parent for operation in operations] == [None, None]
+    assert [parent(call) for call in calls] == [context(operation).span_id for operation in operations]
     assert sent == [[f"{context(call).trace_id:032x}", f"{context(call).span_id:016x}"] for call in calls]
     assert sent[0][0] != sent[1][0]
 

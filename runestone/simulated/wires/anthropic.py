@@ -7,17 +7,8 @@ from typing import Any
 
 from attrs import frozen
 
+from runestone.domain import fault_answers
 from runestone.simulated.wires.text import Text, called, event, written
-
-_ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    529: "overloaded_error",
-}
 
 
 @frozen
@@ -75,16 +66,11 @@ class Anthropic:
 
     def error(self, status: int) -> dict[str, Any]:
         """An error body."""
-        kind = _ANTHROPIC_TYPES.get(status, "api_error")
-        return {
-            "type": "error",
-            "error": {"type": kind, "message": f"simulated error {status}"},
-            "request_id": "req_simulated",
-        }
+        return fault_answers.anthropic_error(status)
 
     def error_event(self) -> bytes:
         """An error inside a stream."""
-        return event("error", error={"type": "overloaded_error", "message": "simulated overload"})
+        return fault_answers.anthropic_error_event()
 
     def _start(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {

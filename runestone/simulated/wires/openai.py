@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attrs import frozen
 
+from runestone.domain import fault_answers
 from runestone.simulated.wires.text import Text, called, written
-
-_STATUS_TYPES = {
-    400: ("invalid_request_error", "invalid_request"),
-    401: ("invalid_request_error", "invalid_api_key"),
-    403: ("permission_error", "forbidden"),
-    404: ("invalid_request_error", "model_not_found"),
-    413: ("invalid_request_error", "request_too_large"),
-    429: ("rate_limit_error", "rate_limit_exceeded"),
-}
 
 
 @frozen
@@ -58,12 +49,11 @@ class OpenAI:
 
     def error(self, status: int) -> dict[str, Any]:
         """An error body."""
-        kind, code = _STATUS_TYPES.get(status, ("server_error", "server_error"))
-        return {"error": {"message": f"simulated error {status}", "type": kind, "param": None, "code": code}}
+        return fault_answers.openai_error(status)
 
     def error_event(self) -> bytes:
         """An error inside a stream."""
-        return b"data: " + json.dumps(self.error(500)).encode() + b"\n\n"
+        return fault_answers.openai_error_event()
 
     def _deltas(self, body: Mapping[str, Any], text: Text) -> Iterator[tuple[dict[str, Any], str | None]]:
         yield {"role": "assistant", "content": ""}, None

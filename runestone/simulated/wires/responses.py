@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
+from runestone.domain import fault_answers
 from runestone.simulated.wires.openai import OpenAI
 from runestone.simulated.wires.text import Text, called, event
 
@@ -32,7 +33,7 @@ class Responses(OpenAI):
 
     def error_event(self) -> bytes:
         """An error inside a stream."""
-        return event("error", sequence_number=0, code="server_error", message="simulated error 500", param=None)
+        return fault_answers.responses_error_event()
 
     def _steps(self, body: Mapping[str, Any], text: Text) -> Iterator[tuple[str, dict[str, Any]]]:
         begun = self._response(body, "in_progress", [], None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from runestone.domain.catalogue import Path, Row
 from runestone.domain.chat import Usage
-from runestone.providers.codecs.counts import count_at, tier_of
+from runestone.providers.codecs.counts import charge_at, count_at, tier_of
 
 
 def usage_of(answer: Mapping[str, Any], row: Row, tier: object = None) -> Usage | None:
@@ -34,6 +34,7 @@ def _read(usage: Mapping[str, Any], row: Row, tier: object) -> Usage:
         audio_input_tokens=count_at(usage, "prompt_tokens_details", "audio_tokens"),
         audio_output_tokens=count_at(usage, "completion_tokens_details", "audio_tokens"),
         service_tier=tier_of(tier),
+        charged_picodollars=None if row.charge is None else charge_at(usage, row.charge),
     )
 
 

@@ -24,5 +24,16 @@ def usage_of(response: object) -> Usage | None:
         reasoning_tokens=count_at(usage, "output_tokens_details", "reasoning_tokens"),
         audio_input_tokens=count_at(usage, "input_tokens_details", "audio_tokens"),
         audio_output_tokens=count_at(usage, "output_tokens_details", "audio_tokens"),
+        web_searches=_searches(response.get("output")),
         service_tier=tier_of(response.get("service_tier")),
     )
+
+
+def _searches(output: object) -> int:
+    """The searches of the web that are billed: not to open a page or to look for something in it, which older answers do not tell apart."""
+    count = 0
+    for item in output if isinstance(output, list) else ():
+        if isinstance(item, Mapping) and item.get("type") == "web_search_call":
+            action = item.get("action")
+            count += not isinstance(action, Mapping) or action.get("type") in (None, "search")
+    return count

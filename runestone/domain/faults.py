@@ -1,4 +1,4 @@
-"""The faults of a simulated provider, and their small language: words and ``name=value`` pairs, separated by spaces.
+"""The faults of a provider, simulated or put in front of a real one, in a small language: words and ``name=value`` pairs.
 
 As one would say them: ``503 30% seed=7``, ``stall after=3``, ``cut at=1234``, ``status=529 times=2``, ``slow=0.01``.
 """
@@ -6,9 +6,10 @@ As one would say them: ``503 30% seed=7``, ``stall after=3``, ``cut at=1234``, `
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import evolve, fields_dict, frozen
+from attrs import define, evolve, field, fields_dict, frozen
 
 
 @frozen(kw_only=True)
@@ -66,6 +67,27 @@ _FORMS: Final = (
 )
 
 
+@define(eq=False)
+class Draw:
+    """Which requests get ``fault``: its rate and its count decide. ``chance`` gives random numbers in 0 to 1."""
+
+    fault: Fault
+    chance: Callable[[], float] = field(repr=False)
+    left: int | None = field(init=False)  # so many more may get it; None: any number
+
+    @left.default
+    def _times(self) -> int | None:
+        return self.fault.times
+
+    def next(self) -> Fault:
+        """The fault of the next request; how answers look otherwise stays as it is."""
+        if self.left == 0 or self.chance() >= self.fault.rate:
+            return Fault(pace=self.fault.pace, tokens=self.fault.tokens)
+        if self.left is not None:
+            self.left -= 1
+        return self.fault
+
+
 class UnknownFault(ValueError):
     """The text is not a fault; the message says what is."""
 
@@ -85,6 +107,11 @@ def parse(text: str) -> Fault:
         values[name] = _flag(name, value) if _KNOWN[name].default is False else _number(name, value)
         before = name
     return evolve(NONE, **values)
+
+
+def differences(fault: Fault) -> list[str]:
+    """The names of what ``fault`` says, in the order in which they are known."""
+    return [name for name in _KNOWN if getattr(fault, name) != getattr(NONE, name)]
 
 
 def _pair(word: str, before: str) -> tuple[str, str]:

@@ -1,0 +1,41 @@
+"""``doctor``: one look at the node, and what the rules find in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from runestone.operations import snapshot
+from runestone.operations.doctor import RULES, examine
+from runestone.operations.findings import LEVELS
+from runestone.operations.fleet import Fleet
+from runestone.operations.node import Node
+
+Body = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+@frozen
+class DoctorActions:
+    """What may be asked about the health of ``node``."""
+
+    node: Node
+    fleet: Fleet
+
+    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
+        """All of them: method, path, action."""
+        return [("GET", "/v1/doctor", self.examine)]
+
+    async def examine(self, _: str, __: Body) -> Answer:
+        """All findings, the worst first, how many of each level, and whether there is no error among them."""
+        found = examine(snapshot.take(self.node, self.fleet))
+        counts = Counter(finding.level for finding in found)
+        return {
+            "healthy": not counts["error"],
+            "findings": [finding.as_data() for finding in found],
+            "counts": {level: counts[level] for level in LEVELS},
+            "rules": len(RULES),
+        }

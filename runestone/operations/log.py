@@ -1,0 +1,58 @@
+"""The last lines of the node's log, from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from runestone.operations.errors import OperationError
+from runestone.operations.node import Node
+from runestone.telemetry.log_tail import LEVELS, WantedLines, find
+
+Body = Mapping[str, Any]
+Answer = dict[str, Any]
+_MOST: Final = 1000
+_DIGITS: Final = 18
+
+
+@frozen
+class LogActions:
+    """What may be asked about the log of ``node``."""
+
+    node: Node
+
+    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
+        """All of them: method, path, action."""
+        return [("GET", "/v1/log/lines", self.lines)]
+
+    async def lines(self, _: str, query: Body) -> Answer:
+        """The last lines, or those behind ``since``. Raises :class:`OperationError` ``unavailable`` where the log is not the node's."""
+        if self.node.log_tail is None:
+            raise OperationError("unavailable", "this node runs inside another program, whose log it writes to")
+        level = str(query.get("level", "debug")).lower()
+        if level not in LEVELS:
+            raise OperationError("refused", f"level must be one of {', '.join(LEVELS)}")
+        wanted = WantedLines(
+            since=_number(query, "since", 0),
+            level=level,
+            logger=_text(query, "logger"),
+            request=_text(query, "request"),
+            limit=_number(query, "limit", 1, _MOST) or _MOST,
+        )
+        found = find(self.node.log_tail.kept(), wanted)
+        return {"lines": list(found.lines), "next": found.next, "missed": found.missed}
+
+
+def _text(query: Body, key: str) -> str | None:
+    return None if query.get(key) is None else str(query[key])
+
+
+def _number(query: Body, key: str, least: int, most: int = 10**_DIGITS) -> int | None:
+    if query.get(key) is None:
+        return None
+    text = str(query[key])
+    if not text.isdecimal() or len(text) > _DIGITS or not least <= int(text) <= most:
+        raise OperationError("refused", f"{key} must be a whole number from {least}")
+    return int(text)

@@ -1,0 +1,106 @@
+"""Who may do what by which socket: everything by the admin socket, looking alone by that for observers, nothing for anybody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from runestone.console.table import COMMANDS
+from tests.e2e.node import Gateway, gateway
+
+NOBODY, GROUP = 65534, 4711
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+_CTL = """
+import os, sys
+from runestone.cli import main
+from runestone.console import ctl, options
+os.setgroups([int(sys.argv[2])] if sys.argv[2] != "-" else [])
+os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+sys.exit(main(["ctl", *sys.argv[3:]]))
+"""
+
+
+@pytest.fixture
+def shared() -> Iterator[Gateway]:
+    """A node whose directory a group may pass."""
+    above = Path(tempfile.mkdtemp(prefix="runestone-"))
+    above.chmod(0o755)
+    folder = above / "run"
+    folder.mkdir(mode=0o750)
+    os.chown(folder, -1, GROUP)
+    try:
+        with gateway(folder, {"RUNESTONE_OBSERVE_GROUP": str(GROUP)}, "--demo") as node:
+            yield node
+    finally:
+        shutil.rmtree(above)
+
+
+def as_nobody(*words: str, group: int | None) -> subprocess.CompletedProcess[str]:
+    """``runestone ctl`` as another user, who is in ``group``."""
+    command = [sys.executable, "-c", _CTL, str(NOBODY), "-" if group is None else str(group), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@as_root
+def test_another_user_is_refused_with_77(shared: Gateway) -> None:
+    for socket in (shared.socket, shared.socket.with_name("observe.sock")):
+        for words in (["status"], ["breaker", "trip", "openai-default"]):
+            done = as_nobody("--socket", str(socket), "--json", *words, group=None)
+
+            assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (77, "denied")
+            assert "Permission denied" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+@as_root
+def test_an_observer_looks_and_does_not_act(shared: Gateway) -> None:
+    admin = ["--socket", str(shared.socket)]
+
+    looked = as_nobody(*admin, "--json", "status", group=GROUP)
+    acted = as_nobody(*admin, "breaker", "trip", "openai-default", group=GROUP)
+    forced = as_nobody(
+        "--socket", str(shared.socket.with_name("observe.sock")), "breaker", "trip", "openai-default", group=GROUP
+    )
+    traced = as_nobody(*admin, "trace", "failover", "--max", "1", "--for", "1s", group=GROUP)
+
+    assert (looked.returncode, looked.stderr) == (0, "")
+    assert json.loads(looked.stdout)["pid"] == shared.process.pid
+    assert [done.returncode for done in (acted, forced, traced)] == [77, 77, 77]
+    assert "observers" in forced.stderr + traced.stderr
+    assert shared.ctl("breaker", "show", "openai-default")["breaker"]["state"] == "closed"
+
+
+def test_the_socket_for_observers_refuses_whatever_acts_or_operates(node: Gateway) -> None:
+    transport = httpx.HTTPTransport(uds=str(node.socket.with_name("observe.sock")))
+    with httpx.Client(transport=transport, base_url="http://node", timeout=20) as client:
+        for command in COMMANDS:
+            route = command.route.format(name="openai-default")
+            if command.method == "POST" or command.path in ("trace", "stacks"):
+                answer = client.request(command.method, route, content=b"{}" if command.method == "POST" else None)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (403, "denied"), route
+        chat = client.post("/v1/chat", json={"request": {}})
+        looks = [client.get(path) for path in ("/v1/status", "/v1/tree", "/v1/providers", "/v1/config", "/v1/events")]
+
+    assert chat.status_code == 403
+    assert [look.status_code for look in looks] == [200] * 5
+    assert node.ctl("events", "--name", "admin.acted")["events"] == []
+
+
+def test_a_listener_for_observers_that_crashes_comes_back(tmp_path: Path) -> None:
+    with gateway(tmp_path, {}, "--demo") as node:
+        node.ctl("crash", "observe")
+
+        transport = httpx.HTTPTransport(uds=str(node.socket.with_name("observe.sock")), retries=3)
+        with httpx.Client(transport=transport, base_url="http://node", timeout=20) as client:
+            assert client.get("/v1/status").json()["listeners"]["observe"].endswith("observe.sock")
+        assert node.stop() == 0
+        assert not node.socket.with_name("observe.sock").exists()
