@@ -101,30 +101,35 @@ def _told(value: Any) -> Any:
 
 def _running(fleet: Fleet, kind: str, subject: str | None) -> dict[str, Any]:
     """How a provider, a group, an actor or the node is."""
-    node = fleet.node
+    node, found = fleet.node, {}
     match kind:
         case "providers" | "breakers" if subject is not None and subject in node.memories:
-            memory, breaker = node.memories[subject], node.breaker(subject)
-            policy = {key: breaker[key] for key in _POLICY} if kind == "breakers" else {}
-            return {
-                "status": node.status_of(memory),
-                "breaker": breaker["state"],
-                "breaker_mode": breaker["mode"],
-                "incarnation": memory.incarnation,
-                **policy,
-            }
+            found = _provider(node, kind, subject)
         case "mode" if subject is not None:
-            return {key: value for key, value in _group(fleet, subject).items() if key.endswith(".mode")}
+            found = {key: value for key, value in _group(fleet, subject).items() if key.endswith(".mode")}
         case "groups" if subject is not None:
-            return _group(fleet, subject)
+            found = _group(fleet, subject)
         case "actors" | "crash" if subject is not None:
-            return _actor(node, subject)
+            found = _actor(node, subject)
         case "log":
-            return {f"log.{key}": value for key, value in node.log_level().items()}
+            found = {f"log.{key}": value for key, value in node.log_level().items()}
         case "drain" | "undrain" | "shutdown":
-            return {"phase": "draining" if node.phase.draining else "ready"}
+            found = {"phase": "draining" if node.phase.draining else "ready"}
         case _:
-            return {}
+            pass  # nothing of it runs
+    return found
+
+
+def _provider(node: Node, kind: str, name: str) -> dict[str, Any]:
+    memory, breaker = node.memories[name], node.breaker(name)
+    policy = {key: breaker[key] for key in _POLICY} if kind == "breakers" else {}
+    return {
+        "status": node.status_of(memory),
+        "breaker": breaker["state"],
+        "breaker_mode": breaker["mode"],
+        "incarnation": memory.incarnation,
+        **policy,
+    }
 
 
 def _group(fleet: Fleet, name: str) -> dict[str, Any]:

@@ -229,7 +229,7 @@ def test_no_body_that_there_can_be_is_a_bug(node: Gateway) -> None:
     transport = httpx.HTTPTransport(uds=str(node.socket))
     with unmoved(node), httpx.Client(transport=transport, base_url="http://node", timeout=60) as client:
         for command in COMMANDS:
-            if command.method == "POST" and command.path != "config reload":
+            if command.method == "POST" and command.path not in ("config reload", "drain", "undrain", "shutdown"):
                 for value in values:
                     body = json.dumps(dict.fromkeys(keys, value) | {"name": "nobody"}).encode()
                     answer = client.post(command.route.format(name="nobody"), content=body)
