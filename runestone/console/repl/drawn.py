@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runestone.console import render
-from runestone.console.repl.output import tame
+from runestone.console.repl.output import tame, titled
 
 _STATES: Final = {
     "green": r"up|healthy|closed|ready|running|ok|enhanced",
@@ -39,7 +39,7 @@ def drawn(text: str) -> str:
 def _table(table: render.Table) -> Table:
     """The first column has what a thing is called: it is never cut."""
     titles, *lines = table.cells
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", show_header=titled(table))
     for index, title in enumerate(titles):
         widest = max(len(line[index]) for line in table.cells)
         made.add_column(title, overflow="fold", no_wrap=index == 0, min_width=None if index else widest)
