@@ -310,6 +310,7 @@ class Composition:
                 in_flight=len(m.leases),
                 waiting=m.waiting,
                 limit=m.concurrency.limit,
+                stale=m.stale,
             )
             for name, m in self.memories.items()
             if m.settings.telemetry

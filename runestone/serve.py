@@ -36,7 +36,7 @@ EX_CONFIG: Final = 78
 _STOP_SECONDS: Final = 10.0  # for the tree to stop, on top of the drain
 #: By then everything that stays is loaded, the prices too. The collector need not look at it again: each time that would hold the loop up
 #: for as long as it takes to visit a hundred thousand objects.
-_LOADED_SECONDS: Final = 5.0
+LOADED_SECONDS: Final = 5.0
 
 
 def run(
@@ -94,7 +94,7 @@ async def _serve(launch: Callable[[], Awaitable[app.Running]]) -> int:
     node.ending = ending
     loop.add_signal_handler(signal.SIGHUP, partial(node.registry.via(names.CONFIGURATION).cast, ReloadNow()))
     _announce(running)
-    loop.call_later(_LOADED_SECONDS, gc.freeze)
+    loop.call_later(LOADED_SECONDS, gc.freeze)
     assert node.root is not None
     ended = asyncio.ensure_future(node.root.wait())
     await asyncio.wait({ended, asyncio.ensure_future(ending.asked.wait())}, return_when=asyncio.FIRST_COMPLETED)

@@ -133,7 +133,8 @@ class FailoverRouter(GenServer[object]):
                 return NO_REPLY
             case Declined(acquire=acquire, refused=refused):
                 self._count(acquire, by=-1)
-                self._next(self._refused(acquire.round, refused), caller)
+                round_ = self._refused(acquire.round, refused)
+                self._next(self._looked_again(round_) if acquire.patient else round_, caller)
                 return NO_REPLY
             case GetStats(group):
                 return self._describe(group)
@@ -232,6 +233,17 @@ class FailoverRouter(GenServer[object]):
             return False
         self._count(acquire, by=1)
         return True
+
+    def _looked_again(self, round_: Round) -> Round:
+        """Who gives up its place in a line has waited: those who would take it by now are asked before it is refused."""
+        plan, now = round_.plan, self.now()
+        if plan.group not in self._groups:
+            return round_
+        scene = self._scene(plan, now, round_.admit.prices)
+        order = turns(round_.admit, plan, self._rules[plan.group], scene, round_.wait)
+        tiers = {1} if any(r.reason == "not_found" and r.tier == 1 for r in round_.refusals) else {1, 2}
+        takes = (t for t in order if t[1] in tiers and self._memories[t[0].provider].usable(t[0].model, now))
+        return evolve(round_, left=tuple(takes))
 
     def _down(self, provider: str, tier: Literal[1, 2], *, trial: bool) -> Refused:
         """Its actor is not there. Where the supervisor of it is, it is being restarted, which takes a moment.

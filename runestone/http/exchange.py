@@ -120,16 +120,14 @@ class Exchange:
     async def tell(self, error: RunestoneError) -> None:
         """An error after the head of the answer: in-band in a stream, and no real end follows. Before it, it is raised for the front.
 
-        After the last byte there is nothing more to tell: the answer is whole, however long its client takes to read it.
+        After the last byte there is nothing more to tell: the answer is whole, however long its client takes to read it. An answer in
+        one piece that breaks off is shorter than its head says: the server closes its connection.
         """
         if not self.started:
             raise error
-        if self.complete:
-            return
-        await self.send({"type": "http.response.body", "body": self._event(error) if self.stream else b""})
-
-    def _event(self, error: RunestoneError) -> bytes:
-        return errors.event(error, self.dialect, self.request_id)
+        if self.stream and not self.complete:
+            event = errors.event(error, self.dialect, self.request_id)
+            await self.send({"type": "http.response.body", "body": event})
 
     def finished(self) -> None:
         """Tell what became of the request. The first call counts."""

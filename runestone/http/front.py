@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from attrs import frozen
@@ -81,6 +82,12 @@ class Front:
                 "request {} met a part of the gateway that is being restarted: {}", exchange.request_id, error
             )
             await self._refuse(exchange, _restarting())
+        except asyncio.CancelledError:
+            # What carries the request is being stopped: `requests`, `servers`, or all of the node. Its client is still there to be told.
+            stopped = self._stopped()
+            exchange.outcome = stopped.code
+            await self._refuse(exchange, stopped)
+            raise
         except Exception:  # noqa: BLE001 - HTTP's last resort: the client gets an answer, the log the reason
             logger.exception("request {} failed by a bug", exchange.request_id)
             exchange.outcome = "internal_error"
@@ -95,11 +102,7 @@ class Front:
         if (objection := guard.objection(exchange.scope)) is not None:
             raise objection
         if self.gateway.phase.draining:
-            retry_after = self.gateway.phase.retry_after_seconds
-            raise Draining(
-                "The gateway is draining and takes nothing new. Send the request again.",
-                retry_after_seconds=retry_after,
-            )
+            raise _draining(self.gateway.phase.retry_after_seconds)
         headers = exchange.headers
         if keys := self.keys():
             exchange.key = keys.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key"))
@@ -109,6 +112,10 @@ class Front:
                 )
         elif (refusal := loopback.refusal(headers)) is not None:
             raise refusal
+
+    def _stopped(self) -> RunestoneError:
+        phase = self.gateway.phase
+        return _draining(phase.retry_after_seconds) if phase.draining else _restarting()
 
     async def _refuse(self, exchange: Exchange, error: RunestoneError) -> None:
         if exchange.started:
@@ -121,6 +128,11 @@ class Front:
             await body.answer(error, exchange, attempts)
         else:
             await body.refuse(error, exchange, attempts)
+
+
+def _draining(retry_after_seconds: float) -> Draining:
+    message = "The gateway is draining and takes nothing new. Send the request again."
+    return Draining(message, retry_after_seconds=retry_after_seconds)
 
 
 def _restarting() -> RunestoneError:

@@ -1,7 +1,9 @@
-"""hypercorn's HTTP/1.1 with a cap on connections and three cures. They lean on private parts of one minor version; tests guard them.
+"""hypercorn's HTTP/1.1 with a cap on connections and five cures. They lean on private parts of one minor version; tests guard them.
 
 - A plain connection is never turned to HTTP/2: hypercorn does so whenever asked, and cannot be told not to.
 - An idle connection that its client closes is forgotten at once: hypercorn keeps its socket and three tasks until the keep-alive is over.
+- A head that comes byte by byte has ten seconds: hypercorn gives it as long as a connection may be idle.
+- A connection whose first request is on its way when the server is told to end has a second to bring it: hypercorn hangs up.
 - Waiting for the next request costs a timer: hypercorn makes two tasks for it, and cancels them, with every request.
 
 And an application that listens on a unix socket may know who has connected.
@@ -15,13 +17,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import h11
+import hypercorn.asyncio.run
 import hypercorn.protocol
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 
 from runestone.http import sockets
 
+_HEAD_SECONDS = 10.0  # for the head of a request, from its first byte on
+_FRESH_SECONDS = 1.0  # for the first request of a connection that a server which ends has just taken
 _UNWANTED_SECONDS = 5.0  # for a connection above the cap to send its request, so that it reads the answer
 
 
@@ -45,10 +51,12 @@ class ServerConfig(Config):
     def __init__(self, most: Callable[[], int] = lambda: sys.maxsize, *, knows_peers: bool = False) -> None:
         super().__init__()
         self.most = most
+        self.head_seconds = _HEAD_SECONDS
         self.knows_peers = knows_peers
         self.connections = 0
         self.accepted = 0
         self.idle: set[Http11] = set()
+        self.fresh: set[Http11] = set()  # no request has come yet
         self.closing = False
 
     def close_idle(self) -> None:
@@ -56,6 +64,8 @@ class ServerConfig(Config):
         self.closing = True
         for connection in list(self.idle):
             connection.expire()
+        for connection in self.fresh:
+            connection.wait(_FRESH_SECONDS)
 
 
 class Http11(H11Protocol):
@@ -69,14 +79,17 @@ class Http11(H11Protocol):
         if self.config.knows_peers:
             self.connection_state["peer"] = sockets.peer(self.send.__self__.writer.get_extra_info("socket"))  # type: ignore[attr-defined] # a method of hypercorn's TCPServer
         self.send = self._send
-        self._fresh = True  # hypercorn's own idle task runs until the first request
         self._timer: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
         self._open = True
         self.config.connections += 1
         self.config.accepted += 1
         self._unwanted = self.config.connections > self.config.most()
         if self._unwanted:
-            self._timer = asyncio.get_running_loop().call_later(_UNWANTED_SECONDS, self.expire)
+            self.wait(_UNWANTED_SECONDS)
+        else:
+            self.config.fresh.add(self)
+            self.wait(_FRESH_SECONDS if self.config.closing else self.config.keep_alive_timeout)
 
     async def handle(self, event: Event) -> None:
         """Take what has come from the socket, or the news that it is closed."""
@@ -87,13 +100,23 @@ class Http11(H11Protocol):
             self.expire()
             return
         await super().handle(event)
-        if isinstance(event, Closed) and self.stream is None:
-            await self._wake()
+        if self.stream is not None:
+            return
+        if isinstance(event, Closed):
+            self._stop_waiting()
+        elif self._head_timer is None and self._open and self.connection.trailing_data[0]:
+            self._head_timer = asyncio.get_running_loop().call_later(self.config.head_seconds, self.expire)
 
     def _count_out(self) -> None:
         if self._open:
             self._open = False
             self.config.connections -= 1
+
+    def wait(self, seconds: float) -> None:
+        """Close the connection in so many seconds, unless a request comes."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.expire)
 
     def expire(self) -> None:
         """Close the connection: it has waited long enough."""
@@ -106,23 +129,21 @@ class Http11(H11Protocol):
         elif event.idle:
             self._rest()
         else:
-            await self._wake()
+            self._stop_waiting()
 
     def _rest(self) -> None:
         if self.config.closing:
             self.expire()
         else:
             self.config.idle.add(self)
-            self._timer = asyncio.get_running_loop().call_later(self.config.keep_alive_timeout, self.expire)
-
-    async def _wake(self) -> None:
-        self._stop_waiting()
-        if self._fresh:
-            self._fresh = False
-            await self._to_server(Updated(idle=False))
+            self.wait(self.config.keep_alive_timeout)
 
     def _stop_waiting(self) -> None:
         self.config.idle.discard(self)
+        self.config.fresh.discard(self)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -131,6 +152,14 @@ class Http11(H11Protocol):
         """No upgrade."""
 
 
+class _Server(TCPServer):
+    """hypercorn's side of the socket, without its own idea of when a connection has waited too long."""
+
+    async def _idle_timeout(self) -> None:
+        """Leave that to the protocol."""
+
+
 def install() -> None:
     """Make hypercorn use it."""
+    hypercorn.asyncio.run.TCPServer = _Server  # type: ignore[attr-defined] # not meant to be replaced
     hypercorn.protocol.H11Protocol = Http11  # type: ignore[assignment, attr-defined] # not meant to be replaced

@@ -6,6 +6,7 @@ Reading never blocks and never calls upstream. An action returns when the new st
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import platform
 import sys
@@ -240,6 +241,7 @@ class Node:
             "python": platform.python_version(),
             "platform": sys.platform,
             "memory_bytes": resident_bytes(),
+            "frozen_objects": gc.get_freeze_count(),
             "loop_lag_seconds": {"last": round(self.lag.last, 4), "worst_of_a_minute": round(self.lag.worst, 4)},
             "tasks": len(asyncio.all_tasks()),
             "tree": tree_as_data(self.tree()),

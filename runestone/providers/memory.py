@@ -18,7 +18,7 @@ from runestone.domain.failure import Failure
 from runestone.domain.outcome import Outcome
 from runestone.domain.routing import family
 from runestone.providers.faulty import AnyTransport, Front
-from runestone.providers.messages import AdminState, FirstContent, RefusalReason
+from runestone.providers.messages import RESTART_SECONDS, AdminState, FirstContent, RefusalReason
 from runestone.providers.transport import Transport
 from runestone.resilience.breaker import Breaker, BreakerRefusal, Permit
 from runestone.resilience.concurrency import Concurrency
@@ -95,6 +95,7 @@ class ProviderMemory:
     leaving: bool = False  # it is being removed
     calls: int = 0
     failures: int = 0
+    stale: int = 0  # requests that were sent once more because their connection had been closed
     last_success: Ending | None = None
     last_failure: Ending | None = None
     probing: Probing = field(factory=Probing)
@@ -140,7 +141,7 @@ class ProviderMemory:
         if self.admin_state == "maintenance" and not trial:
             return "maintenance", None
         if self.transport is None:
-            return "down", 1.0
+            return "down", RESTART_SECONDS
         if self.draining and (self.leaving or not trial):
             return ("leaving" if self.leaving else "draining"), None
         if self.settings.circuit_breaker:

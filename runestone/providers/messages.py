@@ -230,7 +230,10 @@ class Round:
 
 @frozen(kw_only=True)
 class Acquire(Call["Admission"]):
-    """A round, forwarded to the candidate of its turn; those after it are in ``round.left``. ``patient``: it may wait for a place."""
+    """A round, forwarded to the candidate of its turn; those after it are in ``round.left``.
+
+    ``patient``: it may wait for a place; a refusal then gives up one, or there was none to be had.
+    """
 
     round: Round
     choice: Choice

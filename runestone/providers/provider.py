@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, assert_never
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 from loguru import logger
 
 from runestone.domain.chat import tells_of_models
@@ -251,7 +251,7 @@ class Provider(GenServer[FirstContent | Release]):
 
     # -- admission ---------------------------------------------------------------------------------------------------
 
-    def _admit(self, acquire: Acquire, caller: Caller[Any]) -> None:
+    def _admit(self, acquire: Acquire, caller: Caller[Any], *, waited: bool = False) -> None:
         memory, now = self._memory, self.now()
         lease_id = memory.next_lease
         memory.next_lease += 1
@@ -273,7 +273,7 @@ class Provider(GenServer[FirstContent | Release]):
             refusal = "breaker_open", shut.retry_after_seconds  # to wait for a place would be of no use
         if refusal is None:
             self._grant(acquire, caller, lease_id, permit, now)
-        elif refusal[0] != "saturated" or not acquire.patient or not self._wait(acquire, caller):
+        elif refusal[0] != "saturated" or not acquire.patient or waited or not self._wait(acquire, caller):
             self._refuse(acquire, caller, *refusal)
 
     def _refuse(self, acquire: Acquire, caller: Caller[Any], reason: RefusalReason, retry_after: float | None) -> None:
@@ -312,7 +312,7 @@ class Provider(GenServer[FirstContent | Release]):
             who = self._line.next()
             self._stepped_out(who)
             if who.caller.alive:
-                self._admit(evolve(who.acquire, patient=False), who.caller)
+                self._admit(who.acquire, who.caller, waited=True)
 
     def _leave_the_line(self, who: _Waiting) -> None:
         if self._line.leave(who.key, who):

@@ -24,13 +24,18 @@ class TransportKeeper(GenServer[object]):
 
     def __init__(self, memory: ProviderMemory, live: Live) -> None:
         self._memory = memory
-        self._transport = Transport(connect_timeout_seconds=live.settings.timeouts.connect_seconds)
+        self._transport = Transport(
+            connect_timeout_seconds=live.settings.timeouts.connect_seconds, on_stale=self._count_stale
+        )
 
     async def init(self) -> None:
         """From now on, leases are given out with this transport; one that a crash has left behind ends with its last stream."""
         left, self._memory.transport = self._memory.transport, self._transport
         if left is not None:
             await left.aclose()
+
+    def _count_stale(self) -> None:
+        self._memory.stale += 1
 
     async def terminate(self, reason: object) -> None:
         """Give out no more; what is in use ends by itself."""

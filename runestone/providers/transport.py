@@ -2,13 +2,17 @@
 
 It uses aiohttp's connector and its protocol, not its session: per request that saves more than half. Everything that can go wrong with a
 connection becomes an :class:`UpstreamError` here, once, with a message that holds no URL. The bytes of an answer are given as they arrive;
-nothing is decompressed, redirected, remembered or retried, but for a request on a kept connection that the provider had closed meanwhile.
+nothing is decompressed, redirected, remembered or retried, but for a request on a kept connection that the provider had closed before it
+could know of the request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -28,11 +32,9 @@ from runestone.providers.stream import UpstreamStream
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KEEPALIVE_SECONDS: Final = 20.0
-_STALE_SECONDS: Final = (
-    1.0  # some round trips: a kept connection that is lost later was in use, and its request may have been worked on
-)
 _HEAD_LINE_BYTES: Final = 16 * 1024
 _READ_ANYWAY_BYTES: Final = 64 * 1024  # what is larger may be refused before all of it is read
+_ACKED: Final = struct.Struct("@120xQ")  # of tcp_info: bytes that the peer has acknowledged, ever
 _CEIL_THRESHOLD_SECONDS: Final = 1e9  # aiohttp rounds timeouts above it to whole seconds
 
 
@@ -81,11 +83,18 @@ class Transport(httpx.AsyncBaseTransport):
     """One pool of connections. Made and used inside a running loop.
 
     ``limit`` caps the connections, 0 stands for no cap: the provider's own concurrency limit is the queue, the pool is none.
+    ``on_stale`` is called for each request that is sent once more because its connection had been closed.
     """
 
     def __init__(
-        self, *, connect_timeout_seconds: float, limit: int = 0, ssl_context: ssl.SSLContext | None = None
+        self,
+        *,
+        connect_timeout_seconds: float,
+        limit: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        on_stale: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_stale = on_stale
         self._loop = asyncio.get_running_loop()
         self._timeout = ClientTimeout(connect=connect_timeout_seconds, ceil_threshold=_CEIL_THRESHOLD_SECONDS)
         self._connector = _Connector(
@@ -160,6 +169,7 @@ class Transport(httpx.AsyncBaseTransport):
             try:
                 return await self._attempt(origin, data)
             except _StaleError:
+                self._on_stale()
                 self._connector.close_idle()  # the others were left by the same server, and now a new one must be opened
             return await self._attempt(origin, data)
         except (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, OSError, ValueError) as error:
@@ -198,7 +208,7 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 class _StaleError(aiohttp.ServerDisconnectedError):
-    """The provider had closed a kept connection, and has not begun to answer: the request may be sent once more."""
+    """The provider had closed a kept connection before one byte of the request had come: it may be sent once more."""
 
 
 class _Protocol(ResponseHandler):
@@ -206,22 +216,29 @@ class _Protocol(ResponseHandler):
 
     _requests = 0
     _answered = False
-    _sent_at = 0.0
+    _acked = 0  # before the request
+    _unseen = False
 
     @property
     def stale(self) -> bool:
-        """Whether the connection is a kept one, lost as soon as the request was sent: whoever had begun to work on it would be later."""
-        soon = self._loop.time() - self._sent_at < _STALE_SECONDS
-        return self._requests > 1 and not self._answered and soon
+        """Whether it is a kept connection that was closed without an answer, and nobody can have begun to work on the request.
+
+        That is so if it was closed when the request was to be written, or if it was closed in order while no byte of the request had been
+        acknowledged: the segment that closes a connection acknowledges all that has come before it was sent. A reset does not. Where
+        nobody tells (another system than Linux, TLS on uvloop) it is taken for seen: the loop of retries decides, and it is counted.
+        """
+        return self._requests > 1 and not self._answered and self._unseen
 
     def send(self, data: bytes) -> None:
         """Begin a request. What came without one belongs to no answer, and ends the connection."""
         self._requests += 1
         self._answered = False
-        self._sent_at = self._loop.time()
         transport = self.transport
-        if transport is None or transport.is_closing() or self.should_close:
+        self._unseen = transport is None or transport.is_closing() or self.should_close
+        if transport is None or self._unseen:
             raise aiohttp.ServerDisconnectedError
+        if self._requests > 1:
+            self._acked = _acked(transport)
         self.set_response_params(
             read_until_eof=True,
             auto_decompress=False,
@@ -229,6 +246,12 @@ class _Protocol(ResponseHandler):
             max_field_size=_HEAD_LINE_BYTES,
         )
         transport.write(data)
+
+    def eof_received(self) -> None:
+        """The provider closes the connection."""
+        if self._requests > 1 and not self._answered and self.transport is not None:
+            self._unseen = self._acked == _acked(self.transport) >= 0
+        super().eof_received()
 
     async def head(self) -> tuple[RawResponseMessage, StreamReader]:
         """The head of the answer, after those that only say that there will be one."""
@@ -277,6 +300,15 @@ def _serialise(request: httpx.Request) -> bytes:
     if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
         raise UpstreamError(UNSENDABLE)
     return head + request.content
+
+
+def _acked(transport: asyncio.BaseTransport) -> int:
+    """How many bytes the peer has acknowledged, ever. Linux tells; elsewhere it is -1."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or not hasattr(socket, "TCP_INFO"):
+        return -1
+    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
+    return int(_ACKED.unpack(told)[0]) if len(told) == _ACKED.size else -1
 
 
 def _drop(connection: Connection) -> None:

@@ -25,7 +25,11 @@ class FleetChanged(Cast):
 
 @frozen(kw_only=True)
 class Standing:
-    """How a provider stands at the moment of a look. ``limit``: calls that it may have out at once; ``None``: any number."""
+    """How a provider stands at the moment of a look.
+
+    ``limit``: calls that it may have out at once; ``None``: any number. ``stale``: requests sent once more, ever, because their
+    connection had been closed.
+    """
 
     provider: str
     score: float
@@ -35,6 +39,7 @@ class Standing:
     in_flight: int = 0
     waiting: int = 0
     limit: int | None = None
+    stale: int = 0
 
 
 @frozen(kw_only=True)
@@ -101,6 +106,7 @@ class Telemetry(GenServer[FleetChanged]):
             self._metrics.up.at(provider=standing.provider).set(int(standing.up))
             self._metrics.provider_in_flight.at(provider=standing.provider).set(standing.in_flight)
             self._metrics.waiting.at(provider=standing.provider).set(standing.waiting)
+            self._metrics.stale.at(provider=standing.provider).set(standing.stale)
             if standing.limit is None:
                 self._metrics.concurrency.drop("provider", standing.provider)
             else:

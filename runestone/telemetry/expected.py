@@ -94,6 +94,7 @@ class Expected(Families):
             self.up.at(provider=name).set(1)
             self.admin_state_is(name, "ready")
             self.throttles.at(provider=name)
+            self.stale.at(provider=name)
             for failure in CLASSES:
                 self.failures.expect(provider=name, kind=failure)
             for reason in QUARANTINE_REASONS:

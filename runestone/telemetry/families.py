@@ -69,6 +69,10 @@ class Families:
         self.concurrency = gauge(
             "runestone_provider_concurrency_limit", "Upstream calls that may be in flight at once."
         )
+        self.stale = counter(
+            "runestone_provider_stale_connections_total",
+            "Requests sent once more, for the provider had closed their connection before they came.",
+        )
         self.breaker = gauge("runestone_circuit_breaker_state", "1 for the state that it is in.")
         self.transitions = counter("runestone_circuit_breaker_transitions_total", "Changes of state.")
         self.throttles = counter("runestone_provider_throttled_total", "429 answers of providers.")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from runestone.serve import LOADED_SECONDS
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
 
@@ -221,3 +222,12 @@ def test_the_console_shows_what_is_wrong_and_what_helps(serve: Callable[..., Gat
     table = node.ctl_raw("metrics").stdout.splitlines()
     assert table[0].split()[:2] == ["PROVIDER", "STATUS"]
     assert table[1].split()[:2] == ["anthropic-default", "open"]
+
+
+def test_what_a_node_has_loaded_is_kept_from_the_collector_some_seconds_after_its_start(node: Gateway) -> None:
+    """A collection that visits all of it would hold the event loop up for as long as some requests take."""
+
+    def frozen() -> bool:
+        return int(node.detailed()["frozen_objects"]) > 50_000
+
+    eventually(frozen, lambda: f"it is frozen: {node.detailed()['frozen_objects']}", LOADED_SECONDS + 10)

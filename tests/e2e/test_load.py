@@ -13,6 +13,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, Streams, streams
 
@@ -22,7 +23,7 @@ PACED = "pace=0.1 tokens=200"
 
 
 def in_flight(node: Gateway, name: str = "openai-default") -> int:
-    return int(node.provider(name)["in_flight"])
+    return int(AdminClient(node.socket).request("GET", f"/v1/providers/{name}")["provider"]["in_flight"])
 
 
 async def held(crowd: Streams, node: Gateway, count: int) -> None:

@@ -81,6 +81,21 @@ def test_an_idle_provider_that_is_gone_is_passed_over_until_it_is_back(
     assert served_by(node) == ("openai-default", "1")
 
 
+def test_the_only_provider_of_a_family_is_asked_first_though_probes_find_it_gone_until_its_breaker_opens(
+    serve: Callable[..., Gateway], primary: Upstream
+) -> None:
+    """What a probe says is no refusal, and another model is another answer: the second tier serves after a call has failed."""
+    node = serve(**OFTEN, RETRY_MAX_ATTEMPTS="1", CIRCUIT_BREAKER_FAILURE_THRESHOLD="2")
+    primary.fault("refused")
+    eventually(lambda: score(node) == 0.0, "it is found gone")
+
+    assert served_by(node) == ("anthropic-default", "2")
+    assert node.ctl("failover", "show", "default-chat-service")["failover"]["panics"] == 1
+    assert served_by(node) == ("anthropic-default", "2")
+    eventually(lambda: node.provider("openai-default")["breaker"]["state"] == "open", "two calls have failed")
+    assert served_by(node) == ("anthropic-default", "1")
+
+
 def test_an_open_breaker_is_not_moved_by_probes(serve: Callable[..., Gateway], primary: Upstream) -> None:
     node = serve(**OFTEN, RETRY_MAX_ATTEMPTS="1", CIRCUIT_BREAKER_FAILURE_THRESHOLD="2")
     primary.fault("status=500")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,60 @@ def test_a_crash_of_one_actor_during_fifty_streams_drops_nothing(
     after = eventually(lambda: (found := incarnations(node))[path] > before[path] and found, "it is back")
     assert {p for p in after if after[p] != before.get(p)} == {path}
     assert after[path] == before[path] + 1
+
+
+@pytest.mark.parametrize("name", ["requests", "servers", "state"])
+def test_a_crash_of_what_carries_the_requests_is_told_in_each_stream_and_no_real_end_follows(
+    serve: Callable[..., Gateway], primary: Upstream, name: str
+) -> None:
+    node = serve("--allow-faults")
+    primary.fault("pace=0.1 tokens=300")
+    anthropic = {**HELLO, "max_tokens": 9}
+
+    async def scene() -> list[bytes]:
+        async with (
+            streams(node) as crowd,
+            httpx.AsyncClient(timeout=60, trust_env=False) as client,
+            client.stream("POST", f"{node.base_url}/messages", json=anthropic) as other,
+        ):
+            await crowd.start(10)
+            await asyncio.to_thread(node.ctl, "crash", name, check=False)
+            await crowd.finish()
+            assert [(s.status, s.error) for s in crowd.all] == [(200, None)] * 10
+            return [*(s.body for s in crowd.all), await other.aread()]
+
+    *bodies, of_anthropic = anyio.run(scene)
+
+    for body in bodies:
+        last = json.loads(body.split(b"\n\n")[-2].removeprefix(b"data: "))
+        assert (last["error"]["code"], body.count(b'"error"'), body.count(b"[DONE]")) == ("restarting", 1, 0)
+    assert of_anthropic.split(b"\n\n")[-2].startswith(
+        b'event: error\ndata: {"type":"error","error":{"type":"api_error"'
+    )
+    assert b"message_stop" not in of_anthropic
+    eventually(lambda: primary.state()["open_streams"] == 0, "the upstream is closed")
+
+
+@pytest.mark.parametrize("name", ["requests", "state"])
+def test_a_request_that_waits_for_its_answer_when_what_carries_it_crashes_is_told_to_come_back(
+    serve: Callable[..., Gateway], primary: Upstream, name: str
+) -> None:
+    node = serve("--allow-faults")
+    primary.fault("stall")
+
+    async def scene() -> httpx.Response:
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            asked = asyncio.create_task(
+                client.post(f"{node.base_url}/chat/completions", json={**HELLO, "stream": False})
+            )
+            await asyncio.to_thread(eventually, lambda: primary.state()["open_streams"] == 1, "it is upstream")
+            await asyncio.to_thread(node.ctl, "crash", name, check=False)
+            return await asked
+
+    answer = anyio.run(scene)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "restarting")
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_requests_that_come_while_an_actor_crashes_are_answered(serve: Callable[..., Gateway]) -> None:

@@ -118,11 +118,28 @@ def test_actors_that_crash_in_turn_cost_nobody_an_answer(
     primary.fault("pace=0.05 tokens=20")
     client = Client(node.port, STREAM)
     asyncio.run(crowd(client, 1, 0.1))
-    parts = ["failover", "telemetry", "roster", "configuration", "prober:openai-default", "public"]
+    own = [f"{part}:openai-default" for part in ("provider", "transport", "prober")]
+    parts = ["failover", "telemetry", "ledger", "configuration", "roster", *own, "public"]
 
     with nothing_left(node, patient=seconds >= 60):
         crashes = asyncio.run(meanwhile(node, crowd(client, 50, seconds), parts))
-    print(f"{dict(crashes)} crashes under 50 streams: {client.told.figures()}")
+    print(f"{crashes.total()} crashes, {dict(crashes)}, under 50 streams: {client.told.figures()}; {memory(node)}")
+
+    assert set(client.told.ends) == {"whole"}
+    assert seconds < 60 or set(crashes) == set(parts)
+
+
+@lengths(6, 60)
+@pytest.mark.parametrize("part", ["transport:openai-default", "public"])
+def test_questions_that_come_while_what_they_pass_crashes_are_all_answered(
+    serve: Callable[..., Gateway], seconds: float, part: str
+) -> None:
+    node = serve("--allow-faults")
+    client = Client(node.port, QUESTION)
+
+    with nothing_left(node, patient=seconds >= 60):
+        crashes = asyncio.run(meanwhile(node, crowd(client, 12, seconds), [part]))
+    print(f"{crashes.total()} crashes of {part} under 12 clients: {client.told.figures()}")
 
     assert set(client.told.ends) == {"whole"}
 

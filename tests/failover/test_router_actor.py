@@ -129,6 +129,15 @@ async def test_one_that_refuses_hands_the_caller_on_and_that_is_counted_and_cost
         assert (told["attempts"], told["share"], told["refusals"]) == (1, {"a": 0, "b": 1}, {"a:draining": 1})
 
 
+async def test_one_whose_connections_are_being_replaced_will_be_there_in_a_moment() -> None:
+    async with fleet(provider("a"), groups=(group("a"),), router=True) as node:
+        node.memories["a"].transport, transport = None, node.memories["a"].transport
+
+        assert (await exhausted(node)).restarting
+        node.memories["a"].transport = transport
+        assert (await lease(node)).choice.provider == "a"
+
+
 async def test_when_everybody_refuses_the_caller_gets_all_refusals_and_the_soonest_time() -> None:
     async with fleet(*ABC, groups=PRIORITY, router=True) as node:
         await drain(node, "a")

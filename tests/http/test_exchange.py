@@ -56,6 +56,17 @@ async def test_before_the_last_byte_an_error_is_told_in_the_stream_and_ends_it()
     assert not sent[-1].get("more_body")
 
 
+async def test_an_answer_in_one_piece_that_breaks_off_gets_no_end() -> None:
+    sent: list[Message] = []
+    one = exchange(sent, stream=False)
+    await one.send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+    before = list(sent)
+
+    await one.tell(LATE)
+
+    assert sent == before
+
+
 async def test_before_the_head_an_error_is_raised_for_the_front_to_answer() -> None:
     with pytest.raises(DeadlineExceeded):
         await exchange([], stream=True).tell(LATE)

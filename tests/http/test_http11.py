@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import hypercorn.asyncio.run
 import hypercorn.protocol
 import pytest
 from hypercorn.asyncio import serve
+from hypercorn.asyncio.tcp_server import TCPServer
 from starlette.responses import PlainTextResponse
 
 from runestone.http import http11
@@ -93,6 +95,41 @@ async def test_requests_in_time_keep_a_connection_open() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("requests", [0, 2])
+async def test_a_head_that_comes_byte_by_byte_has_its_time_however_busy_it_looks(requests: int) -> None:
+    async with server(60) as (port, settings, _task):
+        settings.head_seconds = 0.2
+        reader, writer = await connect(port)
+        for _ in range(requests):
+            writer.write(GET)
+            await answer(reader)
+
+        async def drip() -> None:
+            while True:
+                writer.write(b"G" if requests else b"X")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        dripping.cancel()
+        writer.close()
+
+
+async def test_a_head_in_pieces_is_answered_if_it_comes_in_time_and_the_next_one_has_its_own() -> None:
+    async with server(60) as (port, settings, _task):
+        settings.head_seconds = 0.4
+        reader, writer = await connect(port)
+        for _ in range(3):
+            for start in range(0, len(GET), 15):
+                writer.write(GET[start : start + 15])
+                await asyncio.sleep(0.05)
+            assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+
+        assert len(settings.idle) == 1
+        writer.close()
+
+
 async def test_a_connection_that_its_client_closes_is_forgotten() -> None:
     async with server(60) as (port, settings, _):
         first = await connect(port)
@@ -128,6 +165,28 @@ async def test_a_server_that_ends_closes_what_waits() -> None:
     writer.close()
 
 
+async def test_a_connection_whose_first_request_is_on_its_way_when_the_server_ends_is_answered() -> None:
+    async with server(60) as (port, settings, _task):
+        late, silent = await connect(port), await connect(port)
+        async with asyncio.timeout(5):
+            while len(settings.fresh) < 2:
+                await asyncio.sleep(0.01)
+
+        async def ask() -> bytes:
+            while not settings.closing:
+                await asyncio.sleep(0.01)
+            late[1].write(GET)
+            return await answer(late[0])
+
+        asked = asyncio.create_task(ask())
+
+    assert (await asked).startswith(b"HTTP/1.1 200")
+    async with asyncio.timeout(5):
+        assert (await late[0].read(), await silent[0].read()) == (b"", b"")
+    for _, writer in (late, silent):
+        writer.close()
+
+
 async def test_requests_in_one_packet_are_all_answered() -> None:
     async with server(60) as (port, _, _task):
         reader, writer = await connect(port)
@@ -143,6 +202,8 @@ def test_hypercorn_takes_the_class_where_it_is_put() -> None:
     http11.install()
 
     assert vars(hypercorn.protocol)["H11Protocol"] is http11.Http11
+    assert vars(hypercorn.asyncio.run)["TCPServer"] is http11._Server
+    assert "_idle_timeout" in vars(TCPServer)
 
 
 async def test_a_connection_above_the_cap_is_told_so_and_closed_and_makes_room_for_none() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runestone.domain.errors import InvalidRequest
 from runestone.http.parsing import parsed
+from tests.support.json_corpus import ACCEPTED, EITHER, REFUSED
 
 JSON = st.recursive(
     st.none()
@@ -79,3 +80,32 @@ def test_no_bytes_raise_anything_else(raw: bytes) -> None:
         assert isinstance(parsed(raw), dict)
     except InvalidRequest as error:
         assert error.status == 400
+
+
+def test_the_corpus_is_as_large_as_it_should_be() -> None:
+    assert len(ACCEPTED) + len(REFUSED) + len(EITHER) > 400
+
+
+@pytest.mark.parametrize("name", list(ACCEPTED))
+def test_what_the_grammar_allows_is_read_as_it_says(name: str) -> None:
+    document = ACCEPTED[name]
+
+    assert parsed(b'{"a": %s}' % document) == {"a": json.loads(document)}
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_what_the_grammar_forbids_is_refused_alone_and_inside_a_body(name: str) -> None:
+    for raw in (REFUSED[name], b'{"a": %s}' % REFUSED[name], b'{"a": [1, %s]}' % REFUSED[name]):
+        assert refusal(raw).message
+
+
+@pytest.mark.parametrize("name", list(EITHER))
+def test_what_readers_may_take_or_leave_is_read_as_all_read_it_or_refused(name: str) -> None:
+    raw = b'{"a": %s}' % EITHER[name]
+    try:
+        read = parsed(raw)
+    except InvalidRequest as error:
+        assert (error.status, error.code) == (400, "invalid_json")
+    else:
+        assert read == json.loads(raw)
+        json.dumps(read).encode()

@@ -328,10 +328,10 @@ GUARDS: Final = [
     Guard(
         "a request that may have been worked on is not sent again",
         _TRANSPORT,
-        "not self._answered and soon",
-        "not self._answered",
+        "self._acked == _acked(self.transport) >= 0",
+        "True",
         "tests/providers/test_transport_connections.py::"
-        "test_on_a_kept_connection_it_is_not_sent_again_when_it_had_time_to_be_worked_on",
+        "test_it_is_not_sent_again_if_the_provider_may_have_seen_a_byte_of_it",
     ),
     # -- clients
     Guard(
@@ -609,6 +609,37 @@ GUARDS: Final = [
         'version == "ff" or (version == "00" and match[5] is not None) or not trace_id or not span_id',
         "not trace_id",
         f"{_OF_SPANS}test_an_invalid_trace_context_is_none",
+    ),
+    # -- what must go on
+    Guard(
+        "a head that comes byte by byte has its time",
+        "runestone/http/http11.py",
+        "self._head_timer = asyncio.get_running_loop().call_later(self.config.head_seconds, self.expire)",
+        "pass",
+        "tests/http/test_http11.py::test_a_head_that_comes_byte_by_byte_has_its_time_however_busy_it_looks",
+    ),
+    Guard(
+        "who is stopped with what carries it is told so",
+        "runestone/http/front.py",
+        "            await self._refuse(exchange, stopped)\n",
+        "",
+        "tests/e2e/test_supervision.py::"
+        "test_a_crash_of_what_carries_the_requests_is_told_in_each_stream_and_no_real_end_follows[requests]",
+    ),
+    Guard(
+        "who gives up its place in a line is offered to the others",
+        "runestone/failover/router.py",
+        "self._looked_again(round_) if acquire.patient else round_",
+        "round_",
+        "tests/providers/test_concurrency_limit.py::"
+        "test_who_gives_up_its_place_is_offered_to_one_that_has_recovered_meanwhile_before_it_is_refused",
+    ),
+    Guard(
+        "what a node has loaded is kept from the collector",
+        "runestone/serve.py",
+        "loop.call_later(LOADED_SECONDS, gc.freeze)",
+        "pass",
+        "tests/e2e/test_health.py::test_what_a_node_has_loaded_is_kept_from_the_collector_some_seconds_after_its_start",
     ),
     # -- the history of a provider
     Guard(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from runestone.config.settings import ProviderSettings
+from runestone.domain.routing import DEFAULT_GROUP
+from runestone.failover.router import GetStats
 from runestone.providers import names
 from runestone.providers.messages import Admission, Admit, Exhausted, Lease
 from runestone.providers.provider import SetAdminState, TripBreaker
@@ -22,6 +25,7 @@ def anyio_backend() -> tuple[str, dict[str, Callable[[], asyncio.AbstractEventLo
 
 
 pytestmark = pytest.mark.anyio
+THREE = [group("a", "b", "c", strategy="priority")]
 
 
 def limited(name: str, limit: int = 1, **policy: float | bool) -> ProviderSettings:
@@ -88,6 +92,49 @@ async def test_who_has_waited_for_as_long_as_may_be_is_told_when_to_come_back() 
         assert answer.retry_after_seconds == 1.0
         assert now() - began == pytest.approx(5.0)
         assert node.memories["a"].waiting == 0
+
+
+async def test_who_gives_up_its_place_is_offered_to_one_that_has_recovered_meanwhile_before_it_is_refused() -> None:
+    async with fleet(limited("a", queue_seconds=5.0), provider("b"), provider("c"), groups=THREE, router=True) as node:
+        await node.fails("rate_limited", name="b", retry_after_seconds=2.0)
+        await node.fails("rate_limited", name="c", retry_after_seconds=60.0)
+        await held_lease(node)
+        began = now()
+        answer = await admit(node)
+
+        assert isinstance(answer, Lease)
+        assert answer.choice.provider == "b"
+        assert now() - began == pytest.approx(5.0)
+        told: Any = await node.failover.call(GetStats(DEFAULT_GROUP))
+        assert (told["exhausted"], told["refusals"]["a:saturated"], told["refusals"]["b:throttled"]) == (0, 2, 1)
+
+
+async def test_who_is_sent_away_from_a_line_that_ends_is_offered_to_the_others_too() -> None:
+    async with fleet(limited("a", queue_seconds=5.0), provider("b"), groups=[group("a", "b")], router=True) as node:
+        await node.fails("rate_limited", name="b", retry_after_seconds=2.0)
+        await held_lease(node)
+        waiting = admit(node)
+        await asyncio.sleep(3.0)
+        await node.registry.via("provider:a").call(SetAdminState("draining"))
+
+        answer = await waiting
+
+        assert isinstance(answer, Lease)
+        assert answer.choice.provider == "b"
+
+
+async def test_who_gives_up_its_place_is_offered_once_to_each_and_stands_in_no_second_line() -> None:
+    two = (limited("a", queue_seconds=5.0), limited("b", queue_seconds=5.0))
+    async with fleet(*two, groups=[group("a", "b", strategy="priority")], router=True) as node:
+        await held_lease(node)
+        await held_lease(node)
+        began = now()
+
+        answer = await admit(node)
+
+        assert isinstance(answer, Exhausted)
+        assert now() - began == pytest.approx(5.0)
+        assert [(r.provider, r.reason) for r in answer.refusals] == [("b", "saturated"), ("a", "saturated")]
 
 
 async def test_nobody_waits_beyond_its_own_deadline() -> None:

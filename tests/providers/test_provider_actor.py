@@ -11,7 +11,7 @@ import pytest
 from runestone.domain.failure import Failure, FailureKind
 from runestone.domain.outcome import Outcome
 from runestone.providers import names
-from runestone.providers.messages import Exhausted, FirstContent, Lease, Refused
+from runestone.providers.messages import RESTART_SECONDS, Exhausted, FirstContent, Lease, Refused
 from runestone.providers.provider import ResetBreaker, SetAdminState, TripBreaker
 from runestone.providers.roster import RestartProvider
 from runestone.resilience.breaker import BreakerPolicy
@@ -169,7 +169,7 @@ async def test_refusals_come_in_their_order_and_the_breaker_is_the_last() -> Non
         await ask()
 
         assert seen == [
-            ("down", 1.0),
+            ("down", RESTART_SECONDS),
             ("draining", None),
             ("throttled", 20.0),
             ("quarantined", 300.0),

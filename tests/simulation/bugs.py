@@ -283,5 +283,5 @@ BUGS: Final = (
         "pass",
         profile="leaving",
     ),
-    Bug("an error is told after the end", "http.exchange:Exchange.tell", "if self.complete:", "if False:"),
+    Bug("an error is told after the end", "http.exchange:Exchange.tell", " and not self.complete", ""),
 )

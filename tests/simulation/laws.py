@@ -121,7 +121,9 @@ class Laws:
         if client.ends and not isinstance(json.loads(bytes(client.body)).get("error"), dict):
             self.ledger.wrong(f"{name} gets no words with the status {client.status}")
         outcomes = {event.outcome for event in self.ledger.finished.get(f"question-{client.question.number}", ())}
-        if outcomes & {"internal_error", "restarting"}:
+        if outcomes & (
+            {"internal_error", "restarting"} if client.gone is None else {"internal_error"}
+        ):  # it was cancelled
             self.ledger.wrong(f"{name} meets a bug of the gateway: {outcomes}")
 
     def _providers(self, client: Client, name: str, calls: list[UpstreamCallRecord], plan: Plan) -> None:

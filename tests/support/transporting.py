@@ -15,10 +15,15 @@ from runestone.providers.transport import ConnectionStream, Transport, _Protocol
 
 @asynccontextmanager
 async def transporting(
-    connect_timeout_seconds: float = 10.0, ssl_context: ssl.SSLContext | None = None, limit: int = 0
+    connect_timeout_seconds: float = 10.0,
+    ssl_context: ssl.SSLContext | None = None,
+    limit: int = 0,
+    on_stale: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Transport]:
     """Closed at the end of the block."""
-    transport = Transport(connect_timeout_seconds=connect_timeout_seconds, ssl_context=ssl_context, limit=limit)
+    transport = Transport(
+        connect_timeout_seconds=connect_timeout_seconds, ssl_context=ssl_context, limit=limit, on_stale=on_stale
+    )
     try:
         yield transport
     finally:

@@ -61,7 +61,8 @@ async def test_scores_are_looked_at_once_a_second() -> None:
     def standings(now: float) -> list[Standing]:
         looks.append(now)
         limit = 4 if len(looks) < 3 else None
-        return [Standing(provider="a", score=1.0 / len(looks), up=len(looks) != 3, in_flight=3, waiting=2, limit=limit)]
+        up, score = len(looks) != 3, 1.0 / len(looks)
+        return [Standing(provider="a", score=score, up=up, in_flight=3, waiting=2, limit=limit, stale=len(looks))]
 
     root = await start(partial(Telemetry, Bus(), metrics, Looks(providers=lambda: {"a": ["m"]}, standings=standings)))
     await asyncio.sleep(1.5)
@@ -71,6 +72,7 @@ async def test_scores_are_looked_at_once_a_second() -> None:
     assert looks == [0.0, 1.0, 2.0]
     assert metrics.provider_in_flight.at(provider="a").value == 3.0
     assert metrics.waiting.at(provider="a").value == 2.0
+    assert metrics.stale.at(provider="a").value == 3.0
     assert metrics.concurrency.values() == {}
     assert metrics.score.at(provider="a").value == pytest.approx(1 / 3)
     assert metrics.up.at(provider="a").value == 0.0
