@@ -4,7 +4,7 @@
 
 Each node is a process of its own before the same provider, and all are asked in turn, round by round, so that what disturbs the
 machine disturbs all alike. Figures are CPU time of the whole process (all its threads) for a request: the median of the rounds and their
-range, then how much more that is than with ``nothing``. A round lasts until the node's next one, so that what is done later is in it.
+range, then which share of it ``nothing`` does without. A round lasts until the node's next one, so that what is done later is in it.
 ``nothing`` has no handler on its bus and makes no events; ``all`` is a node as it comes (metrics, the last events,
 access lines in JSON to a file, the ledger in SQLite), ``all, and a file of events`` has that too.
 """
@@ -104,10 +104,10 @@ def _table(nodes: dict[str, tuple[int, str]], arguments: argparse.Namespace, *, 
     for name, values in costs.items():
         line = f"  {name:28}{statistics.median(values):7.0f} us  ({min(values):.0f} to {max(values):.0f})"
         if bare is not None and values is not bare:
-            shares = [mine / own - 1 for mine, own in zip(values, bare, strict=True)]
-            line += f"  {statistics.median(shares):+7.1%} ({min(shares):+.1%} to {max(shares):+.1%})"
+            shares = [1 - own / mine for mine, own in zip(values, bare, strict=True)]
+            line += f"  {statistics.median(shares):6.1%} ({min(shares):.1%} to {max(shares):.1%})"
             line += (
-                f"  {sum(values) / sum(bare) - 1:+7.1%} of the sum, {min(values) / min(bare) - 1:+.1%} of the quietest"
+                f"  {1 - sum(bare) / sum(values):6.1%} of the sum, {1 - min(bare) / min(values):.1%} of the quietest"
             )
         print(line, flush=True)
 

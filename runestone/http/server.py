@@ -82,12 +82,13 @@ class Listener(GenServer[object]):
         self._servers = registry.via(names.SERVERS)
         self._graceful_seconds = graceful_seconds
         self._admission = admission
+        self._settings: ServerConfig | None = None
 
     async def init(self) -> None:
         """Start a server that stops accepting when this process ends, however it ends."""
         over = asyncio.Event()
         self.process.on_exit(lambda _process, _reason: over.set())
-        settings = config(self._listener.dup(), self._graceful_seconds, self._admission.most)
+        settings = self._settings = config(self._listener.dup(), self._graceful_seconds, self._admission.most)
 
         async def until_over() -> None:
             await over.wait()
@@ -100,20 +101,20 @@ class Listener(GenServer[object]):
             raise TypeError(f"the server did not start: {server}")
         self.monitor(server)
         if self._admission is not ANY and self._listener.family != socket.AF_UNIX:  # which does not tell who waits
-            self._settings = settings
             self._door = Door(self._listener.dup(), self._admission.patience, self._admission.refused)
             self.process.on_exit(lambda _process, _reason: self._door.close())
             self.send_after(door.LOOK_SECONDS, _Look())
 
     def status(self) -> Mapping[str, object]:
         """What the tree shows of this actor."""
-        if self._admission is ANY:
+        if self._settings is None or self._admission is ANY:
             return {}
         return {"connections": self._settings.connections, "most connections": self._admission.most()}
 
     def handle_info(self, message: Info) -> Stop | None:
         """Its server has ended, however: so does this, and its supervisor makes a new pair."""
         if isinstance(message, _Look):
+            assert self._settings is not None
             self._door.look(asyncio.get_running_loop().time(), self._settings.accepted)
             self.send_after(door.LOOK_SECONDS, _Look())
         return Stop(Shutdown("its server has ended")) if isinstance(message, Down) else None

@@ -19,6 +19,7 @@ from runestone.operations import strains
 from runestone.operations.findings import LEVELS, Finding, Rule, about, of_settings
 from runestone.operations.snapshot import ProviderSight, Snapshot
 from runestone.telemetry.alerts import Alert
+from runestone.telemetry.logs import masked
 
 BREAKER_SECONDS: Final = 300.0  # open for longer, it is no passing trouble
 MANY_CALLS: Final = 8  # upstream calls that one request may cause
@@ -232,7 +233,7 @@ def odd_settings(seen: Snapshot) -> Iterator[Finding]:
 
 def unknown_prices(seen: Snapshot) -> Iterator[Finding]:
     """Models in use whose cost nobody knows."""
-    for model in seen.unpriced:
+    for model in map(masked, seen.unpriced):  # the words of clients
         message = f"the price of {model!r} is not known, so its calls have no cost: set [prices.{model!r}] and reload"
         yield Finding(
             rule="unknown_price",

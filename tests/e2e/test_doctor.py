@@ -262,3 +262,12 @@ def test_from_python_it_is_the_same(node: Gateway) -> None:
     AdminClient(node.socket).request("POST", "/v1/breakers/openai-default/trip")
 
     assert asyncio.run(remotely())[0] == "breaker_forced_open"
+
+
+@pytest.mark.parametrize("listener", ["public", "health", "admin"])
+def test_every_listener_tells_of_itself(node: Gateway, listener: str) -> None:
+    told = node.ctl("actor", "show", listener)["actor"]
+
+    assert told["state"] == "running"
+    assert (told["status"].keys() == {"connections", "most connections"}) == (listener != "health")
+    assert "busy" not in told

@@ -280,6 +280,8 @@ def test_what_calls_cost_is_shown_and_forgotten_by_time(serve: Serve, primary: U
     table = node.ctl_raw("cost", "show").stdout
     assert told["total"]["web_searches"] == told["total"]["batch_calls"] == 0
     assert "WEB SEARCHES" not in table
+    wide = node.ctl_raw("cost", "show", "-o", "wide").stdout
+    assert all(column in wide for column in ("WEB SEARCHES", "BATCH CALLS", "TOLD COST CALLS", "AUDIO INPUT TOKENS"))
     assert table.splitlines()[2].split()[:3] == ["PROVIDER", "CALLS", "REQUESTS"]
     assert table.splitlines()[-1].split()[:3] == ["TOTAL", "3", "2"]
     assert node.ctl("cost", "show", "--until", "2020-01-01", "--since", "2019-01-01")["total"]["calls"] == 0
