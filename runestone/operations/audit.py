@@ -99,7 +99,7 @@ def _told(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else masked(str(value))[:_WORDS]
 
 
-def _running(fleet: Fleet, kind: str, subject: str | None) -> dict[str, Any]:  # noqa: PLR0911 - one for each kind
+def _running(fleet: Fleet, kind: str, subject: str | None) -> dict[str, Any]:
     """How a provider, a group, an actor or the node is."""
     node, found = fleet.node, {}
     match kind:
