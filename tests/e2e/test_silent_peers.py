@@ -104,22 +104,18 @@ def test_a_client_that_vanishes_in_a_stream_is_given_up_at_the_deadline_and_nobo
         assert (shown["failures"], shown["breaker"]["consecutive_failures"]) == (0, 0)
 
 
-def test_slow_readers_hold_their_own_upstream_up_and_nobody_else(
-    serve: Callable[..., Gateway], primary: Upstream
-) -> None:
-    node = serve(RUNESTONE_REQUEST_DEADLINE_MS="6000")
+def test_slow_readers_hold_their_own_upstream_up_and_nobody_else(node: Gateway, primary: Upstream) -> None:
     others_are_served(node)
-    primary.fault("tokens=60000")  # some 12 MB each: more than any buffer takes
+    primary.fault("tokens=150000")  # some 30 MB each: more than all buffers on the way take
     memory = node.detailed()["memory_bytes"]
     with ExitStack() as crowd:
-        for _ in range(8):
+        for _ in range(4):
             crowd.enter_context(silent_reader(node))
         others_are_served(node)
-        assert primary.state()["open_streams"] == 8
+        assert primary.state()["open_streams"] == 4
         assert node.detailed()["memory_bytes"] - memory < 64 * 1024 * 1024
-
-        eventually(lambda: primary.state()["open_streams"] == 0, "the deadline has ended them", 20)
-        eventually(lambda: node.provider("openai-default")["in_flight"] == 0, "the leases are back")
+    eventually(lambda: primary.state()["open_streams"] == 0, "the upstream saw all of them leave", 20)
+    eventually(lambda: node.provider("openai-default")["in_flight"] == 0, "the leases are back")
     assert node.provider("openai-default")["failures"] == 0
     primary.fault("none")
     assert node.post(PINNED).text.endswith("data: [DONE]\n\n")
