@@ -1,19 +1,25 @@
-"""The admin API on the unix socket: GET reads, POST acts. The file mode of the socket is its access check."""
+"""The admin API on the unix socket: GET reads, POST acts; what comes is told as server-sent events to who asks for those.
+
+The file mode of the socket is its access check.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 import orjson
+from attrs import frozen
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from runestone.console import tails
 from runestone.operations.actions import Actions, Dispatch
 from runestone.operations.audit import Who
 from runestone.operations.errors import OperationError
@@ -33,6 +39,10 @@ _BODY_BYTES: Final = 1024 * 1024
 _WITH_REQUESTS: Final = frozenset(
     {"/v1/chat", "/v1/costs/estimate"}
 )  # their bodies hold what a client of the API sends
+_FRESH: Final = {"cache-control": "no-cache"}
+Told = AsyncGenerator[dict[str, Any], None]
+Begin = Callable[[Request], Awaitable[Told]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 _BODY_SECONDS: Final = 30.0
 _DEPTH: Final = 100  # of lists and objects in each other
 _DRAIN_SECONDS: Final = 1.0  # for who is refused in the middle of a body to see why
@@ -42,58 +52,88 @@ _OPERATES: Final = ("/trace", "/stacks")
 
 def app(actions: Actions, *, observes: bool = False) -> Starlette:
     """The ASGI app of the admin socket, or of that for observers, who look and do nothing else."""
-    dispatch = Dispatch(actions)
-
-    async def operation(request: Request) -> Response:
-        try:
-            _permit(request, observes=observes)
-            body = await _body(request, actions) if request.method == "POST" else dict(request.query_params)
-            path = request.scope["raw_path"].decode("ascii")
-            dry_run = request.method == "POST" and request.query_params.get("dry_run") in ("true", "1")
-            data = await dispatch(request.method, path, body, _who(request), dry_run=dry_run)
-        except OperationError as error:
-            return _refused(error)
-        return Response(orjson.dumps({"v": 1, **data}, default=str), media_type="application/json")
-
-    async def chat(request: Request) -> Response:
-        try:
-            _permit(request, observes=observes)
-            events = actions.chat(await _body(request, actions))
-        except OperationError as error:
-            return _refused(error)
-        return StreamingResponse(_lines(events), media_type="application/x-ndjson")
-
-    async def trace(request: Request) -> Response:
-        try:
-            _permit(request, observes=observes)
-            events = actions.trace(request.path_params["name"], dict(request.query_params))
-        except OperationError as error:
-            return _refused(error)
-        return StreamingResponse(_lines(events), media_type="application/x-ndjson")
-
-    async def export(request: Request) -> Response:
-        try:
-            told = actions.export(dict(request.query_params))
-        except OperationError as error:
-            return _refused(error)
-        return StreamingResponse(_lines(told), media_type="application/x-ndjson")
-
+    admin = _Admin(actions, Dispatch(actions), observes)
     return Starlette(
         routes=[
-            Route("/v1/chat", chat, methods=["POST"]),
-            Route("/v1/actors/{name:path}/trace", trace, methods=["GET"]),
-            Route("/v1/events/export", export, methods=["GET"]),
-            Route("/{path:path}", operation, methods=["GET", "POST"]),
+            Route("/v1/chat", admin.in_lines(admin.chat), methods=["POST"]),
+            Route("/v1/actors/{name:path}/trace", admin.in_lines(admin.trace), methods=["GET"]),
+            Route("/v1/events/export", admin.in_lines(admin.export), methods=["GET"]),
+            *(Route(path, admin.tailed, methods=["GET"]) for path in tails.ENTRIES),
+            Route("/{path:path}", admin.operation, methods=["GET", "POST"]),
         ],
         exception_handlers={404: _no_such_path, 405: _no_such_path, 500: _bug, ClientDisconnect: _nobody},
     )
 
 
-def _permit(request: Request, *, observes: bool) -> None:
-    """Raises :class:`OperationError` ``denied``."""
-    if observes and (request.method == "POST" or request.url.path.endswith(_OPERATES)):
-        what = f"{request.method} {request.url.path[:100]}"
-        raise OperationError("denied", f"this socket is for observers; {what} is for the admin socket beside it")
+@frozen
+class _Admin:
+    """What is answered, and how."""
+
+    actions: Actions
+    dispatch: Dispatch
+    observes: bool
+
+    async def operation(self, request: Request) -> Response:
+        """One object."""
+        try:
+            self._permit(request)
+            body = await _body(request, self.actions) if request.method == "POST" else dict(request.query_params)
+            path = request.scope["raw_path"].decode("ascii")
+            dry_run = request.method == "POST" and request.query_params.get("dry_run") in ("true", "1")
+            data = await self.dispatch(request.method, path, body, _who(request), dry_run=dry_run)
+        except OperationError as error:
+            return _refused(error)
+        return Response(orjson.dumps({"v": 1, **data}, default=str), media_type="application/json")
+
+    async def tailed(self, request: Request) -> Response:
+        """One object, or for who wants events what is there and what comes."""
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            return await self.operation(request)
+        path = request.url.path
+        query = tails.resumed(request.query_params, request.headers.get("last-event-id"))
+        ask = partial(self.dispatch, "GET", path, who=_who(request))
+        try:
+            events = tails.tail(ask, path, query, await ask(query))
+        except OperationError as error:
+            return _refused(error)
+        return StreamingResponse(_closing(events), media_type="text/event-stream", headers=_FRESH)
+
+    def in_lines(self, begin: Begin) -> Endpoint:
+        """One object a line."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                self._permit(request)
+                told = await begin(request)
+            except OperationError as error:
+                return _refused(error)
+            return StreamingResponse(_lines(told), media_type="application/x-ndjson")
+
+        return endpoint
+
+    async def chat(self, request: Request) -> Told:
+        """The events of a chat."""
+        return self.actions.chat(await _body(request, self.actions))
+
+    async def trace(self, request: Request) -> Told:
+        """The messages that an actor handles."""
+        return self.actions.trace(request.path_params["name"], dict(request.query_params))
+
+    async def export(self, request: Request) -> Told:
+        """All that is remembered."""
+        return self.actions.export(dict(request.query_params))
+
+    def _permit(self, request: Request) -> None:
+        """Raises :class:`OperationError` ``denied``."""
+        if self.observes and (request.method == "POST" or request.url.path.endswith(_OPERATES)):
+            what = f"{request.method} {request.url.path[:100]}"
+            raise OperationError("denied", f"this socket is for observers; {what} is for the admin socket beside it")
+
+
+async def _closing(parts: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(parts) as told:
+        async for part in told:
+            yield part
 
 
 async def _lines(events: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[bytes]:

@@ -44,18 +44,26 @@ def _state(word: str) -> str:
     return _STATES.get(word, word)
 
 
+_STANDS: Final = {"maintenance": "in maintenance"}
+_TAKES_NOTHING: Final = {
+    "draining": "yes: an operator has drained it; `provider ready` takes that back",
+    "maintenance": "yes: an operator has it in maintenance; `provider ready` takes that back",
+    "leaving": "yes: it is being removed",
+}
+
+
 def _why(data: Mapping[str, Any]) -> str:
     why = data["why"]
     return _sections(
         (
-            ("provider", [f"{why['provider']} is {why['status']}"]),
+            ("provider", [f"{why['provider']} is {_STANDS.get(why['status'], why['status'])}"]),
             ("breaker", _breaker(why["breaker"], why["at"])),
             ("changes", _columns([_turn(turn, why["at"]) for turn in why["breaker"]["turns"]])),
             ("probes", _columns([_probe(probe, why["at"]) for probe in why["breaker"]["probes"]])),
             ("score", _score(why["score"], why["at"])),
             ("throttled", _throttled(why["throttled"], why["at"])),
             ("quarantined", [line for one in why["quarantined"] for line in _quarantined(one, why["at"])] or ["no"]),
-            ("draining", ["yes: it takes nothing new" if why["draining"] else "no"]),
+            ("draining", [_TAKES_NOTHING.get(why["status"], "yes: it takes nothing new") if why["draining"] else "no"]),
             ("unreachable", ["yes: probes find nobody there"] if why["unreachable"] else []),
             ("history", _history(why["history"], why["at"])),
         )
@@ -68,7 +76,7 @@ def _breaker(breaker: Mapping[str, Any], now: str) -> list[str]:
     if (again := breaker["tried_again"]) is not None:
         head += f"; it is tried again in {again['seconds']:.1f} s, at {_clock(again['until'], now)}"
     elif breaker["mode"] == "forced_open":
-        head += "; until `breaker reset`"
+        head += "; until `breaker auto` or `breaker reset`"
     if breaker["mode"] == "measuring":
         head += "; it only measures"
     if breaker["mode"] == "disabled":

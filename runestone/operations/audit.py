@@ -21,7 +21,7 @@ Facts = Mapping[
 _WORDS: Final = 200  # characters of what a caller says, and of a value
 _POLICY: Final = ("failure_threshold", "recovery_timeout_seconds", "half_open_limit")
 _MOST: Final = 20  # differences that are told
-_SETTINGS: Final = ("providers", "breakers", "mode", "config", "log")
+_SETTINGS: Final = ("providers", "breakers", "mode", "config")
 
 
 @frozen(kw_only=True)
@@ -99,7 +99,7 @@ def _told(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else masked(str(value))[:_WORDS]
 
 
-def _running(fleet: Fleet, kind: str, subject: str | None) -> dict[str, Any]:
+def _running(fleet: Fleet, kind: str, subject: str | None) -> dict[str, Any]:  # noqa: PLR0911 - one for each kind
     """How a provider, a group, an actor or the node is."""
     node = fleet.node
     match kind:
@@ -119,6 +119,8 @@ def _running(fleet: Fleet, kind: str, subject: str | None) -> dict[str, Any]:
             return _group(fleet, subject)
         case "actors" | "crash" if subject is not None:
             return _actor(node, subject)
+        case "log":
+            return {f"log.{key}": value for key, value in node.log_level().items()}
         case "drain" | "undrain" | "shutdown":
             return {"phase": "draining" if node.phase.draining else "ready"}
         case _:
@@ -146,8 +148,6 @@ def _set(fleet: Fleet, kind: str, subject: str | None) -> Facts:
             path: tuple[str | None, ...] = ("providers", subject)
         case "mode":
             path = ("server", "mode")
-        case "log":
-            path = ("log",)
         case _:
             path = ()
     entries = fleet.memory.loaded.entries

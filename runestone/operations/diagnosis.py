@@ -34,8 +34,8 @@ class DoctorActions:
         found = examine(snapshot.take(self.node, self.fleet))
         counts = Counter(finding.level for finding in found)
         return {
-            "healthy": not counts["error"],
             "findings": [finding.as_data() for finding in found],
+            "healthy": not counts["error"],
             "counts": {level: counts[level] for level in LEVELS},
             "rules": len(RULES),
         }

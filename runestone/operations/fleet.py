@@ -144,8 +144,9 @@ class Fleet:
         if isinstance(read, list):
             problems = [str(placed("runtime", path, invalid)) for path, invalid in read]
             raise OperationError("invalid", "\n".join(problems), problems)
-        if not self.dry:
-            await self.node.call(names.LOG, HoldLevel(read.log.level, seconds))
+        if self.dry:
+            return {"log": {"level": read.log.level, "then": self.node.levels.lasting}}
+        await self.node.call(names.LOG, HoldLevel(read.log.level, seconds))
         return {"log": self.node.log_level()}
 
     # -- all of it -----------------------------------------------------------------------------------------------------

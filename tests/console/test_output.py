@@ -94,21 +94,21 @@ def test_a_terminal_gets_a_table_in_colour_that_fits_it(monkeypatch: pytest.Monk
 
 def test_states_are_in_colour_where_they_are_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
-    text = "failed  0\nstate   open\nname    open-router\nseen    x=closed, y=1\nwhy     it has failed\n├─ roster SUSPENDED"
+    text = "failed  0\nstate   open\nname    open-router\nseen    x=closed, y=1\nwhy     it has failed\n├─ roster SUSPENDED\nERROR  down"
 
     drawn = View(terminal=True).over(lambda _: text, streamed=False)(DATA)
 
-    assert re.findall(r"\x1b\[(?:1;)?3\dm([^\x1b]+)", drawn) == ["open", "closed", "SUSPENDED"]
+    assert re.findall(r"\x1b\[(?:1;)?3\dm([^\x1b]+)", drawn) == ["open", "closed", "SUSPENDED", "ERROR", "down"]
     assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == text
 
 
 def test_what_a_thing_is_called_is_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    rows = [{"name": "a-provider-with-a-long-name", "url": "https://a.long.address.example/v1"}]
+    rows = [{"at": "12:00:00", "id": "req_0123456789abcdef", "url": "https://a.long.address.example/v1"}]
 
-    drawn = View(terminal=True).over(lambda _: render.table(rows, ("name", "url")), streamed=False)(DATA)
+    drawn = View(terminal=True).over(lambda _: render.table(rows, ("at", "id", "url")), streamed=False)(DATA)
 
-    assert "a-provider-with-a-long-name" in drawn
+    assert "12:00:00   req_0123456789abcdef" in drawn
     assert "…" not in drawn
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from tests.e2e.node import eventually
 
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 _COLUMNS, _ROWS = "150", "60"
+_NUMBERS = itertools.count()
 _ENDED = "the program has ended with"
 
 
@@ -70,7 +72,7 @@ class Terminal:
 @contextmanager
 def terminal(folder: Path, command: Sequence[str], environment: Mapping[str, str], prompt: str) -> Iterator[Terminal]:
     """A terminal that runs ``command`` for the time of the block."""
-    server = folder / "tmux"
+    server = folder / f"tmux{next(_NUMBERS)}"  # one that ends may still hold its own
     shell = f"trap : INT; {shlex.join(command)}; echo {_ENDED} $?; exec sleep 600"
     variables = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
     start = ["tmux", "-S", str(server), "-f", "/dev/null", "new-session", "-d", "-x", _COLUMNS, "-y", _ROWS]

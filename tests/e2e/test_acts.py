@@ -283,6 +283,7 @@ def test_maintenance_is_told_everywhere_and_nothing_that_is_wrong_with_it_is_an_
     assert about[0]["command"] == f"runestone ctl provider ready {OPENAI}"
     assert node.health(f"/providers/{OPENAI}").json()["status"] == "maintenance"
     assert node.health().json() == {"status": "degraded"}
+    assert "an operator has it in maintenance" in node.ctl_raw("why", OPENAI).stdout
     assert list(node.ctl("health", "check", "all")["health"]) == [ANTHROPIC]
     metrics = node.health("/metrics").text
     eventually(
@@ -559,7 +560,9 @@ def test_a_level_for_good_takes_the_place_of_one_for_a_while(serve: Callable[...
 
     for_good = node.ctl("log", "level", "info")["log"]
 
-    assert for_good == {"level": "INFO"}
+    tried = node.ctl("log", "level", "debug", "--for", "10m", "--dry-run")["log"]
+    assert tried == {"level": "DEBUG", "then": "INFO"}
+    assert node.ctl("status")["log"] == for_good == {"level": "INFO"}
     assert [change["key"] for change in node.ctl("config", "diff")["changes"]] == ["log.level"]
 
 

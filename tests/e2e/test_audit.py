@@ -74,6 +74,19 @@ def test_an_act_is_told_with_who_why_and_what_has_changed(node: Gateway) -> None
             {"groups.cost-optimized-service.mode": "legacy"},
         ),
         (["log", "level", "info"], {"log.level": "DEBUG"}, {"log.level": "INFO"}),
+        (
+            ["log", "level", "info", "--for", "60s"],
+            {"log.level": "DEBUG", "log.then": None},
+            {"log.level": "INFO", "log.then": "DEBUG"},
+        ),
+        (["provider", "maint", "openai-default"], {"status": "up"}, {"status": "maintenance"}),
+        (["breaker", "disable", "openai-default"], {"breaker_mode": "auto"}, {"breaker_mode": "disabled"}),
+        (
+            ["group", "remove", "cost-optimized-service", "anthropic-default"],
+            {"groups.cost-optimized-service.members": "['openai-default', 'anthropic-default']"},
+            {"groups.cost-optimized-service.members": "['openai-default']"},
+        ),
+        (["drain"], {"phase": "ready"}, {"phase": "draining"}),
         (["actor", "suspend", "failover", "--for", "50ms"], {"state": "running"}, {"state": "suspended"}),
         (["breaker", "reset", "openai-default"], {}, {}),
     ],
@@ -143,6 +156,8 @@ EDITED = (
     ["mode", "legacy"],
     ["log", "level", "error"],
     ["config", "reload"],
+    ["group", "add", "doomed", "anthropic-default"],
+    ["group", "remove", "default-chat-service", "anthropic-default"],
 )
 
 

@@ -69,6 +69,7 @@ def test_a_fresh_demo_has_warnings_and_no_error(tmp_path: Path) -> None:
 
         assert (person.returncode, person.stderr) == (0, "")
         assert script["healthy"] is True
+        assert node.ctl_raw("doctor", "-o", "name").stdout.splitlines() == [f["rule"] for f in script["findings"]]
         levels = {one["rule"]: one["level"] for one in script["findings"]}
         assert {k: v for k, v in levels.items() if k not in BUSY} == {"no_inbound_keys": "warning", "demo": "info"}
         assert "WARNING  no_inbound_keys: no inbound keys are set" in person.stdout
@@ -100,6 +101,14 @@ def test_what_operators_leave_behind_is_found_and_mended_by_what_is_printed(
 
     node.ctl("fault", "openai-default", "503")
     mended(node, "fault_on", "warning")
+
+    for word, rule in (("drain", "draining"), ("maint", "maintenance")):
+        node.ctl("provider", word, "openai-default")
+        mended(node, rule, "warning")
+
+    node.ctl("drain")
+    mended(node, "node_draining", "warning")
+    assert node.post(WHOLE).status_code == 200
 
     far = ["--kind", "openai", "--base-url", "http://192.0.2.1:9/v1", "--key-file", str(key)]
     node.ctl("provider", "add", "far", *far)

@@ -166,6 +166,7 @@ def test_metrics_are_plain_numbers_for_who_wants_json(node: Gateway) -> None:
         node.post(WHOLE)
         node.post({**HELLO, "stream": True})
 
+    eventually(lambda: node.ctl("status")["ledger"]["written"] == 6, "all are booked")
     answer = httpx.get(f"{node.health_url}/health/metrics", headers={"Accept": "application/json"}, trust_env=False)
 
     told = answer.json()

@@ -240,7 +240,7 @@ def test_the_words_with_a_backslash_change_how_answers_look(console: Terminal) -
 def test_what_cannot_be_taken_back_is_asked_about(node: Gateway, console: Terminal) -> None:
     for answer, phase in (("n", "ready"), ("y", "draining")):
         console.enter("drain")
-        console.shows(r"drain: .*\[y/N\] *$")
+        console.shows(r"^drain: .*\[y/N\] *$")
         console.type(answer)
         console.press("Enter")
         console.ready()

@@ -152,6 +152,7 @@ def test_requests_are_chosen_by_how_slow_they_were_whether_they_failed_whose_and
     stranger = asked(node, authorization="Bearer wrong")
 
     everything = [stranger, unknown, other, failed, slow, quick]
+    assert node.ctl_raw("requests", "-o", "name").stdout.splitlines() == everything
     assert listed(node) == everything
     assert listed(node, "-n", "2") == everything[:2]
     assert listed(node, "--slow", "-n", "1") == [slow]

@@ -12,14 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from runestone.console import render
-from runestone.console.repl.output import tame
+from runestone.console.repl.output import tame, titled
 
 _STATES: Final = {
     "green": r"up|healthy|closed|ready|running|ok|enhanced",
-    "bold red": r"down|unhealthy|open|forced_open|failed|crashed|stopped|error|CRASHED|STOPPED",
-    "yellow": r"half_open|degraded|draining|throttled|quarantined|disabled|suspended|warning|legacy|maintenance|SUSPENDED",
+    "bold red": r"down|unhealthy|open|forced_open|failed|crashed|stopped|error|CRASHED|STOPPED|ERROR",
+    "yellow": r"half_open|degraded|draining|throttled|quarantined|disabled|suspended|warning|legacy|maintenance|SUSPENDED|WARNING",
 }
-_AS_A_VALUE: Final = r"(?m)(?:(?<=  )|(?<==)|(?<= )(?=[A-Z]))(?:{})(?=$|,| )"  # behind its key, or in capitals
+_AS_A_VALUE: Final = r"(?m)(?:(?<=  )|(?<==)|(?<!\S)(?=[A-Z]))(?:{})(?=$|,| )"  # behind its key, or in capitals
+_WHOLE: Final = ("ID",)  # columns by which a thing is called, beside the first: they are copied
 
 
 def drawn(text: str) -> str:
@@ -37,12 +38,13 @@ def drawn(text: str) -> str:
 
 
 def _table(table: render.Table) -> Table:
-    """The first column has what a thing is called: it is never cut."""
+    """What a thing is called is never cut, and the first column has it."""
     titles, *lines = table.cells
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", show_header=titled(table))
     for index, title in enumerate(titles):
+        whole = index == 0 or title in _WHOLE
         widest = max(len(line[index]) for line in table.cells)
-        made.add_column(title, overflow="fold", no_wrap=index == 0, min_width=None if index else widest)
+        made.add_column(title, overflow="fold", no_wrap=whole, min_width=widest if whole else None)
     for line in lines:
         made.add_row(*(Text(tame(cell), style=_style(cell)) for cell in line))
     return made

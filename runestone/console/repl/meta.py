@@ -75,7 +75,7 @@ def acts(session: Session, words: tuple[str, ...]) -> bool:
         command = session.vocabulary[expanded(words, session.vocabulary)[0]].command
     except Unreadable:
         return True
-    return command is None or not getattr(command, "reads", command.method == "GET")
+    return command is None or not command.reads
 
 
 def _connect(session: Session, path: str = "") -> int:

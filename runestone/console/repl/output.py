@@ -61,8 +61,7 @@ class View:
         if self.expanded:
             records = [f"-- {number}\n{render.facts(row)}" for number, row in enumerate(table.rows, 1)]
             return "\n".join(records) or "nothing"
-        titled = table.count("\n") + 1 == len(table.cells)
-        return table.partition("\n")[2] if self.lines and titled else table
+        return table.partition("\n")[2] if self.lines and titled(table) else table
 
 
 def _parts(rendered: Renderer, data: Mapping[str, Any]) -> list[str]:
@@ -77,6 +76,11 @@ def _parts(rendered: Renderer, data: Mapping[str, Any]) -> list[str]:
     with render.drawing(apart):
         pieces = re.split(f"{mark}([0-9]+){mark}", rendered(data))
     return [tables[int(piece)] if index % 2 else piece for index, piece in enumerate(pieces) if piece]
+
+
+def titled(table: render.Table) -> bool:
+    """Whether its first line are the titles."""
+    return table.count("\n") + 1 == len(table.cells)
 
 
 def tame(text: str) -> str:

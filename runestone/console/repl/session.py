@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
-from typing import Final, NoReturn
+from typing import Final
 
 from attrs import evolve
 
 from runestone.console import ctl
 from runestone.console.commands import Command
-from runestone.console.options import spelled_out
+from runestone.console.options import Parser, Usage, spelled_out
 from runestone.console.repl import meta
 from runestone.console.repl.grammar import Meta, Typed, Unreadable, expanded, narrowed, parse
 from runestone.console.repl.link import Link
@@ -25,7 +25,6 @@ from runestone.console.repl.vocabulary import Vocabulary, vocabulary
 from runestone.telemetry.logs import masked
 
 USAGE: Final = ctl.EXIT_CODES["usage"]
-_REFUSED: Final = 1
 _UNREACHABLE: Final = ctl.EXIT_CODES["unreachable"]
 _PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between tries where somebody listens and does not answer
 
@@ -109,18 +108,17 @@ class Session:
         try:
             words = ["ctl", "--socket", str(self.link.socket), *path.split(), *rest]
             arguments = self._parser.parse_args(spelled_out(words))
-        except Misused as error:
+        except Usage as error:
             code = self.refuse(f"{path}: {error}" if path else str(error))
-            if path:
-                _say(f"usage: {self.vocabulary[path].usage}")
+            for more in (error.hint, f"usage: {self.vocabulary[path].usage}" if path else None):
+                if more is not None:
+                    _say(more)
             return code
         except SystemExit:  # it has printed a page of help
             return 0
         command: Command = arguments.command
         if self.read_only and command.method != "GET":
             return self.refuse(f"{command.path} acts, and this console is read only", ctl.EXIT_CODES["denied"])
-        if not self._meant(command, arguments):
-            return self.refuse("nothing was done", _REFUSED)
         with _key_unseen(arguments):
             code = self._answered(lambda: self._shown(typed, command, arguments), command)
         if code == _UNREACHABLE and self.interactive and command.method != "GET":
@@ -158,19 +156,6 @@ class Session:
             piped.finish()
         return code
 
-    def _meant(self, command: Command, arguments: argparse.Namespace) -> bool:
-        """Whether what cannot be taken back is meant. A script is asked what ``ctl`` asks it."""
-        asks = getattr(command, "asks", False) and self.interactive and not getattr(arguments, "yes", False)
-        about = " ".join(str(getattr(arguments, a.key)) for a in command.arguments if a.complete is not None)
-        if not asks:
-            return True
-        arguments.yes = True
-        try:
-            answer = input(f"{command.path} {about}".rstrip() + ": sure? [y/N] ")
-        except EOFError:
-            return False
-        return answer.strip().lower() in ("y", "yes")
-
     def _local(self, path: str, rest: Sequence[str], typed: Typed) -> int:
         if path in ("exit", "quit"):
             raise Left
@@ -207,18 +192,9 @@ class Session:
 _LOCAL: Final = ("help", "history", "exit", "quit")
 
 
-class Misused(Exception):
-    """The words make no command."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Misused(message)
-
-
 def _parser() -> argparse.ArgumentParser:
     """The one of ``ctl``, which tells of a mistake without ending the process."""
-    parser = _Parser(prog="runestone")
+    parser = Parser(prog="runestone")
     ctl.add_parser(parser.add_subparsers())
     return parser
 

@@ -1,0 +1,49 @@
+"""What comes, as it comes, for a browser's ``EventSource`` or ``curl -N``: server-sent events over the answers that are asked for again.
+
+An event's ``id`` is its number, so whoever comes back with ``Last-Event-ID`` goes on where it was; what the memory has forgotten
+meanwhile is told as an event ``missed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+ENTRIES: Final = {
+    "/v1/events": "events",
+    "/v1/log/lines": "lines",
+}  # the answers that have a tail, and where their entries are
+_PAUSE_SECONDS: Final = 0.25
+_PING_SECONDS: Final = 15.0
+
+Ask = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+
+
+async def tail(ask: Ask, path: str, query: Mapping[str, Any], first: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+    """The entries of ``first``, the answer to ``query``, then those that come, for ever; a comment while there are none."""
+    loop, data = asyncio.get_running_loop(), first
+    quiet_since = loop.time()
+    yield b": here\n\n"
+    while True:
+        if data["missed"]:
+            yield b'event: missed\ndata: {"missed":%d}\n\n' % data["missed"]
+        for entry in data[ENTRIES[path]]:
+            kind = str(entry.get("event", "line")) if path == "/v1/events" else "line"
+            yield b"id: %d\nevent: %b\ndata: %b\n\n" % (entry["seq"], kind.encode(), orjson.dumps(entry, default=str))
+        now = loop.time()
+        if data[ENTRIES[path]]:
+            quiet_since = now
+        elif now - quiet_since >= _PING_SECONDS:
+            quiet_since = now
+            yield b": ping\n\n"
+        if not data[ENTRIES[path]]:
+            await asyncio.sleep(_PAUSE_SECONDS)
+        data = await ask({**{k: v for k, v in query.items() if k != "limit"}, "since": data["next"]})
+
+
+def resumed(query: Mapping[str, Any], last_id: str | None) -> dict[str, Any]:
+    """``query``, behind the event that a client has had last."""
+    return dict(query) if last_id is None else {**query, "since": last_id}
