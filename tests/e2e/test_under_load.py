@@ -79,12 +79,17 @@ def test_five_times_what_the_node_can_serve_is_served_or_refused_and_then_all_is
     with nothing_left(node, patient=seconds >= 60), squeezed(node):
         try:
             os.sched_setaffinity(0, cores - {min(cores)})
+            used = [cpu_seconds(node)]
             peak = asyncio.run(crowd(Client(node.port, QUESTION), 16, max(seconds / 10, 2.0)))
+            used.append(cpu_seconds(node))
             capacity = peak.ok / peak.seconds
             told = asyncio.run(stream_of(Client(node.port, QUESTION), 5 * capacity, seconds))
+            used.append(cpu_seconds(node))
             after = asyncio.run(stream_of(Client(node.port, QUESTION), capacity / 2, max(seconds / 10, 2.0)))
         finally:
             os.sched_setaffinity(0, cores)
+    goodput = (told.ok / (used[2] - used[1])) / (peak.ok / (used[1] - used[0]))
+    print(f"goodput by the node's own CPU time: {goodput:.0%}")  # whatever else the machine does
     print(f"capacity {peak.figures()}\nfive times as much: {told.figures()}\nhalf of it: {after.figures()}")
 
     assert told.unanswered == {}
@@ -262,6 +267,12 @@ def squeezed(node: Gateway) -> Iterator[None]:
         for process in busy:
             process.kill()
             process.wait()
+
+
+def cpu_seconds(node: Gateway) -> float:
+    """What the process has used of a processor."""
+    fields = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(node: Gateway) -> str:
