@@ -141,7 +141,7 @@ def test_nothing_of_a_check_is_counted_booked_or_kept_by_the_name_of_its_provide
     events = node.ctl("events", "--last", "1000")["events"]
     about = {e["event"] for e in events if "check-" in json.dumps({k: v for k, v in e.items() if k != "action"})}
     stats = node.ctl("failover", "show", "default-chat-service")["failover"]
-    assert about <= {"config.changed", "process.restarted"}
+    assert about <= {"config.changed", "process.restarted", "admin.acted"}
     assert "check-" not in node.health("/metrics").text
     assert stats["requests"] == stats["exhausted"] == 0
     assert node.ctl("cost", "show", "--by", "provider")["costs"] == []

@@ -58,7 +58,9 @@ def test_providers_show_why_one_is_out(serve: Callable[..., Gateway], primary: U
     assert provider["last_error"]["what"].startswith("server_error: ")
     assert provider["breaker"]["consecutive_failures"] == 1
     assert 0 <= provider["health_score"] < 1
-    assert provider == node.health("/providers/openai-default").json()
+    alone = node.health("/providers/openai-default").json()
+    moving = {"health_score", "score"}  # a little with each moment
+    assert {k: v for k, v in provider.items() if k not in moving} == {k: v for k, v in alone.items() if k not in moving}
     assert node.health("/providers/nobody").status_code == 404
 
 

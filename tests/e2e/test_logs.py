@@ -156,10 +156,10 @@ def test_a_pipe_that_nobody_reads_slows_no_request_and_what_is_lost_is_counted(
 ) -> None:
     node, read = _stuck(tmp_path, primary)
     try:
-        refusals(node, 10_200)
+        refusals(node, 12_000)  # the queue, what the thread has in hand, and what the pipe holds are less
 
         dropped = eventually(lambda: node.ctl("status")["dropped"]["log_lines"], "lines are dropped")
-        assert 0 < dropped < 10_200
+        assert 0 < dropped < 12_000
         assert node.post(WHOLE).status_code == 200
         assert node.stop(signal.SIGTERM, 20) == 0
     finally:
