@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from attrs import evolve, field, frozen
+from msgspec.structs import replace
 
 from runestone.domain.chat import Usage
 
@@ -46,7 +47,7 @@ class Correction:
     def corrected(self, usage: Usage, model: str) -> Usage:
         """The estimate ``usage`` as it would be for ``model``: the same where nothing is known of it. Still an estimate."""
         known = self.by_model.get(model)
-        return usage if known is None else evolve(usage, input_tokens=max(1, round(usage.input_tokens * known.ratio)))
+        return usage if known is None else replace(usage, input_tokens=max(1, round(usage.input_tokens * known.ratio)))
 
 
 UNCORRECTED: Final = Correction()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from attrs import field, frozen
+from msgspec import Struct
 
 Wire = Literal["openai", "anthropic"]
 Api = Literal["chat", "messages", "responses", "completions", "embeddings", "count_tokens"]
@@ -55,8 +56,7 @@ def tells_of_models(api: Api) -> bool:
     return api in _NATIVE
 
 
-@frozen(kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """Tokens as OpenAI counts them: ``input_tokens`` includes cached reads and writes, ``output_tokens`` includes reasoning.
 
     Audio is part of both. What else an invoice depends on stands here as the answer tells it: the tier, the region, searches of the web,

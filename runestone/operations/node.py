@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from attrs import define, evolve, field
+from msgspec.structs import replace
 
 import runestone
 from runestone.config.live import Live
@@ -333,7 +334,7 @@ class Node:
                     costs[name] = tokens[name] = None
                     continue
                 real = counted(request, there) if kind == "openai" else None
-                of_it = correction.corrected(usage, there) if real is None else evolve(usage, input_tokens=real)
+                of_it = correction.corrected(usage, there) if real is None else replace(usage, input_tokens=real)
                 dollars = cost(of_it, kind, there, own)
                 costs[name] = None if dollars is None else format(dollars.normalize(), "f")
                 tokens[name] = {

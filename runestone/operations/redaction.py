@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 import attrs
+from msgspec import Struct
 
 _DEPTH: Final = 4
 _ITEMS: Final = 20  # of one container
@@ -58,8 +59,7 @@ class _Redaction:
             return self._mapping(value, depth) if depth < _DEPTH else f"({len(value)} entries)"
         if isinstance(value, list | tuple | set | frozenset):
             return self._sequence(value, len(value), depth) if depth < _DEPTH else f"({len(value)} values)"
-        if depth < _DEPTH and attrs.has(type(value)):
-            fields = (field.name for field in attrs.fields(type(value)))
+        if depth < _DEPTH and (fields := _fields(type(value))):
             return {"": about, **self.attributes({name: getattr(value, name, None) for name in fields}, depth)}
         return about
 
@@ -72,3 +72,9 @@ class _Redaction:
     def _sequence(self, values: Iterable[Any], length: int, depth: int) -> list[Any]:
         shown = [self._value(one, depth + 1) for one in islice(values, _ITEMS)]
         return shown if length <= _ITEMS else [*shown, f"… {length} in all"]
+
+
+def _fields(kind: type) -> tuple[str, ...]:
+    if issubclass(kind, Struct):
+        return kind.__struct_fields__
+    return tuple(field.name for field in attrs.fields(kind)) if attrs.has(kind) else ()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from attrs import frozen
+from msgspec import Struct
 
 from runestone.telemetry.events import (
     AttemptFinished,
@@ -34,8 +34,7 @@ _LEVELS: Final[Mapping[type, int]] = {
 }
 
 
-@frozen
-class Access:
+class Access(Struct, frozen=True, gc=False):
     """The access line of one request."""
 
     at: float
@@ -88,8 +87,7 @@ class Access:
         return " ".join((*parts, done.request_id))
 
 
-@frozen
-class Happened:
+class Happened(Struct, frozen=True, gc=False):
     """A line for another event."""
 
     at: float

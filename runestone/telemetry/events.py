@@ -1,7 +1,8 @@
 """What happens, as frozen records: the contract between the tree that emits them and everything that counts, books, logs or shows them.
 
 Every event has a dotted ``name``, which is its type wherever it is written down. An event holds names, numbers and words of this
-program: never a prompt, an answer, a key or what an upstream has said.
+program: never a prompt, an answer, a key or what an upstream has said. Thousands are kept, so the garbage collector is told to pass them
+by (``gc=False``): nothing that one holds could hold it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, get_args
 
-from attrs import field, frozen
+from msgspec import Struct, field
 
 from runestone.domain.chat import Api, Usage
 
@@ -17,11 +18,10 @@ from runestone.domain.chat import Api, Usage
 INSIDE: Final = "inside"
 
 
-@frozen(kw_only=True)
-class RequestStarted:
+class RequestStarted(Struct, frozen=True, kw_only=True, gc=False):
     """A client request on the public port has been read and understood, or a chat begins by the console or from Python."""
 
-    name: ClassVar = "request.started"
+    name: ClassVar[str] = "request.started"
     request_id: str
     route: str
     model: str  # what was asked for: the client's word
@@ -31,11 +31,10 @@ class RequestStarted:
     tracestate: str | None = None
 
 
-@frozen(kw_only=True)
-class RequestFinished:
+class RequestFinished(Struct, frozen=True, kw_only=True, gc=False):
     """A client request on the public port, or a chat from inside, has its answer, or its end. Emitted once, before the last byte."""
 
-    name: ClassVar = "request.finished"
+    name: ClassVar[str] = "request.finished"
     request_id: str
     route: str
     stream: bool
@@ -54,8 +53,7 @@ class RequestFinished:
     method: str = "POST"
 
 
-@frozen(kw_only=True)
-class Refusal:
+class Refusal(Struct, frozen=True, kw_only=True, gc=False):
     """A candidate that was asked and would not take a request: why, and for how many seconds (``None``: nobody knows)."""
 
     provider: str
@@ -63,11 +61,10 @@ class Refusal:
     retry_after_seconds: float | None = None
 
 
-@frozen(kw_only=True)
-class AttemptStarted:
+class AttemptStarted(Struct, frozen=True, kw_only=True, gc=False):
     """A provider is called; ``refusals`` are those of the candidates that were asked before it."""
 
-    name: ClassVar = "attempt.started"
+    name: ClassVar[str] = "attempt.started"
     request_id: str
     number: int  # 1 for the first call of a request
     provider: str
@@ -76,11 +73,10 @@ class AttemptStarted:
     refusals: tuple[Refusal, ...] = ()
 
 
-@frozen(kw_only=True)
-class ContentBegan:
+class ContentBegan(Struct, frozen=True, kw_only=True, gc=False):
     """An upstream call has its first content, or its whole answer: this provider it is."""
 
-    name: ClassVar = "attempt.content"
+    name: ClassVar[str] = "attempt.content"
     request_id: str
     number: int
     provider: str
@@ -88,11 +84,10 @@ class ContentBegan:
     seconds: float  # since the call
 
 
-@frozen(kw_only=True)
-class AttemptFinished:
+class AttemptFinished(Struct, frozen=True, kw_only=True, gc=False):
     """One upstream call is over."""
 
-    name: ClassVar = "attempt.finished"
+    name: ClassVar[str] = "attempt.finished"
     provider: str
     model: str
     stream: bool
@@ -111,22 +106,20 @@ class AttemptFinished:
     )
 
 
-@frozen(kw_only=True)
-class Retry:
+class Retry(Struct, frozen=True, kw_only=True, gc=False):
     """A provider is called again for the same request."""
 
-    name: ClassVar = "retry"
+    name: ClassVar[str] = "retry"
     provider: str
     reason: str
     request_id: str = ""
     waited_seconds: float = 0.0
 
 
-@frozen(kw_only=True)
-class Failover:
+class Failover(Struct, frozen=True, kw_only=True, gc=False):
     """Another provider is called for the same request."""
 
-    name: ClassVar = "failover"
+    name: ClassVar[str] = "failover"
     group: str
     origin: str
     target: str
@@ -134,117 +127,105 @@ class Failover:
     request_id: str = ""
 
 
-@frozen(kw_only=True)
-class FailoverExhausted:
+class FailoverExhausted(Struct, frozen=True, kw_only=True, gc=False):
     """Nobody is left for a request; ``refusals`` are those of the candidates that were asked last."""
 
-    name: ClassVar = "failover.exhausted"
+    name: ClassVar[str] = "failover.exhausted"
     group: str
     reason: str  # "refused", "attempts", "budget" or "deadline"
     request_id: str = ""
     refusals: tuple[Refusal, ...] = ()
 
 
-@frozen(kw_only=True)
-class BreakerChanged:
+class BreakerChanged(Struct, frozen=True, kw_only=True, gc=False):
     """A circuit breaker has changed its state."""
 
-    name: ClassVar = "breaker.changed"
+    name: ClassVar[str] = "breaker.changed"
     provider: str
     before: str
     after: str
 
 
-@frozen(kw_only=True)
-class ProviderThrottled:
+class ProviderThrottled(Struct, frozen=True, kw_only=True, gc=False):
     """A provider has said 429; it is left alone for so long."""
 
-    name: ClassVar = "provider.throttled"
+    name: ClassVar[str] = "provider.throttled"
     provider: str
     seconds: float
 
 
-@frozen(kw_only=True)
-class ProviderQuarantined:
+class ProviderQuarantined(Struct, frozen=True, kw_only=True, gc=False):
     """A provider refuses our key or has no quota left (``model`` is ``None``), or will not serve a model; it is left alone for so long."""
 
-    name: ClassVar = "provider.quarantined"
+    name: ClassVar[str] = "provider.quarantined"
     provider: str
     model: str | None
     reason: str
     seconds: float
 
 
-@frozen(kw_only=True)
-class AdminStateChanged:
+class AdminStateChanged(Struct, frozen=True, kw_only=True, gc=False):
     """An operator has taken a provider out of service (``draining``, ``maintenance``), or put it back (``ready``)."""
 
-    name: ClassVar = "provider.admin_state"
+    name: ClassVar[str] = "provider.admin_state"
     provider: str
     before: str
     after: str
 
 
-@frozen(kw_only=True)
-class HealthChanged:
+class HealthChanged(Struct, frozen=True, kw_only=True, gc=False):
     """A provider's score has fallen below what its group asks for, or is above it again."""
 
-    name: ClassVar = "provider.health"
+    name: ClassVar[str] = "provider.health"
     provider: str
     group: str
     score: float
     healthy: bool
 
 
-@frozen(kw_only=True)
-class ProcessRestarted:
+class ProcessRestarted(Struct, frozen=True, kw_only=True, gc=False):
     """A supervisor is about to restart a process of the tree, ``delay_seconds`` from now."""
 
-    name: ClassVar = "process.restarted"
+    name: ClassVar[str] = "process.restarted"
     process: str  # its path
     reason: str
     delay_seconds: float
 
 
-@frozen(kw_only=True)
-class SupervisorGaveUp:
+class SupervisorGaveUp(Struct, frozen=True, kw_only=True, gc=False):
     """A supervisor has met more restarts than it allows, and ends."""
 
-    name: ClassVar = "supervisor.gave_up"
+    name: ClassVar[str] = "supervisor.gave_up"
     supervisor: str  # its path
     child: str
 
 
-@frozen(kw_only=True)
-class LoopHeldUp:
+class LoopHeldUp(Struct, frozen=True, kw_only=True, gc=False):
     """The event loop was held up."""
 
-    name: ClassVar = "loop.held_up"
+    name: ClassVar[str] = "loop.held_up"
     seconds: float
     task: str
 
 
-@frozen(kw_only=True)
-class ConfigChanged:
+class ConfigChanged(Struct, frozen=True, kw_only=True, gc=False):
     """Other settings are in force: ``done`` says what has changed."""
 
-    name: ClassVar = "config.changed"
+    name: ClassVar[str] = "config.changed"
     done: tuple[str, ...]
 
 
-@frozen(kw_only=True)
-class ConfigRefused:
+class ConfigRefused(Struct, frozen=True, kw_only=True, gc=False):
     """New settings were refused; those before stay in force."""
 
-    name: ClassVar = "config.refused"
+    name: ClassVar[str] = "config.refused"
     reason: str
 
 
-@frozen(kw_only=True)
-class AdminActed:
+class AdminActed(Struct, frozen=True, kw_only=True, gc=False):
     """Somebody has changed something by the admin socket, or was refused: ``before`` and ``after`` hold what differs."""
 
-    name: ClassVar = "admin.acted"
+    name: ClassVar[str] = "admin.acted"
     who: str  # by their own words
     action: str  # method and path
     outcome: str  # "ok", "dry_run", or the code of the refusal
@@ -252,27 +233,25 @@ class AdminActed:
     uid: int | None = None  # of the process that asked, by the kernel
     pid: int | None = None
     reason: str | None = None  # theirs
-    before: Mapping[str, Any] = field(factory=dict)
-    after: Mapping[str, Any] = field(factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
 
 
-@frozen(kw_only=True)
-class CallBooked:
+class CallBooked(Struct, frozen=True, kw_only=True, gc=False):
     """What one upstream call has cost is known, or is known to be unknown. Emitted some time after its end."""
 
-    name: ClassVar = "call.booked"
+    name: ClassVar[str] = "call.booked"
     request_id: str
     provider: str
     model: str
     usage: Usage | None
-    cost_usd: float | None = field(default=None)  # for counting; the ledger holds it exactly
+    cost_usd: float | None = None  # for counting; the ledger holds it exactly
 
 
-@frozen(kw_only=True)
-class ProbeFinished:
+class ProbeFinished(Struct, frozen=True, kw_only=True, gc=False):
     """An active probe of a provider is over."""
 
-    name: ClassVar = "provider.probed"
+    name: ClassVar[str] = "provider.probed"
     provider: str
     outcome: str  # one of resilience.probing.ProbeOutcome
     seconds: float

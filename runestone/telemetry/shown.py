@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import attrs
+from msgspec import Struct
 
 from runestone.telemetry.events import CATALOGUE, Event
 from runestone.telemetry.logs import masked
@@ -32,12 +32,12 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if isinstance(value, Mapping):
         return {masked(str(key)): _plain(one) for key, one in value.items()}
-    return _fields(value) if attrs.has(type(value)) else str(value)
+    return _fields(value) if isinstance(value, Struct) else str(value)
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in attrs.fields(kind))
+def _names(kind: type[Struct]) -> tuple[str, ...]:
+    return kind.__struct_fields__
 
 
 def catalogue() -> list[dict[str, str]]:

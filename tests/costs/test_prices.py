@@ -15,6 +15,7 @@ from attrs import evolve
 from genai_prices import data_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runestone.config.settings import Price
 from runestone.costs import prices as costs_prices
@@ -102,7 +103,7 @@ def test_a_tier_has_the_package_s_price_for_it(kind: str, model: str, tier: Any,
     counts: dict[str, Any] = {"input_tokens": 1000, "output_tokens": 100, "cache_read_tokens": 400}
 
     assert bought(kind, model, usage) == expected(kind, model, context=context, **counts)
-    assert bought(kind, model, usage) != bought(kind, model, evolve(usage, service_tier="standard"))
+    assert bought(kind, model, usage) != bought(kind, model, replace(usage, service_tier="standard"))
 
 
 @pytest.mark.parametrize(
@@ -138,8 +139,8 @@ def test_a_call_in_the_us_costs_a_tenth_more_at_anthropic_but_for_its_searches()
     plain = bought("anthropic", "claude-opus-4-6", usage)
     assert plain is not None
 
-    assert bought("anthropic", "claude-opus-4-6", evolve(usage, region="us")) == plain * Decimal("1.1")
-    searched = bought("anthropic", "claude-opus-4-6", evolve(usage, region="us", web_searches=2))
+    assert bought("anthropic", "claude-opus-4-6", replace(usage, region="us")) == plain * Decimal("1.1")
+    searched = bought("anthropic", "claude-opus-4-6", replace(usage, region="us", web_searches=2))
     assert searched == plain * Decimal("1.1") + Decimal("0.02")
 
 
@@ -239,7 +240,7 @@ def test_what_the_operator_gives_no_price_for_costs_what_input_and_output_do() -
         reasoning_tokens=9,
     )  # fmt: skip
     assert cost(usage, "openai", "m", {"m": OWN}) == Decimal("0.00012")
-    assert cost(evolve(usage, audio_output_tokens=1), "openai", "m", {"m": OWN}) is None
+    assert cost(replace(usage, audio_output_tokens=1), "openai", "m", {"m": OWN}) is None
 
 
 def test_parts_that_are_larger_than_their_whole_are_cut_to_it() -> None:
@@ -304,13 +305,13 @@ def test_nobody_is_billed_less_than_nothing_however_odd_the_usage(usage: Usage, 
 
 @given(usages(), RATES, st.sampled_from(["input_tokens", "output_tokens", "web_searches"]), st.integers(0, 10**6))
 def test_more_of_anything_never_costs_less(usage: Usage, rates: Rates, name: str, more: int) -> None:
-    dearer = evolve(usage, **{name: getattr(usage, name) + more})
+    dearer = replace(usage, **{name: getattr(usage, name) + more})
 
     assert (priced(dearer, rates) or 0) >= (priced(usage, rates) or 0)
 
 
 @given(usages(), RATES, st.decimals("0.1", 3, places=1))
 def test_a_factor_is_for_every_token(usage: Usage, rates: Rates, factor: Decimal) -> None:
-    tokens = evolve(usage, web_searches=0)
+    tokens = replace(usage, web_searches=0)
 
     assert priced(tokens, rates.times(factor)) == (priced(tokens, rates) or 0) * factor

@@ -5,9 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import attrs
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from runestone.config.settings import Price
 from runestone.domain.chat import Usage
@@ -42,7 +41,7 @@ def test_a_row_holds_what_the_call_has_told() -> None:
 
 
 def test_a_row_holds_what_else_an_invoice_depends_on_and_nothing_of_it_where_nothing_was_told() -> None:
-    usage = evolve(
+    usage = replace(
         USAGE,
         cache_write_1h_tokens=2,
         audio_input_tokens=3,
@@ -61,13 +60,13 @@ def test_a_row_holds_what_else_an_invoice_depends_on_and_nothing_of_it_where_not
 
 
 def test_what_the_provider_says_that_it_charges_is_booked_as_told_unless_the_operator_has_a_price() -> None:
-    usage = evolve(USAGE, charged_picodollars=37_756)
+    usage = replace(USAGE, charged_picodollars=37_756)
     told, own, odd = (
         of(usage=usage, model="theirs"),
         of(usage=usage, model="mine"),
-        of(usage=evolve(usage, charged_picodollars=2**63)),
+        of(usage=replace(usage, charged_picodollars=2**63)),
     )
-    nothing = of(usage=evolve(USAGE, input_tokens=0, output_tokens=0, charged_picodollars=5), model="theirs")
+    nothing = of(usage=replace(USAGE, input_tokens=0, output_tokens=0, charged_picodollars=5), model="theirs")
 
     assert (told.cost_picodollars, told.cost_told) == (37_756, True)
     assert (own.cost_picodollars, own.cost_told) == (1000 * 150_000 + 100 * 600_000, False)
@@ -106,10 +105,10 @@ def test_a_count_of_tokens_is_free() -> None:
     assert of(api="count_tokens", usage=None).cost_picodollars == 0
 
 
-@pytest.mark.parametrize("name", [a.name for a in attrs.fields(Usage)][:9])
+@pytest.mark.parametrize("name", Usage.__struct_fields__[:9])
 @pytest.mark.parametrize("odd", [-1, 2**31, 10**40, 1.5, True, None, "7"])
 def test_numbers_that_cannot_be_are_as_if_nothing_was_told(name: str, odd: Any) -> None:
-    row = of(model="mine", usage=attrs.evolve(USAGE, **{name: odd}))
+    row = of(model="mine", usage=replace(USAGE, **{name: odd}))
 
     assert (row.input_tokens, row.output_tokens, row.cost_picodollars) == (None, None, None)
 

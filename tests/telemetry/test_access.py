@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 import pytest
-from attrs import evolve
 from loguru import logger
+from msgspec.structs import replace
 
 from runestone.domain.chat import Usage
 from runestone.telemetry import logs
@@ -129,7 +129,7 @@ def test_what_is_not_known_is_null_and_every_line_has_the_same_fields(told: Told
         ),
         (REFUSED, "404 other - unknown_url 0.4 ms req_2"),
         (
-            evolve(DONE, status=0, outcome="client_gone", provider=None, usage=None, attempts=1),
+            replace(DONE, status=0, outcome="client_gone", provider=None, usage=None, attempts=1),
             "- /v1/chat/completions gpt-4o client_gone 812.3 ms req_1",
         ),
     ],
@@ -144,7 +144,7 @@ def test_for_people_it_is_one_short_line(told: Told, event: RequestFinished, tex
 def test_a_client_s_words_forge_no_line_move_no_terminal_and_hold_no_key(told: Told, form: str) -> None:
     word = f'a\nb\x1b[31m\u2028\x85\ud800{{"level": "FATAL"}} Bearer {KEY}'
 
-    lines = told(evolve(DONE, asked=word, model=word), form=form)
+    lines = told(replace(DONE, asked=word, model=word), form=form)
 
     assert len(lines) == 1
     assert lines[0].isprintable()
