@@ -37,6 +37,9 @@ _STOP_SECONDS: Final = 10.0  # for the tree to stop, on top of the drain
 #: By then everything that stays is loaded, the prices too. The collector need not look at it again: each time that would hold the loop up
 #: for as long as it takes to visit a hundred thousand objects.
 LOADED_SECONDS: Final = 5.0
+#: New objects that the collector waits for. A request leaves it nothing, but has hundreds alive while it lasts: with Python's own 700
+#: it would come every dozen requests. What connections leave, some thirty objects each, may wait for that many.
+_COLLECTED_AT: Final = 5000
 
 
 def run(
@@ -59,6 +62,7 @@ def run(
         print(error, file=sys.stderr)
         return EX_CONFIG
     sink = logs.configure(settings.logs.level, settings.logs.format)
+    gc.set_threshold(_COLLECTED_AT)
     launch = partial(app.launch, sources, read_again, demo=demo, allow_faults=allow_faults, watch=watch, sink=sink)
     try:
         import uvloop  # noqa: PLC0415 - where it installs

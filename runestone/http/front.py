@@ -76,6 +76,7 @@ class Front:
         except RunestoneError as error:
             exchange.outcome = error.failure.kind if isinstance(error, UpstreamFailed) else error.code
             await self._refuse(exchange, error)
+            error.__traceback__ = None  # whose frames hold the error
         except ActorError as error:
             exchange.outcome = "restarting"
             logger.warning(
