@@ -98,9 +98,7 @@ class Front:
         finally:
             exchange.finished()
             logs.REQUEST_ID.reset(about)
-            del scope[
-                "runestone.exchange"
-            ]  # or the two would hold each other, and all of the request, until the collector comes
+            del scope["runestone.exchange"]  # which holds the scope: a ring, for the collector to find
 
     def _check(self, exchange: Exchange) -> None:
         if (objection := guard.objection(exchange.scope)) is not None:
