@@ -19,6 +19,7 @@ import pytest
 from attrs import define
 
 from runestone.console.client import AdminClient, Unreachable
+from tests.support.plain import PLAIN
 
 START_SECONDS = 20.0
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -47,19 +48,19 @@ class Upstream:
 
     def fault(self, spec: str) -> None:
         """Switch its fault."""
-        httpx.put(f"{self.control}/_simulated/fault", content=spec, trust_env=False).raise_for_status()
+        httpx.put(f"{self.control}/_simulated/fault", content=spec, **PLAIN).raise_for_status()
 
     def reset(self) -> None:
         """Forget what was recorded."""
-        httpx.post(f"{self.control}/_simulated/reset", trust_env=False).raise_for_status()
+        httpx.post(f"{self.control}/_simulated/reset", **PLAIN).raise_for_status()
 
     def state(self) -> dict[str, Any]:
         """What it has seen."""
-        return dict(httpx.get(f"{self.control}/_simulated", trust_env=False).raise_for_status().json())
+        return dict(httpx.get(f"{self.control}/_simulated", **PLAIN).raise_for_status().json())
 
     def requests(self) -> list[dict[str, Any]]:
         """The requests to its API, oldest first."""
-        found = httpx.get(f"{self.control}/_simulated/requests", trust_env=False).raise_for_status().json()
+        found = httpx.get(f"{self.control}/_simulated/requests", **PLAIN).raise_for_status().json()
         return list(found["requests"] if isinstance(found, dict) else found)
 
 
@@ -115,12 +116,12 @@ class Gateway:
 
     def health(self, path: str = "") -> httpx.Response:
         """GET a path of the health port."""
-        return httpx.get(f"{self.health_url}/health{path}", timeout=_QUIET, trust_env=False)
+        return httpx.get(f"{self.health_url}/health{path}", timeout=_QUIET, **PLAIN)
 
     def post(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> httpx.Response:
         """A chat request."""
         url = f"{self.base_url}/chat/completions"
-        return httpx.post(url, json=dict(body), headers=dict(headers or {}), timeout=60, trust_env=False)
+        return httpx.post(url, json=dict(body), headers=dict(headers or {}), timeout=60, **PLAIN)
 
     def ctl(self, *arguments: str, check: bool = True) -> dict[str, Any]:
         """``runestone ctl --json``."""

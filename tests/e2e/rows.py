@@ -14,6 +14,7 @@ from attrs import define, frozen
 
 from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually, gateway
+from tests.support.plain import PLAIN
 
 Wire = Literal["openai", "anthropic"]
 WIRES: tuple[Wire, ...] = ("openai", "anthropic")
@@ -133,7 +134,7 @@ def housed(folder: Path, openai: Upstream, anthropic: Upstream, *arguments: str,
     urls = {"OPENAI_BASE_URL": openai.url, "ANTHROPIC_BASE_URL": anthropic.url}
     with (
         gateway(folder, {**keys, **urls, **QUICK, **environment}, *arguments) as node,
-        httpx.Client(timeout=30, trust_env=False) as client,
+        httpx.Client(timeout=30, **PLAIN) as client,
     ):
         house = House(node, {"openai": openai, "anthropic": anthropic}, client, AdminClient(node.socket))
         yield house

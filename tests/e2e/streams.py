@@ -12,6 +12,7 @@ import httpx
 from attrs import define, field
 
 from tests.e2e.node import Gateway
+from tests.support.plain import PLAIN
 
 HELLO: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -85,7 +86,7 @@ class Streams:
 @asynccontextmanager
 async def streams(node: Gateway) -> AsyncIterator[Streams]:
     """Clients of ``node``; none is left behind."""
-    async with httpx.AsyncClient(limits=_LIMITS, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(limits=_LIMITS, timeout=60, **PLAIN) as client:
         crowd = Streams(client, f"{node.base_url}/chat/completions")
         try:
             yield crowd

@@ -24,6 +24,7 @@ from runestone.console.client import AdminClient
 from runestone.http import apis
 from tests.e2e.load import Client, crowd
 from tests.e2e.node import Gateway, Upstream, eventually, gateway
+from tests.support.plain import PLAIN
 
 NAMES = [box.name for box in BOXES]
 UNTIMED = {name for name in NAMES if name != "performance"}  # how quick the machine is now is no matter of a test
@@ -159,7 +160,7 @@ def test_how_a_throw_away_provider_is_says_nothing_of_the_node(node: Gateway) ->
         node.health().text,
         json.dumps(node.ctl("status")["alerts"]),
         node.ctl_raw("config", "export").stdout,
-        httpx.get(f"{node.base_url}/models", trust_env=False).text,
+        httpx.get(f"{node.base_url}/models", **PLAIN).text,
         node.health("/metrics").text,
         json.dumps(node.ctl("failover", "show", "default-chat-service")),
     ]

@@ -19,6 +19,7 @@ from runestone.simulated.wires import WIRES as SIMULATED
 from runestone.simulated.wires import Text
 from tests.e2e.node import eventually, gateway
 from tests.e2e.rows import MODELS, PATHS, QUICK, WIRES, Seen, Wire
+from tests.support.plain import PLAIN
 from tests.support.scripted import Peer, serving
 
 BYTES = 4096
@@ -156,7 +157,7 @@ async def _cut_everywhere(folder: Path, provider: Wire, client: Wire) -> None:
     seen: dict[int, Seen] = {}
     async with cutting(folder, whole) as (cutter, url, admin):
         left = iter(sizes)
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=60, **PLAIN) as http:
 
             async def work() -> None:
                 for size in left:

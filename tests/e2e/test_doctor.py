@@ -22,6 +22,7 @@ from runestone.api import RemoteNode, TelemetryHandler
 from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually, gateway
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 WHOLE: Final = {**HELLO, "stream": False}
 BUSY: Final = frozenset({"loop_lag", "short_memory", "slow"})  # what a machine with other work may add
@@ -148,9 +149,7 @@ def test_what_providers_do_is_found_and_mended_by_what_is_printed(
 
     node.ctl("provider", "set", "openai-default", "--max-concurrency", "1")
     primary.fault("stall after=3")
-    with httpx.stream(
-        "POST", f"{node.base_url}/chat/completions", json={**HELLO, "model": pinned["model"]}, trust_env=False
-    ):
+    with httpx.stream("POST", f"{node.base_url}/chat/completions", json={**HELLO, "model": pinned["model"]}, **PLAIN):
         mended(node, "saturated", "warning")
 
 

@@ -12,6 +12,7 @@ import httpx
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, streams
+from tests.support.plain import PLAIN
 
 
 def test_sigterm_under_load_loses_no_stream_that_is_shorter_than_the_drain(node: Gateway, primary: Upstream) -> None:
@@ -76,7 +77,7 @@ def test_a_stream_that_outlasts_the_drain_is_told_in_band_and_gets_no_done(
 
 
 def test_idle_connections_do_not_hold_up_the_end(node: Gateway) -> None:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(**PLAIN) as client:
         assert client.post(f"{node.base_url}/chat/completions", json={**HELLO, "stream": False}).status_code == 200
         assert client.get(f"{node.health_url}/health").status_code == 200
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.node import Gateway, eventually
+from tests.support.plain import PLAIN
 
 LONG = {
     "model": "gpt-4o-mini",
@@ -27,7 +28,7 @@ def test_estimates_follow_what_the_provider_counts(node: Gateway, tmp_path: Path
         return dict(node.ctl("cost", "estimate", "--request", str(path))["costs"])
 
     def counted() -> int:
-        answer = httpx.post(f"{node.base_url}/messages/count_tokens", json=LONG, timeout=60, trust_env=False)
+        answer = httpx.post(f"{node.base_url}/messages/count_tokens", json=LONG, timeout=60, **PLAIN)
         assert answer.headers["x-runestone-estimated"] == "true"
         return int(answer.json()["input_tokens"])
 

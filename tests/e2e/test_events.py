@@ -22,6 +22,7 @@ from runestone.telemetry.events import CATALOGUE
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.raw import BODY, request
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 WHOLE: Final = {**HELLO, "stream": False}
 QUIET: Final = {"RETRY_BASE_DELAY_MS": "1", "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "4"}
@@ -104,7 +105,7 @@ def test_a_request_s_way_is_told_step_by_step(node: Gateway, primary: Upstream) 
 def test_a_stream_that_came_whole_tells_the_time_between_its_chunks(node: Gateway, primary: Upstream) -> None:
     def ended(body: dict[str, Any], fault: str, outcome: str) -> dict[str, Any]:
         primary.fault(fault)
-        with httpx.stream("POST", f"{node.base_url}/chat/completions", json=body, trust_env=False) as answer:
+        with httpx.stream("POST", f"{node.base_url}/chat/completions", json=body, **PLAIN) as answer:
             answer.read()
         return only(node, "attempt.finished", outcome=outcome, request_id=answer.headers["x-request-id"])
 

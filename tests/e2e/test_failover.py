@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 WHOLE = {**HELLO, "stream": False}
 GROUP = {**WHOLE, "model": "default-chat-service"}  # both providers in one tier
@@ -156,7 +157,7 @@ def test_a_short_retry_after_is_obeyed(serve: Callable[..., Gateway], primary: U
 def test_a_route_that_a_provider_lacks_takes_no_model_out(node: Gateway, primary: Upstream) -> None:
     primary.fault("status=404 times=1")
     url = f"{node.base_url}/responses"
-    lacking = httpx.post(url, json={"model": "openai-default/gpt-4o-mini", "input": "?"}, trust_env=False)
+    lacking = httpx.post(url, json={"model": "openai-default/gpt-4o-mini", "input": "?"}, **PLAIN)
 
     assert lacking.status_code == 404
     assert node.post({**WHOLE, "model": "openai-default/gpt-4o-mini"}).status_code == 200

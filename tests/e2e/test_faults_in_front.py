@@ -16,6 +16,7 @@ from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.rows import MODELS, WIRES, House, Wire, housed
 from tests.e2e.streams import HELLO
 from tests.e2e.test_faults import ROWS, Row
+from tests.support.plain import PLAIN
 
 WHOLE = {**HELLO, "stream": False}
 PINNED = {**WHOLE, "model": "openai-default/gpt-4o-mini"}
@@ -168,7 +169,7 @@ def test_failover_and_breaker_do_in_front_what_they_are_for(serve: Callable[...,
 def test_streams_that_run_when_it_is_switched_on_run_on(node: Gateway, primary: Upstream) -> None:
     primary.fault("pace=0.05")
     body = {**HELLO, "model": "openai-default/gpt-4o-mini"}
-    with httpx.stream("POST", f"{node.base_url}/chat/completions", json=body, trust_env=False, timeout=30) as answer:
+    with httpx.stream("POST", f"{node.base_url}/chat/completions", json=body, **PLAIN, timeout=30) as answer:
         lines = answer.iter_lines()
         next(lines)
         node.ctl("fault", "openai-default", "cut after=0")

@@ -13,6 +13,7 @@ import pytest
 from attrs import frozen
 
 from tests.e2e.node import Gateway, Upstream
+from tests.support.plain import PLAIN
 
 Body = dict[str, Any]
 Check = Callable[[Body], object]
@@ -284,7 +285,7 @@ def ask(node: Gateway, feature: Feature, column: str) -> httpx.Response:
     path, fields = ("/chat/completions", feature.openai) if client == "OpenAI" else ("/messages", feature.anthropic)
     if client == "Anthropic":
         body["max_tokens"] = 100
-    return httpx.post(node.base_url + path, json=body | (fields or {}), timeout=60, trust_env=False)
+    return httpx.post(node.base_url + path, json=body | (fields or {}), timeout=60, **PLAIN)
 
 
 def test_every_feature_has_a_row_and_every_row_is_tried() -> None:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from runestone.serve import LOADED_SECONDS
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 ACTOR = ("runestone_actor_mailbox_depth", frozenset({("actor", "runestone/node/public")}))
 WHOLE = {**HELLO, "stream": False}
@@ -76,8 +77,8 @@ def test_detailed_holds_the_tree_the_groups_and_the_settings_in_force(serve: Cal
 
 
 def test_the_health_port_changes_nothing_and_says_404_for_what_it_has_not(node: Gateway) -> None:
-    assert httpx.post(f"{node.health_url}/health", trust_env=False).status_code == 405
-    assert httpx.get(f"{node.health_url}/v1/chat/completions", trust_env=False).status_code == 404
+    assert httpx.post(f"{node.health_url}/health", **PLAIN).status_code == 405
+    assert httpx.get(f"{node.health_url}/v1/chat/completions", **PLAIN).status_code == 404
 
 
 def test_every_request_is_counted_once_before_its_answer_ends(node: Gateway, primary: Upstream) -> None:
@@ -114,7 +115,7 @@ def test_failovers_breakers_and_tokens_are_counted(serve: Callable[..., Gateway]
 
 def test_requests_in_flight_are_counted(node: Gateway, primary: Upstream) -> None:
     primary.fault("stall")
-    with httpx.Client(trust_env=False) as client, suppress(httpx.ReadTimeout):
+    with httpx.Client(**PLAIN) as client, suppress(httpx.ReadTimeout):
         client.post(f"{node.base_url}/chat/completions", json=WHOLE, timeout=0.5)
         raise AssertionError("it stalls")
 
@@ -125,13 +126,13 @@ def test_requests_in_flight_are_counted(node: Gateway, primary: Upstream) -> Non
 def test_names_from_requests_make_no_series(node: Gateway) -> None:
     node.post({**WHOLE, "model": "openai/first"})
     node.post({**WHOLE, "model": "llama-0"})
-    httpx.post(f"{node.public_url}/v1/nothing", json={}, trust_env=False)
+    httpx.post(f"{node.public_url}/v1/nothing", json={}, **PLAIN)
     eventually(lambda: ACTOR in set(samples(node)), "the tree has been looked at")
     before = set(samples(node))
 
     for n in range(20):
         node.post({**WHOLE, "model": f'openai/gpt"}} 1\nup{{job="x{n}'})
-        httpx.post(f"{node.public_url}/v1/path-{n}", json={}, trust_env=False)
+        httpx.post(f"{node.public_url}/v1/path-{n}", json={}, **PLAIN)
 
     assert set(samples(node)) == before
 
@@ -153,7 +154,7 @@ OPENMETRICS = (
     ],
 )
 def test_prometheus_and_curl_get_text_and_programs_json(node: Gateway, path: str, accept: str, kind: str) -> None:
-    answer = httpx.get(f"{node.health_url}{path}", headers={"Accept": accept}, trust_env=False)
+    answer = httpx.get(f"{node.health_url}{path}", headers={"Accept": accept}, **PLAIN)
 
     assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
     assert (answer.headers["vary"], answer.headers["cache-control"]) == ("Accept", "no-store")
@@ -169,7 +170,7 @@ def test_metrics_are_plain_numbers_for_who_wants_json(node: Gateway) -> None:
         node.post({**HELLO, "stream": True})
 
     eventually(lambda: node.ctl("status")["ledger"]["written"] == 6, "all are booked")
-    answer = httpx.get(f"{node.health_url}/health/metrics", headers={"Accept": "application/json"}, trust_env=False)
+    answer = httpx.get(f"{node.health_url}/health/metrics", headers={"Accept": "application/json"}, **PLAIN)
 
     told = answer.json()
     assert told.keys() == {"providers", "node"}

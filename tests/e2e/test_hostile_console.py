@@ -20,6 +20,7 @@ from runestone.console.admin import CONNECTIONS
 from runestone.console.table import COMMANDS
 from tests.e2e.node import Gateway, eventually
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 WHOLE = {**HELLO, "stream": False}
 MIB = 1024 * 1024
@@ -56,7 +57,7 @@ class Others:
         self._thread.join()
 
     def _run(self) -> None:
-        with httpx.Client(timeout=20, trust_env=False) as client:
+        with httpx.Client(timeout=20, **PLAIN) as client:
             while not self._over.is_set():
                 try:
                     chat = client.post(f"{self.node.base_url}/chat/completions", json=WHOLE)

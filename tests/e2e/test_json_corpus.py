@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.node import Gateway, Upstream, gateway
 from tests.e2e.rows import MODELS, PATHS, QUICK, WIRES, Seen, Wire
 from tests.support.json_corpus import ACCEPTED, EITHER, REFUSED
+from tests.support.plain import PLAIN
 from tests.support.scripted import Peer, serving
 
 QUESTION = b'"model":"openai-default/gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]'
@@ -21,7 +22,7 @@ QUESTION = b'"model":"openai-default/gpt-4o-mini","messages":[{"role":"user","co
 def asked(node: Gateway, documents: dict[str, bytes], form: bytes) -> dict[str, tuple[int, str]]:
     """What becomes of a question that holds each of ``documents`` in the place that ``form`` has for it: status, and code of the error."""
     told: dict[str, tuple[int, str]] = {}
-    with httpx.Client(timeout=30, trust_env=False, headers={"content-type": "application/json"}) as client:
+    with httpx.Client(timeout=30, **PLAIN, headers={"content-type": "application/json"}) as client:
         for name, document in documents.items():
             answer = client.post(f"{node.base_url}/chat/completions", content=form.replace(b"DOCUMENT", document))
             told[name] = answer.status_code, answer.json().get("error", {}).get("code", "")
@@ -78,7 +79,7 @@ async def endings(folder: Path) -> dict[tuple[str, Wire, bool], str]:
         running = gateway(folder, environment)
         node = await asyncio.to_thread(running.__enter__)
         try:
-            async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+            async with httpx.AsyncClient(timeout=30, **PLAIN) as http:
                 for number, name, wire, stream in cases():
                     messages = [{"role": "user", "content": f"document {number}"}]
                     model = f"{wire}-default/{MODELS[wire]}"

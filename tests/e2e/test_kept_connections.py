@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.node import Gateway, gateway
 from tests.e2e.rows import QUICK
+from tests.support.plain import PLAIN
 from tests.support.scripted import Peer, Script, serving
 
 WHOLE = {"model": "gpt-4o-mini", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
@@ -54,7 +55,7 @@ async def storm(folder: Path, script: Script) -> tuple[Counter[int], int, float]
         running = gateway(folder, environment)
         node = await asyncio.to_thread(running.__enter__)
         try:
-            async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+            async with httpx.AsyncClient(timeout=30, **PLAIN) as client:
 
                 async def work() -> None:
                     for _ in range(50):

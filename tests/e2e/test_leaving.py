@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, streams
+from tests.support.plain import PLAIN
 
 
 class Footprint:
@@ -21,7 +22,7 @@ class Footprint:
 
     def __init__(self, node: Gateway) -> None:
         self._node = node
-        self._client = httpx.Client(base_url=node.health_url, trust_env=False)
+        self._client = httpx.Client(base_url=node.health_url, **PLAIN)
         self.before = eventually(self._settled, "what a start sets going is over")
 
     def _settled(self) -> tuple[int, int, int] | None:
@@ -64,7 +65,7 @@ def test_a_client_that_leaves_closes_the_upstream_within_a_second_and_blames_nob
     primary.fault(fault)
 
     async def scene() -> float:
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=60, **PLAIN) as client:
             url, body = f"{node.base_url}/chat/completions", {**HELLO, "stream": stream}
             request = asyncio.create_task(client.post(url, json=body))
             await asyncio.to_thread(eventually, lambda: primary.state()["open_streams"] == 1, "it is upstream")
@@ -139,7 +140,7 @@ def test_connections_that_are_closed_while_idle_leave_nothing_behind(node: Gatew
 
 
 def test_a_reused_connection_whose_first_answer_was_left_whole_serves_the_next_request(node: Gateway) -> None:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(**PLAIN) as client:
         answers = [
             client.post(f"{node.base_url}/chat/completions", json={**HELLO, "stream": n % 2 == 0}) for n in range(6)
         ]

@@ -21,6 +21,7 @@ from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
 from tests.ledger.server import server
+from tests.support.plain import PLAIN as UNPROXIED
 
 Serve = Callable[..., Gateway]
 PLAIN = {**HELLO, "stream": False}
@@ -54,7 +55,7 @@ def samples(node: Gateway, name: str) -> list[tuple[dict[str, str], float]]:
 @contextmanager
 def crowd(node: Gateway, threads: int = 8) -> Iterator[Callable[..., list[int]]]:
     """Many requests at once; their statuses, 0 for those that found nobody."""
-    with httpx.Client(trust_env=False, timeout=60) as client, ThreadPoolExecutor(threads) as pool:
+    with httpx.Client(**UNPROXIED, timeout=60) as client, ThreadPoolExecutor(threads) as pool:
 
         def ask(body: dict[str, Any]) -> int:
             try:

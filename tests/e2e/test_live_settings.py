@@ -19,6 +19,7 @@ import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, streams
+from tests.support.plain import PLAIN
 
 WHOLE = {**HELLO, "stream": False}
 FILE = """
@@ -135,7 +136,7 @@ def test_the_only_provider_is_restarted_and_changed_under_load_and_no_request_is
     over = threading.Event()
 
     def client() -> None:
-        with httpx.Client(trust_env=False, timeout=30) as one:
+        with httpx.Client(**PLAIN, timeout=30) as one:
             while not over.is_set():
                 statuses.append(one.post(f"{node.base_url}/chat/completions", json=WHOLE).status_code)
 

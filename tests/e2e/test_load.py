@@ -16,6 +16,7 @@ import pytest
 from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, Streams, streams
+from tests.support.plain import PLAIN
 
 pytestmark = pytest.mark.anyio
 WHOLE = {**HELLO, "stream": False}
@@ -32,7 +33,7 @@ async def held(crowd: Streams, node: Gateway, count: int) -> None:
 
 
 async def post(node: Gateway, body: dict[str, object], headers: dict[str, str] | None = None) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=30, **PLAIN) as client:
         return await client.post(f"{node.base_url}/chat/completions", json=body, headers=headers)
 
 
@@ -115,7 +116,7 @@ async def test_one_key_cannot_take_every_place(serve: Callable[..., Gateway], pr
     node = serve(RUNESTONE_MAX_REQUESTS="10", RUNESTONE_API_KEYS="key-hog,key-modest")
     primary.fault(PACED)
     url = f"{node.base_url}/chat/completions"
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=30, **PLAIN) as client:
         body = {**HELLO, "model": "openai-default/gpt-4o-mini"}
 
         async def stream(key: str) -> int:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 WHOLE = {**HELLO, "stream": False}
 STREAM = {**HELLO, "stream": True}
@@ -52,7 +53,7 @@ async def _load(node: Gateway, bodies: list[dict[str, object]], *, leave: bool =
                 await answer.aread()
             told[answer.status_code] += 1
 
-    async with httpx.AsyncClient(trust_env=False, timeout=60.0) as client:
+    async with httpx.AsyncClient(**PLAIN, timeout=60.0) as client:
         await asyncio.gather(*(one(client, body) for body in bodies))
     return told
 

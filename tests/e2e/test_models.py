@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from tests.e2e.node import Gateway, Upstream
+from tests.support.plain import PLAIN
 
 FILE = """
 [providers.local]
@@ -83,9 +84,9 @@ def test_one_model_is_told_and_an_unknown_one_is_404(node: Gateway) -> None:
 
 def test_it_takes_get_only_asks_nobody_and_is_counted_under_its_route(node: Gateway, primary: Upstream) -> None:
     mine = {"authorization": "Bearer key-all"}
-    assert httpx.post(f"{node.base_url}/models", headers=mine, trust_env=False).status_code == 405
-    assert httpx.get(f"{node.base_url}/models", headers=mine, trust_env=False).status_code == 200
-    assert httpx.get(f"{node.base_url}/models", trust_env=False).status_code == 401
+    assert httpx.post(f"{node.base_url}/models", headers=mine, **PLAIN).status_code == 405
+    assert httpx.get(f"{node.base_url}/models", headers=mine, **PLAIN).status_code == 200
+    assert httpx.get(f"{node.base_url}/models", **PLAIN).status_code == 401
 
     assert primary.requests() == []
     assert 'route="/v1/models"' in node.health("/metrics").text

@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.node import gateway
 from tests.e2e.rows import MODELS, PATHS, QUICK, WIRES, Seen, Wire
+from tests.support.plain import PLAIN
 from tests.support.scripted import Peer, serving
 
 NONSENSE: Final = {
@@ -73,7 +74,7 @@ async def endings(folder: Path) -> dict[tuple[str, Wire, Wire, bool], str]:
         running = gateway(folder, environment)
         node = await asyncio.to_thread(running.__enter__)
         try:
-            async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+            async with httpx.AsyncClient(timeout=30, **PLAIN) as http:
                 for name, provider, client, stream in cases():
                     model = f"{provider}-default/{MODELS[provider]}"
                     messages = [{"role": "user", "content": name}]

@@ -9,20 +9,21 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.node import Gateway
+from tests.support.plain import PLAIN
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
 def test_every_route_is_described_and_every_description_is_served(node: Gateway) -> None:
-    described = httpx.get(f"{node.public_url}/openapi.json", trust_env=False).json()
+    described = httpx.get(f"{node.public_url}/openapi.json", **PLAIN).json()
 
     assert described["openapi"].startswith("3.1")
     for path, methods in described["paths"].items():
         for method in methods:
             url = node.public_url + path.replace("{model}", "gpt-4o-mini")
-            answer = httpx.request(method.upper(), url, json={} if method == "post" else None, trust_env=False)
+            answer = httpx.request(method.upper(), url, json={} if method == "post" else None, **PLAIN)
             assert answer.status_code == (400 if method == "post" else 200), (path, answer.text)
-    missing = httpx.post(f"{node.public_url}/v1/nothing", json={}, trust_env=False).json()["error"]
+    missing = httpx.post(f"{node.public_url}/v1/nothing", json={}, **PLAIN).json()["error"]
     assert all(path in missing["message"] for path in described["paths"] if "{" not in path and path != "/v1/models")
 
 

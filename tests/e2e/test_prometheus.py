@@ -20,6 +20,7 @@ from attrs import define, field, frozen
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, streams
+from tests.support.plain import PLAIN
 
 OPS: Final = Path(__file__).parents[2] / "ops"
 WHOLE: Final = {**HELLO, "stream": False}
@@ -76,7 +77,7 @@ def prometheus(folder: Path, node: Gateway) -> Iterator[Prometheus]:
 
     try:
         url = f"http://{eventually(listening, 'it listens')[1]}"
-        with httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
+        with httpx.Client(base_url=url, timeout=10, **PLAIN) as client:
             running = Prometheus(client)
             eventually(lambda: client.get("/-/ready").status_code == 200, "it is ready")
             eventually(lambda: list(running.query("up").values()) == [1.0], "it has reached the node", 20)
@@ -102,7 +103,7 @@ class Load:
         self, count: int, body: dict[str, Any], route: str = "/v1/chat/completions", outcome: str = "ok"
     ) -> None:
         """So many at once, to their ends."""
-        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=30, **PLAIN) as client:
             answers = [client.post(f"{self.node.public_url}{route}", json=body) for _ in range(count)]
             for answer in await asyncio.gather(*answers):
                 self._book(answer.status_code, answer.headers, route, outcome, stream=bool(body.get("stream")))

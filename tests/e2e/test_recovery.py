@@ -14,6 +14,7 @@ from attrs import define, field
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 GROUP = {**HELLO, "model": "default-chat-service", "stream": False}  # both providers in one tier
 PINNED = {**GROUP, "model": "openai-default/gpt-4o-mini"}
@@ -38,7 +39,7 @@ async def load_of(node: Gateway, *, stream: bool = False) -> AsyncIterator[Load]
     """Clients that ask again and again during the block."""
     load, url = Load(), f"{node.base_url}/chat/completions"
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=AT_ONCE)
-    async with httpx.AsyncClient(timeout=30, trust_env=False, limits=limits) as client, asyncio.TaskGroup() as group:
+    async with httpx.AsyncClient(timeout=30, **PLAIN, limits=limits) as client, asyncio.TaskGroup() as group:
 
         async def work() -> None:
             while True:

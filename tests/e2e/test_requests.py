@@ -14,6 +14,7 @@ from runestone.api import OperationError, RemoteNode, TelemetryHandler
 from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 WHOLE: Final = {**HELLO, "stream": False}
 CANARY: Final = "never-to-be-seen-in-any-journey"
@@ -172,7 +173,7 @@ def test_requests_are_chosen_by_how_slow_they_were_whether_they_failed_whose_and
 def test_one_in_flight_is_told_as_such_and_so_is_a_client_that_left(node: Gateway, primary: Upstream) -> None:
     primary.fault("stall after=3")
     with httpx.stream(
-        "POST", f"{node.base_url}/chat/completions", json=HELLO, headers={"x-request-id": "going"}, trust_env=False
+        "POST", f"{node.base_url}/chat/completions", json=HELLO, headers={"x-request-id": "going"}, **PLAIN
     ) as answer:
         assert answer.headers["x-request-id"] == "going"
         (row,) = node.ctl("requests")["requests"]

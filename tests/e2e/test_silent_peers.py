@@ -16,6 +16,7 @@ from tests.e2e.load import state
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.raw import request
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 from tests.support.relay import Relay, relay
 
 WHOLE = {**HELLO, "stream": False}
@@ -75,7 +76,7 @@ def test_a_provider_that_vanishes_in_a_stream_is_told_in_band(serve: Callable[..
     primary.fault("pace=0.05 tokens=2000")
     with (
         behind_a_relay(serve, primary, RUNESTONE_IDLE_TIMEOUT_MS="500") as (node, way),
-        httpx.stream("POST", f"{node.base_url}/chat/completions", json=HELLO, timeout=20, trust_env=False) as answer,
+        httpx.stream("POST", f"{node.base_url}/chat/completions", json=HELLO, timeout=20, **PLAIN) as answer,
     ):
         received = bytearray()
         for data in answer.iter_raw():

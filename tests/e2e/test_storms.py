@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.node import Upstream, eventually, upstream
 from tests.e2e.rows import House, housed
+from tests.support.plain import PLAIN
 
 QUESTION: dict[str, Any] = {
     "model": "gpt-4o-mini",
@@ -50,7 +51,7 @@ def storm(house: House, count: int, body: dict[str, Any] = QUESTION, at_once: in
 async def _storm(url: str, count: int, body: dict[str, Any], at_once: int) -> Counter[int]:
     statuses: Counter[int] = Counter()
     left = iter(range(count))
-    async with httpx.AsyncClient(timeout=60, trust_env=False, limits=NO_LIMITS) as client:
+    async with httpx.AsyncClient(timeout=60, **PLAIN, limits=NO_LIMITS) as client:
 
         async def work() -> None:
             for _ in left:
@@ -150,7 +151,7 @@ def test_clients_that_leave_at_any_moment_leave_breaker_and_score_as_they_were(h
 
 
 async def _leave(url: str, moments: list[float]) -> None:
-    async with httpx.AsyncClient(timeout=60, trust_env=False, limits=NO_LIMITS) as client:
+    async with httpx.AsyncClient(timeout=60, **PLAIN, limits=NO_LIMITS) as client:
 
         async def one(moment: float, number: int) -> None:
             asked = asyncio.create_task(client.post(url, json={**PINNED, "stream": bool(number % 2)}))

@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, streams
+from tests.support.plain import PLAIN
 
 PACE = "pace=0.03 tokens=60"
 OPENAI = "runestone/node/fleet/providers/openai-default/provider"
@@ -111,7 +112,7 @@ def test_a_crash_of_what_carries_the_requests_is_told_in_each_stream_and_no_real
     async def scene() -> list[bytes]:
         async with (
             streams(node) as crowd,
-            httpx.AsyncClient(timeout=60, trust_env=False) as client,
+            httpx.AsyncClient(timeout=60, **PLAIN) as client,
             client.stream("POST", f"{node.base_url}/messages", json=anthropic) as other,
         ):
             await crowd.start(10)
@@ -140,7 +141,7 @@ def test_a_request_that_waits_for_its_answer_when_what_carries_it_crashes_is_tol
     primary.fault("stall")
 
     async def scene() -> httpx.Response:
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=60, **PLAIN) as client:
             asked = asyncio.create_task(
                 client.post(f"{node.base_url}/chat/completions", json={**HELLO, "stream": False})
             )

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from tests.e2e.node import Gateway, eventually
+from tests.support.plain import PLAIN
 
 Told = dict[str, Any]
 
@@ -67,7 +68,7 @@ def test_what_the_memory_has_forgotten_is_told_as_missed(serve: Any, tmp_path: P
     settings.write_text("[events]\nkeep = 100\n")
     node = serve("--config", str(settings))
     for _ in range(130):
-        httpx.get(f"{node.public_url}/v1/nowhere", trust_env=False)
+        httpx.get(f"{node.public_url}/v1/nowhere", **PLAIN)
 
     with tailed(node.socket, "/v1/events", last_id="1") as told:
         first = next(told)

@@ -13,6 +13,7 @@ from runestone.http.sockets import bind_tcp
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.raw import BODY, exchange, request, statuses
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 LENGTH = f"content-length: {len(BODY)}"
 SMUGGLED = b"GET /v1/smuggled HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -199,7 +200,7 @@ def test_errors_on_anthropic_s_routes_have_its_shape(
 ) -> None:
     node = serve(RUNESTONE_BODY_LIMIT_BYTES="1000")
     answer = httpx.request(
-        method, node.public_url + path, content=body, headers={"content-type": "application/json"}, trust_env=False
+        method, node.public_url + path, content=body, headers={"content-type": "application/json"}, **PLAIN
     )
 
     told = answer.json()
@@ -215,7 +216,7 @@ def test_a_wrong_key_is_anthropic_s_authentication_error_by_either_header(serve:
     )
 
     for headers in ({"x-api-key": "wrong"}, {"authorization": "Bearer wrong"}, {}):
-        told = httpx.post(url, json=body, headers=headers, trust_env=False)
+        told = httpx.post(url, json=body, headers=headers, **PLAIN)
         assert (told.status_code, told.json()["error"]["type"]) == (401, "authentication_error")
     for headers in ({"x-api-key": "right"}, {"authorization": "Bearer right"}):
-        assert httpx.post(url, json=body, headers=headers, trust_env=False).status_code == 200
+        assert httpx.post(url, json=body, headers=headers, **PLAIN).status_code == 200

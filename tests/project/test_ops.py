@@ -24,6 +24,7 @@ from runestone import cli
 from runestone.console import ctl
 from tests.e2e.node import Gateway, eventually, gateway
 from tests.e2e.streams import HELLO
+from tests.support.plain import PLAIN
 
 ROOT: Final = Path(__file__).parents[2]
 OPS: Final = ROOT / "ops"
@@ -216,7 +217,7 @@ def test_every_path_of_the_runbook_is_served(demo: Gateway) -> None:
     paths = re.findall(r"^curl -s http://localhost:4004(\S+)", "".join(blocks("sh")), re.MULTILINE)
 
     assert paths
-    answers = {path: httpx.get(demo.health_url + path, trust_env=False).status_code for path in paths}
+    answers = {path: httpx.get(demo.health_url + path, **PLAIN).status_code for path in paths}
     assert answers == dict.fromkeys(paths, 200)
 
 

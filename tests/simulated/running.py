@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -18,10 +17,10 @@ import uvloop
 from attrs import define, field
 
 from runestone.simulated.server import SimulatedProvider
+from tests.support.plain import PLAIN
 
 QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
 BODY: dict[str, Any] = {"model": "m", "messages": QUESTION, "max_tokens": 100}
-PLAIN: Any = {"trust_env": False, "verify": ssl.create_default_context()}  # making one is most of a request's time
 PATHS = {"openai": "/chat/completions", "anthropic": "/messages"}
 
 

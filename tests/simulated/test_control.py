@@ -10,8 +10,9 @@ import pytest
 
 from runestone.simulated.connection import Record
 from runestone.simulated.server import SimulatedProvider
-from tests.simulated.running import PLAIN, QUESTION, Running, eventually
+from tests.simulated.running import QUESTION, Running, eventually
 from tests.simulated.test_faults import raw
+from tests.support.plain import PLAIN
 
 
 def control(sim: Running, method: str, path: str, content: bytes = b"") -> httpx.Response:

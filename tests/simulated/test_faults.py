@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulated.running import BODY, PATHS, PLAIN, Running, eventually, running
+from tests.simulated.running import BODY, PATHS, Running, eventually, running
+from tests.support.plain import PLAIN
 
 WIRES = list(PATHS)
 TERMINALS = {"openai": b"data: [DONE]\n\n", "anthropic": b'event: message_stop\ndata: {"type": "message_stop"}\n\n'}

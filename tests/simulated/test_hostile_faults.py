@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulated.running import BODY, PATHS, PLAIN, Running, eventually
+from tests.simulated.running import BODY, PATHS, Running, eventually
 from tests.simulated.test_faults import BROKEN, TERMINALS, WIRES, events, outcomes, raw, read
+from tests.support.plain import PLAIN
 
 
 def received(sim: Running, size: int, wire: str = "openai", **more: Any) -> bytes:

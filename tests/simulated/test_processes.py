@@ -17,7 +17,7 @@ import pytest
 
 from runestone.simulated.actor import Simulation
 from supervisors import ChildSpec, Supervisor, start
-from tests.simulated.running import PLAIN
+from tests.support.plain import PLAIN
 
 COMMAND = [sys.executable, "-m", "runestone.simulated"]
 

@@ -19,6 +19,7 @@ from runestone.simulated.server import SimulatedProvider
 from runestone.telemetry.spans import Pipeline
 from runestone.telemetry.traces import Traces
 from supervisors import ActorRef, start
+from tests.support.plain import PLAIN
 
 _OUTER = (SpanKind.SERVER, SpanKind.INTERNAL, SpanKind.CLIENT)  # from the outside
 FILE = """
@@ -109,7 +110,7 @@ async def traced(
             "RUNESTONE_MAX_LOOP_LAG_MS": "0",
         }
         node = await Node(config=file, environ=environ).start()
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(**PLAIN) as client:
             assert node._running is not None
             bus, memories = node._running.node.bus, node._running.node.memories
             actor = partial(
