@@ -35,7 +35,7 @@ _CUT_SHORT = 141  # as of a program that SIGPIPE has ended
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the result is its exit code."""
-    from runestone.console import ctl, options  # noqa: PLC0415 - a command pays for what it uses alone
+    from runestone.console import options  # noqa: PLC0415 - a command pays for what it uses alone
 
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["ctl"]:
@@ -68,9 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--key-env", metavar="VARIABLE", help="the variable that holds a key of the node, to ask its API"
     )
     check.set_defaults(run=_check)
-    ctl.add_parser(commands)
-    _add_console(commands)
     completing = "_ARGCOMPLETE" in os.environ
+    if completing or "ctl" in words[:1]:
+        from runestone.console import ctl  # noqa: PLC0415 - likewise
+
+        ctl.add_parser(commands)
+    else:
+        commands.add_parser("ctl", help="ask or tell a running node")
+    _add_console(commands)
     if completing or "config" in words[:1]:
         from runestone.console import config  # noqa: PLC0415 - likewise
 
@@ -86,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = parser.parse_args(words)
             code = int(arguments.run(arguments))
         except options.Usage as error:
+            from runestone.console import ctl  # noqa: PLC0415 - likewise
+
             code = ctl.misused(error, as_json="ctl" in words[:1] and options.wants_json(words))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough; nothing may be written at exit either

@@ -19,6 +19,7 @@ import pytest
 from attrs import define
 
 from runestone.console.client import AdminClient, Unreachable
+from tests.support.forked import carried_out, runestone
 from tests.support.plain import PLAIN
 
 START_SECONDS = 20.0
@@ -131,8 +132,7 @@ class Gateway:
 
     def ctl_raw(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``runestone ctl`` as a person types it."""
-        command = [sys.executable, "-m", "runestone", "ctl", "--socket", str(self.socket), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return carried_out("ctl", "--socket", str(self.socket), *arguments)
 
     def provider(self, name: str) -> dict[str, Any]:
         """One provider as the console sees it."""
@@ -171,12 +171,7 @@ def gateway(folder: Path, environment: Mapping[str, str], *arguments: str) -> It
     }
     log = folder / "log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "runestone", "serve", *arguments],
-            env=variables,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-        )
+        process = runestone("serve", *arguments, env=variables, stdout=sink, stderr=subprocess.STDOUT)
     try:
         yield Gateway.ready(process, folder / "admin.sock", log)
     finally:
