@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -20,6 +21,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LONGEST_STATE = 512
 _LONGEST_TRACE = 256  # a header may hold anything, and events are kept
 _ids = random.Random()  # seeded by the system; ids must differ, not be secret
+os.register_at_fork(after_in_child=_ids.seed)  # in a fork too
 
 
 class Exchange:

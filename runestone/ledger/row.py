@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ _counts: Final[Callable[[Usage], tuple[Any, ...]]] = attrgetter(
     *(name for name in Usage.__struct_fields__ if name not in ("service_tier", "region", "charged_picodollars"))
 )
 _ids = random.Random()  # seeded by the system; ids must differ, not be secret
+os.register_at_fork(after_in_child=_ids.seed)  # in a fork too
 
 
 class Ended(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -21,6 +22,7 @@ _LONGEST: Final = 512
 _MOST_MEMBERS: Final = 32
 _RANDOM: Final = 0x02  # the flag of trace ids that are random as a whole
 _ids = random.Random()  # seeded by the system; ids must differ, not be secret
+os.register_at_fork(after_in_child=_ids.seed)  # in a fork too
 
 
 @frozen
