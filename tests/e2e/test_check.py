@@ -24,6 +24,7 @@ from runestone.console.client import AdminClient
 from runestone.http import apis
 from tests.e2e.load import Client, crowd
 from tests.e2e.node import Gateway, Upstream, eventually, gateway
+from tests.support.forked import carried_out
 from tests.support.plain import PLAIN
 
 NAMES = [box.name for box in BOXES]
@@ -36,14 +37,8 @@ def command(node: Gateway, *arguments: str) -> list[str]:
 
 
 def check(node: Gateway, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(node, *arguments),
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-        env={**os.environ, **environment},
-    )
+    words = ("check", "--socket", str(node.socket), *arguments)
+    return carried_out(*words, seconds=110, env={**os.environ, **environment})
 
 
 def boxes(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:

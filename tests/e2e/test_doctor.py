@@ -9,7 +9,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +21,7 @@ from runestone.api import RemoteNode, TelemetryHandler
 from runestone.console.client import AdminClient
 from tests.e2e.node import Gateway, Upstream, eventually, gateway
 from tests.e2e.streams import HELLO
+from tests.support.forked import carried_out
 from tests.support.plain import PLAIN
 
 WHOLE: Final = {**HELLO, "stream": False}
@@ -44,9 +44,9 @@ def gone(node: Gateway, rule: str) -> None:
 def run(node: Gateway, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run what the doctor has printed, as somebody would on the node's machine."""
     words = shlex.split(command)
-    if words[0] == "runestone":
-        words = [sys.executable, "-m", *words]
     variables = {**os.environ, "RUNESTONE_ADMIN_SOCKET": str(node.socket), **environment}
+    if words[0] == "runestone":
+        return carried_out(*words[1:], env=variables)
     return subprocess.run(words, env=variables, capture_output=True, text=True, timeout=60, check=False)
 
 

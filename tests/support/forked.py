@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, AnyStr, Final
 
+_MODULES: Final = {"serve": "runestone.serve", "check": "runestone.check.command"}  # what a verb imports
+_CTL: Final = "runestone.console.ctl"  # and all others
 _REQUEST_BYTES: Final = 128 * 1024
 _PR_SET_CHILD_SUBREAPER: Final = 36
 #: Orphans come to the test's process where it can ask for them, which is on Linux; a fork is not measured by coverage.
@@ -34,7 +36,7 @@ class Forked(subprocess.Popen[AnyStr]):
         _, _, _, _, cwd, env, _, _, _, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *_ = rest
         try:
             fds = [own if given == -1 else given for own, given in enumerate((p2cread, c2pwrite, errwrite))]
-            self.pid = _nursery(args[0] == "serve").fork(
+            self.pid = _nursery(_MODULES.get(args[0], _CTL)).fork(
                 args, os.environ if env is None else env, cwd or Path.cwd(), fds
             )
             self._child_created = True
@@ -49,9 +51,9 @@ def runestone(*arguments: str, **options: Any) -> subprocess.Popen[Any]:
     return subprocess.Popen([sys.executable, "-m", "runestone", *arguments], **options)
 
 
-def carried_out(*arguments: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
+def carried_out(*arguments: str, seconds: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
     """The program's whole run: what it said and its exit code."""
-    with runestone(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with runestone(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
         try:
             out, err = process.communicate(timeout=seconds)
         except BaseException:
@@ -90,8 +92,8 @@ class _Nursery:
 
 
 @cache
-def _nursery(serves: bool) -> _Nursery:
-    nursery = _Nursery("runestone.serve" if serves else "runestone.console.ctl")
+def _nursery(module: str) -> _Nursery:
+    nursery = _Nursery(module)
     atexit.register(nursery.close)
     return nursery
 
@@ -136,7 +138,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path.cwd())  # as of `python -m`
     importlib.import_module("runestone.cli")
     importlib.import_module(sys.argv[2])
-    if sys.argv[2] == "runestone.serve":
+    if sys.argv[2] == _MODULES["serve"]:
         importlib.import_module(
             "runestone.providers.transport"
         )._default_context()  # the authorities are read once, too
