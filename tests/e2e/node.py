@@ -18,7 +18,7 @@ import httpx
 import pytest
 from attrs import define
 
-from runestone.console.client import AdminClient, Unreachable
+from runestone.console.client import AdminClient, Refused, Unreachable
 from tests.support.forked import carried_out, runestone
 from tests.support.plain import PLAIN
 
@@ -103,7 +103,18 @@ class Gateway:
         where = eventually(listeners, "it answers on its admin socket", START_SECONDS)
         node = cls(process, admin_socket, log, where["public"], where["health"])
         eventually(lambda: node.health("/ready").status_code == 200, "it is ready", START_SECONDS)
+        eventually(node.started, "its start is over", START_SECONDS)  # which is a moment after it is ready
         return node
+
+    def started(self) -> bool:
+        """Whether the whole tree is up; until then an answer about it is refused."""
+        try:
+            AdminClient(self.socket).request("GET", "/v1/tree")
+        except Refused as refused:
+            if refused.code != "unavailable":
+                raise
+            return False
+        return True
 
     @property
     def port(self) -> int:
