@@ -13,7 +13,15 @@ PATIENCE = 0.2
 MOST = 2048
 
 
-def run(queue: AcceptQueue, *, looks: int, arriving: float, serving: float, patience: float = PATIENCE) -> list[int]:
+def run(
+    queue: AcceptQueue,
+    *,
+    looks: int,
+    arriving: float,
+    serving: float,
+    patience: float = PATIENCE,
+    most: int = MOST,
+) -> list[int]:
     """How many were turned away at each look of a node that serves ``serving`` of ``arriving`` a second."""
     now, waiting, accepted, away = 0.0, 0.0, 0.0, []
     for _ in range(looks):
@@ -21,14 +29,14 @@ def run(queue: AcceptQueue, *, looks: int, arriving: float, serving: float, pati
         waiting += arriving * LOOK
         served = min(waiting, serving * LOOK)
         waiting, accepted = waiting - served, accepted + served
-        queue, many = queue.observe(now, waiting=int(waiting), most=MOST, accepted=int(accepted), patience=patience)
+        queue, many = queue.observe(now, waiting=int(waiting), most=most, accepted=int(accepted), patience=patience)
         waiting -= many
         away.append(many)
     return away
 
 
 def test_a_lasting_queue_is_kept_as_short_as_patience_and_what_can_be_served_is() -> None:
-    away = run(AcceptQueue(), looks=200, arriving=1000, serving=200)
+    away = run(AcceptQueue(), looks=200, arriving=1000, serving=200, most=1_000_000)
 
     assert sum(away[:19]) == 0
     assert abs(sum(away[100:]) - 100 * (1000 - 200) * LOOK) <= 2
