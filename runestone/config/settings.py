@@ -25,7 +25,8 @@ class ServerSettings:
     """Where the node listens, what a client may send, and whether providers stand in for each other (``mode``).
 
     More than ``max_requests`` in flight, or what comes while the event loop stays later than ``max_loop_lag_seconds`` (0: any) or
-    newcomers would wait longer for it, are refused at once; connections above ``max_connections`` are closed with a refusal.
+    newcomers would wait longer for it, are refused at once, and newcomers in any case before the system has no room for them; connections
+    above ``max_connections`` are closed with a refusal.
     """
 
     host: str = "127.0.0.1"

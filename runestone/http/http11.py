@@ -1,9 +1,11 @@
-"""hypercorn's HTTP/1.1 with a cap on connections and five cures. They lean on private parts of one minor version; tests guard them.
+"""hypercorn's HTTP/1.1 with a cap on connections and six cures. They lean on private parts of one minor version; tests guard them.
 
 - A plain connection is never turned to HTTP/2: hypercorn does so whenever asked, and cannot be told not to.
 - An idle connection that its client closes is forgotten at once: hypercorn keeps its socket and three tasks until the keep-alive is over.
 - A head that comes byte by byte has ten seconds: hypercorn gives it as long as a connection may be idle.
 - A connection whose first request is on its way when the server is told to end has a second to bring it: hypercorn hangs up.
+- A connection that is refused while its client still sends is half closed, and what comes is thrown away until the client closes it too
+  or has had five seconds: hypercorn closes the socket with unread bytes, which resets the connection and can take the answer with it.
 - Waiting for the next request costs a timer: hypercorn makes two tasks for it, and cancels them, with every request.
 
 And an application that listens on a unix socket may know who has connected.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -29,6 +32,7 @@ from runestone.http import sockets
 _HEAD_SECONDS = 10.0  # for the head of a request, from its first byte on
 _FRESH_SECONDS = 1.0  # for the first request of a connection that a server which ends has just taken
 _UNWANTED_SECONDS = 5.0  # for a connection above the cap to send its request, so that it reads the answer
+_LINGER_SECONDS = 5.0  # for a client that still sends to read its refusal
 
 
 def refusal(message: str) -> bytes:
@@ -52,6 +56,7 @@ class ServerConfig(Config):
         super().__init__()
         self.most = most
         self.head_seconds = _HEAD_SECONDS
+        self.linger_seconds = _LINGER_SECONDS
         self.knows_peers = knows_peers
         self.connections = 0
         self.accepted = 0
@@ -76,12 +81,14 @@ class Http11(H11Protocol):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._to_server: Callable[[Event], Awaitable[None]] = self.send
+        self._server: TCPServer = self.send.__self__  # type: ignore[attr-defined] # it is a method of it
         if self.config.knows_peers:
-            self.connection_state["peer"] = sockets.peer(self.send.__self__.writer.get_extra_info("socket"))  # type: ignore[attr-defined] # a method of hypercorn's TCPServer
+            self.connection_state["peer"] = sockets.peer(self._server.writer.get_extra_info("socket"))
         self.send = self._send
         self._timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._open = True
+        self._refused = False
         self.config.connections += 1
         self.config.accepted += 1
         self._unwanted = self.config.connections > self.config.most()
@@ -95,9 +102,12 @@ class Http11(H11Protocol):
         """Take what has come from the socket, or the news that it is closed."""
         if isinstance(event, Closed):
             self._count_out()
+        elif self._refused:
+            return
         elif self._unwanted:
+            self._count_out()
             await self._to_server(RawData(_TOO_MANY))
-            self.expire()
+            self._linger()
             return
         await super().handle(event)
         if self.stream is not None:
@@ -123,8 +133,18 @@ class Http11(H11Protocol):
         self._stop_waiting()
         self.task_group.spawn(self._to_server, Closed())
 
+    def _linger(self) -> None:
+        self._refused = True
+        self.wait(self.config.linger_seconds)
+        with suppress(OSError, RuntimeError):  # it is gone
+            self._server.writer.write_eof()
+
     async def _send(self, event: Event) -> None:
-        if type(event) is not Updated:
+        if type(event) is Closed and self.connection.their_state is h11.ERROR:
+            if not self._refused:
+                self._linger()
+                await self._close_stream()
+        elif type(event) is not Updated:
             await self._to_server(event)
         elif event.idle:
             self._rest()

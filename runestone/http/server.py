@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from runestone.http import door, http11
 from runestone.http.door import Door
 from runestone.http.http11 import ServerConfig
+from runestone.http.sockets import BACKLOG
 from runestone.providers import names
 from supervisors import ActorRef, ChildSpec, Down, GenServer, Info, Registry, Shutdown, Stop, Task
 
@@ -62,7 +63,7 @@ def config(listener: socket.socket, graceful_seconds: float, most: Callable[[], 
     settings.max_app_queue_size = _QUEUE
     settings.h11_max_incomplete_size = _HEAD_BYTES
     settings.graceful_timeout = graceful_seconds
-    settings.backlog = 2048
+    settings.backlog = BACKLOG
     return settings
 
 

@@ -13,13 +13,14 @@ import stat
 import struct
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from attrs import define, field
 from loguru import logger
 
 from runestone.config.run_directory import observe_socket
 
-_BACKLOG = 2048
+BACKLOG: Final = 4096  # connections that the system keeps until they are accepted; Linux keeps no more by itself
 _DIRECTORY_OF_A_GROUP = 0o750
 _OBSERVERS_MODE = 0o660
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -46,7 +47,7 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         reason = "is in use by another program" if error.errno == errno.EADDRINUSE else error.strerror
@@ -224,7 +225,7 @@ def listen_unix(path: Path) -> socket.socket:
         raise
     finally:
         os.umask(before)
-    listener.listen(_BACKLOG)
+    listener.listen(BACKLOG)
     listener.settimeout(0.0)
     return listener
 

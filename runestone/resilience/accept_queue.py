@@ -4,6 +4,9 @@ A connection waits in the kernel until the node accepts it, and a node at its li
 late, and still each newcomer waits as long as the queue is. The rule is CoDel's in the form that Facebook gave it for servers ("Fail at
 scale", ACM Queue 13/8, 2015): a queue that empties now and then absorbs a burst and may be long; one that never empties is overload, and
 is kept short.
+
+None may grow until it is full: the system then drops newcomers without a word, those too who believe that they are connected. They hang,
+and in the end they are reset.
 """
 
 from __future__ import annotations
@@ -29,18 +32,21 @@ class AcceptQueue:
         0  # in a row that found somebody waiting: a loop that stands still takes none, and that is not the load's fault
     )
 
-    def observe(self, now: float, *, waiting: int, accepted: int, patience: float) -> tuple[AcceptQueue, int]:
+    def observe(
+        self, now: float, *, waiting: int, most: int, accepted: int, patience: float
+    ) -> tuple[AcceptQueue, int]:
         """One look: ``waiting`` are in it, ``accepted`` were taken out of it ever. Gives how many to turn away now.
 
-        ``patience`` is the wait that a lasting queue may mean, in seconds; 0 lets all of them wait.
+        ``most`` may wait, in a burst too. ``patience`` is the wait that a lasting queue may mean, in seconds; 0: any.
         """
+        over = max(waiting - most, 0)
         if not waiting or not patience:
-            return AcceptQueue(looked_at=now, accepted=accepted), 0
+            return AcceptQueue(looked_at=now, accepted=accepted), over
         looks, rate, seconds = self.looks + 1, self.rate, now - self.looked_at
         if self.looks and seconds > _LEAST_SECONDS:
             latest = (accepted - self.accepted) / seconds
             rate = latest if rate is None else rate + _SMOOTHING * (latest - rate)
         seen = AcceptQueue(looked_at=now, accepted=accepted, rate=rate, looks=looks)
         if rate is None or looks < _BURST_LOOKS:
-            return seen, 0
-        return seen, max(waiting - max(int(rate * patience), _FEWEST), 0)
+            return seen, over
+        return seen, max(waiting - max(int(rate * patience), _FEWEST), over)

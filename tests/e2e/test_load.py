@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
+import resource
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from runestone.console.client import AdminClient
+from tests.e2e.load import Client
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, Streams, streams
 from tests.support.plain import PLAIN
@@ -25,6 +30,10 @@ PACED = "pace=0.1 tokens=200"
 
 def in_flight(node: Gateway, name: str = "openai-default") -> int:
     return int(AdminClient(node.socket).request("GET", f"/v1/providers/{name}")["provider"]["in_flight"])
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def held(crowd: Streams, node: Gateway, count: int) -> None:
@@ -192,3 +201,31 @@ def test_newcomers_who_would_wait_too_long_at_the_door_are_told_to_come_back(ser
     assert b"takes a part of the requests only" in b"".join(told)
     eventually(lambda: node.post(WHOLE).status_code == 200, "it serves those who come later")
     assert "runestone_requests_shed_total 0" not in node.health("/metrics").text
+
+
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_INFO") or resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 4096,
+    reason="it takes many connections, and Linux",
+)
+async def test_none_of_a_crowd_that_the_system_could_not_keep_much_longer_is_dropped(
+    serve: Callable[..., Gateway],
+) -> None:
+    node = serve(RUNESTONE_MAX_LOOP_LAG_MS="0", RUNESTONE_MAX_REQUESTS="10000")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    client = Client(node.port, {**WHOLE, "model": "openai-default/gpt-4o-mini"})
+    await client.ask()
+    os.kill(node.process.pid, signal.SIGSTOP)
+    try:
+        crowd = [asyncio.create_task(client.ask()) for _ in range(2500)]
+        async with asyncio.timeout(30):
+            while descriptors() < len(crowd):
+                await asyncio.sleep(0.05)
+        os.kill(node.process.pid, signal.SIGCONT)
+        await asyncio.wait(crowd)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert client.told.unanswered == {}
+    assert client.told.ends["503 overloaded"] > 0
+    assert client.told.ok > 1000

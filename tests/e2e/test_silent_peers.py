@@ -173,6 +173,48 @@ def test_a_hundred_bodies_that_come_byte_by_byte_delay_nobody(serve: Callable[..
     assert {answer.split(b"\r\n")[0] for answer in told} == {b"HTTP/1.1 408 "}
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "crashes", "code"),
+    [
+        ("60000", ["requests"], "restarting"),
+        ("60000", ["servers"], "restarting"),
+        ("60000", ["requests", "servers"], "restarting"),
+        ("60000", ["servers", "servers"], "restarting"),
+        ("2000", ["servers"], "deadline_exceeded"),
+    ],
+)
+def test_a_slow_reader_is_told_once_how_its_stream_ends_however_often_its_request_is_cancelled(
+    serve: Callable[..., Gateway], primary: Upstream, milliseconds: str, crashes: list[str], code: str
+) -> None:
+    node = serve("--allow-faults", RUNESTONE_REQUEST_DEADLINE_MS=milliseconds)
+    others_are_served(node)
+    assert node.post(PINNED).status_code == 200
+    before = state(node)
+    primary.fault("tokens=200000")
+    with silent_reader(node) as connection:
+        if code == "deadline_exceeded":
+            eventually(lambda: primary.state()["open_streams"] == 0, "its time is over")
+        for name in crashes:
+            node.ctl("crash", name)
+            eventually(lambda: primary.state()["open_streams"] == 0, "the upstream is closed")
+
+        told = b""
+        while not told.endswith(b"\r\n0\r\n\r\n") and (more := connection.recv(65536)):
+            told += more
+
+        assert told.count(b'"error"') == 1
+        assert f'"code":"{code}"'.encode() in told
+        assert b"[DONE]" not in told
+        assert node.provider("openai-default")["in_flight"] == 0
+    primary.fault("none")
+    eventually(lambda: node.post(PINNED).status_code == 200, "it serves")
+    eventually(
+        lambda: all(state(node)[what] <= before[what] + 4 for what in before),
+        lambda: f"as before: {before}, {state(node)}",
+        30,
+    )
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_sockets_of_readers_that_take_nothing_are_closed_in_the_end(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -66,7 +67,7 @@ def test_who_has_waited_too_long_gets_a_whole_answer_and_the_few_next_ones_go_on
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in head
         assert json.loads(body)["error"]["code"] == "overloaded"
-    assert waiting(listener) == 4
+    assert waiting(listener)[0] == 4
     lasting.door.close()
     for client in clients:
         client.close()
@@ -85,6 +86,26 @@ def test_one_that_is_still_sending_can_read_the_answer(listener: socket.socket) 
         client.close()
 
 
+def test_one_that_sends_more_than_the_system_keeps_can_send_it_all_and_read_the_answer(listener: socket.socket) -> None:
+    listener.listen(0)  # one may wait, and that is one too many
+    lasting, answers = Lasting(listener, patience=0.0), list[bytes]()
+
+    def send() -> None:
+        with connected(listener, b"x" * 16_000_000) as client:
+            answers.append(read(client))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    while sender.is_alive():
+        lasting.look(1)
+        sender.join(0.02)
+    lasting.look(100)
+
+    assert answers[0].endswith(b'"code":"overloaded"}}')
+    assert not lasting.door._open.get_map()
+    lasting.door.close()
+
+
 def test_clients_that_have_left_cost_nothing_and_no_socket_stays_open(listener: socket.socket) -> None:
     for _ in range(20):
         connected(listener).close()
@@ -96,12 +117,16 @@ def test_clients_that_have_left_cost_nothing_and_no_socket_stays_open(listener: 
     lasting.door.close()
 
 
-def test_without_patience_set_nobody_is_turned_away(listener: socket.socket) -> None:
-    clients = [connected(listener) for _ in range(10)]
+@pytest.mark.parametrize(("kept", "refused"), [(64, 0), (8, 5)])
+def test_without_patience_set_those_are_turned_away_for_whom_the_system_has_no_room(
+    listener: socket.socket, kept: int, refused: int
+) -> None:
+    listener.listen(kept)
+    clients = [connected(listener) for _ in range(9)]
     lasting = Lasting(listener, patience=0.0)
     lasting.look(100)
 
-    assert (lasting.refused, waiting(listener)) == (0, 10)
+    assert (lasting.refused, waiting(listener)) == (refused, (len(clients) - refused, kept))
     lasting.door.close()
     for client in clients:
         client.close()

@@ -233,6 +233,49 @@ async def test_a_connection_above_the_cap_is_told_so_and_closed_and_makes_room_f
             each.close()
 
 
+@pytest.mark.parametrize(
+    ("most", "begin", "status"),
+    [
+        (0, b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 16000000\r\n\r\n", b"503"),
+        (9, b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: nonsense\r\n\r\n", b"400"),
+        (9, b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n", b"400"),
+    ],
+    ids=["above the cap", "bad head", "bad body"],
+)
+async def test_who_is_refused_while_sending_can_send_it_all_and_reads_the_answer(
+    most: int, begin: bytes, status: bytes
+) -> None:
+    async with server(60, most=most) as (port, settings, _task):
+        reader, writer = await connect(port)
+        writer.write(begin)
+        async with asyncio.timeout(20):
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 " + status)
+            writer.write(b"x" * 16_000_000)
+            await writer.drain()
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            while settings.connections:
+                await asyncio.sleep(0.01)
+
+
+async def test_who_is_refused_and_never_closes_is_closed_in_the_end() -> None:
+    async with server(60, most=0) as (port, settings, _task):
+        settings.linger_seconds = 0.1
+        reader, writer = await connect(port)
+        writer.write(GET)
+        async with asyncio.timeout(5):
+            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+            assert settings.connections == 0
+            with pytest.raises(ConnectionError):
+                while True:
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+        writer.close()
+
+
 async def test_connections_are_counted_out_however_they_end() -> None:
     async with server(0.2, most=5) as (port, settings, _task):
         for end in ("close", "reset", "wait", "half a request"):

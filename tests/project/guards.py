@@ -141,9 +141,30 @@ GUARDS: Final = [
     Guard(
         "who would wait too long at the door is told at once",
         "runestone/resilience/accept_queue.py",
-        "return seen, max(waiting - max(int(rate * patience), _FEWEST), 0)",
-        "return seen, 0",
+        "return seen, max(waiting - max(int(rate * patience), _FEWEST), over)",
+        "return seen, over",
         "tests/resilience/test_accept_queue.py::test_a_lasting_queue_is_kept_as_short_as_patience_and_what_can_be_served_is",
+    ),
+    Guard(
+        "the system never has to drop who waits at the door",
+        "runestone/resilience/accept_queue.py",
+        "over = max(waiting - most, 0)",
+        "over = 0",
+        "tests/e2e/test_load.py::test_none_of_a_crowd_that_the_system_could_not_keep_much_longer_is_dropped",
+    ),
+    Guard(
+        "who is turned away at the door can send all of its request",
+        "runestone/http/door.py",
+        "gone = not connection.recv(_READ_BYTES)",
+        "gone = True",
+        "tests/http/test_door.py::test_one_that_sends_more_than_the_system_keeps_can_send_it_all_and_read_the_answer",
+    ),
+    Guard(
+        "who is above the cap can send all of its request",
+        "runestone/http/http11.py",
+        "            self._linger()\n            return",
+        "            self.expire()\n            return",
+        "tests/http/test_http11.py::test_who_is_refused_while_sending_can_send_it_all_and_reads_the_answer",
     ),
     Guard(
         "who comes while the loop stands still is let in",
