@@ -388,7 +388,7 @@ class Node:
         return self.breaker(name)
 
     async def trip_breaker(self, name: str, seconds: float | None = None) -> dict[str, Any]:
-        """Force the breaker open until it is reset, or for ``seconds``."""
+        """Force the breaker open for ``seconds``, or until `breaker auto` or `reset`."""
         self._memory(name)
         if seconds is not None and (
             isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0
