@@ -109,7 +109,7 @@ class Running:
         ``None``: for the drain timeout of the settings.
         """
         node, phase = self.node, self.node.phase
-        phase.stopping = True
+        phase.ends.set()
         phase.drain()
         if seconds is None:
             seconds = node.settings.server.drain_timeout_seconds
