@@ -73,6 +73,7 @@ class Command:
     beside: bool = False
     lasts: Callable[[Values], float] = bodies.at_once
     local: Callable[[Values], Mapping[str, Any] | None] = lambda _: None  # an answer for which no node is needed
+    offline: str | None = None  # the argument with which that is so
     into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
 

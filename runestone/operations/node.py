@@ -20,7 +20,7 @@ from msgspec.structs import replace
 import runestone
 from runestone.config.live import Live
 from runestone.config.settings import Settings
-from runestone.configuration import LastReload
+from runestone.configuration import LastReload, Unfinished
 from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
 from runestone.costs.tokens import counted
@@ -133,6 +133,7 @@ class Node:
             "out_of_service": {n: m.admin_state for n, m in sorted(self.memories.items()) if m.admin_state != "ready"},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             **{key: done[key] for key in measured.AT_A_GLANCE},
+            "cost_unknown_calls": done["cost_unknown_calls"],
             "cost_today_usd": round(self.metrics.cost_today_usd(), 6),
             "restarts_1h": self.metrics.restarts_within(_HOUR_SECONDS),
             "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
@@ -428,6 +429,8 @@ class Node:
         """Ask the process registered as ``name``. Raises :class:`OperationError` ``unavailable``, or ``timeout``."""
         try:
             return await self.registry.via(name).call(message, timeout=timeout)
+        except Unfinished as error:
+            raise OperationError("timeout" if error.late else "unavailable", str(error)) from error
         except CallTimeout:
             raise OperationError("timeout", f"{name} did not answer within {timeout:g} s") from None
         except ActorError as error:

@@ -76,6 +76,21 @@ def test_a_script_waits_for_nobody(tmp_path: Path) -> None:
     assert (code, asked) == (69, ["GET /v1/groups"])
 
 
+def test_what_needs_no_node_waits_for_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"what-if openai-default --from {tmp_path}/none.jsonl failure_threshold=10"
+    code = Session(Link(tmp_path / "nobody"), interactive=True).run(line)
+
+    assert code == 1
+    assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_entries_are_counted_however_they_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with moody(tmp_path / "s", {"groups": [{"name": "a"}, {"name": "b"}]}):
+        code = Session(Link(tmp_path / "s"), interactive=True).run(r"\x; group list | count")
+
+    assert (code, capsys.readouterr().out) == (0, "2\n")
+
+
 def test_the_toolbar_says_what_is_known_and_what_stands_in_the_way() -> None:
     status = {"pid": 7, "phase": "draining", "status": "draining", "breakers_open": ["a", "b"], "in_flight": 3}
     link = Link(Path("/run/admin.sock"))

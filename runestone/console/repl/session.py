@@ -120,14 +120,15 @@ class Session:
         if self.read_only and command.method != "GET":
             return self.refuse(f"{command.path} acts, and this console is read only", ctl.EXIT_CODES["denied"])
         with _key_unseen(arguments):
-            code = self._answered(lambda: self._shown(typed, command, arguments), command)
+            code = self._answered(lambda: self._shown(typed, command, arguments), command, arguments)
         if code == _UNREACHABLE and self.interactive and command.method != "GET":
             print("whether it was done is not known; look before you repeat it", file=sys.stderr)
         return code
 
-    def _answered(self, ask: Callable[[], int], command: Command) -> int:
+    def _answered(self, ask: Callable[[], int], command: Command, arguments: argparse.Namespace) -> int:
         """The exit code of ``ask``. A person's command waits for the node; what only reads is asked again where the node went meanwhile."""
-        if not self.interactive:
+        alone = command.offline is not None and getattr(arguments, command.offline) is not None
+        if alone or not self.interactive:
             return ask()
         for pause in _PAUSES:
             self.link.wait(_say)
