@@ -79,6 +79,7 @@ class Node:
     levels: Levels
     log_tail: Tail | None = None  # its last lines, if the log of the process is this node's
     allow_faults: bool = False  # processes may be crashed on request, and faults put in front of providers
+    unsafe_eval: bool = False  # whoever may open the admin socket may run Python here
     set_simulated_fault: SwitchFault | None = None  # with --demo
     simulated_faults: Callable[[], Mapping[str, str]] = dict  # what is switched on at simulated providers, by name
     last_reload: Callable[[], LastReload] = LastReload
@@ -123,6 +124,7 @@ class Node:
             "phase": "draining" if self.phase.draining else "ready",
             "mode": self.settings.server.mode,
             "demo": self.set_simulated_fault is not None,
+            "unsafe_eval": self.unsafe_eval,
             "pid": os.getpid(),
             "listeners": dict(self.listeners),
             "uptime_seconds": round(time.time() - self.started_at, 3),
