@@ -763,7 +763,7 @@ class FailoverManager:
     async def explain(self, group: str, model: str) -> dict[str, Any]:
         """Who would be asked for ``model``, in which order, who would not, and why."""
         return dict(
-            (await self.node.ask("POST", _at("/v1/failover", group, "explain"), {"model": model}))["explanation"]
+            (await self.node.ask("GET", _at("/v1/failover", group, "explain"), {"model": model}))["explanation"]
         )
 
 

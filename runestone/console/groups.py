@@ -116,13 +116,12 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         path="failover explain",
-        method="POST",
+        method="GET",
         route="/v1/failover/{name}/explain",
         help="who would be asked for a model, who would not, and why",
         arguments=(GROUP, Argument(name="--model", help="the model", required=True)),
         render=lambda data: render.explanation(data["explanation"]),
         rows=lambda data: data["explanation"]["candidates"],
-        reads=True,
     ),
     Command(
         path="mode",

@@ -84,7 +84,7 @@ class Actions:
             ("POST", "/v1/groups/{name}/remove", self._remove_members),
             ("POST", "/v1/groups/{name}/delete", self._delete_group),
             ("GET", "/v1/failover/{name}", self._failover),
-            ("POST", "/v1/failover/{name}/explain", self._explain),
+            ("GET", "/v1/failover/{name}/explain", self._explain),
             ("POST", "/v1/mode", self._mode),
             ("POST", "/v1/costs/estimate", self._estimate),
             ("GET", "/v1/costs", self._costs),

@@ -132,10 +132,13 @@ def test_the_socket_for_observers_refuses_whatever_acts_or_operates(node: Gatewa
                 answer = client.request(command.method, route, content=b"{}" if command.method == "POST" else None)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (403, "denied"), route
         chat = client.post("/v1/chat", json={"request": {}})
-        looks = [client.get(path) for path in ("/v1/status", "/v1/tree", "/v1/providers", "/v1/config", "/v1/events")]
+        paths = ("/v1/status", "/v1/tree", "/v1/providers", "/v1/config", "/v1/events")
+        looks = [client.get(path) for path in paths]
+        explained = client.get("/v1/failover/default-chat-service/explain", params={"model": "gpt-4o-mini"})
 
     assert chat.status_code == 403
     assert [look.status_code for look in looks] == [200] * 5
+    assert explained.json()["explanation"]["candidates"][0]["verdict"] == "first"
     assert node.ctl("events", "--name", "admin.acted")["events"] == []
 
 

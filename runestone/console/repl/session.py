@@ -21,6 +21,7 @@ from runestone.console.repl import meta
 from runestone.console.repl.grammar import Meta, Typed, Unreadable, expanded, narrowed, parse
 from runestone.console.repl.link import Link
 from runestone.console.repl.output import Enough, Piped, View
+from runestone.console.repl.topics import explained
 from runestone.console.repl.vocabulary import Vocabulary, vocabulary
 from runestone.telemetry.logs import masked
 
@@ -160,11 +161,13 @@ class Session:
     def _local(self, path: str, rest: Sequence[str], typed: Typed) -> int:
         if path in ("exit", "quit"):
             raise Left
-        if path == "help":
+        if path in ("help", "explain"):
             try:
-                text = self._help(rest)
+                text = self._help(rest) if path == "help" else explained(" ".join(rest))
             except Unreadable as error:
                 return self.refuse(str(error))
+            except LookupError as error:
+                return self.refuse(str(error.args[0]), ctl.EXIT_CODES["not_found"])
         else:
             text = "\n".join(self.typed())
         if not typed.pipes:
@@ -190,7 +193,7 @@ class Session:
         return "\n".join(f"{verb.path.ljust(width)}  {verb.help}" for verb in found)
 
 
-_LOCAL: Final = ("help", "history", "exit", "quit")
+_LOCAL: Final = ("help", "explain", "history", "exit", "quit")
 
 
 def _parser() -> argparse.ArgumentParser:
