@@ -175,7 +175,7 @@ from typing import Any, Literal, Protocol, Self, TypedDict, cast
 from urllib.parse import quote
 
 import httpx
-from attrs import frozen
+from attrs import field, frozen
 
 from runestone import app
 from runestone.config.load import Sources, read
@@ -186,6 +186,7 @@ from runestone.operations.errors import OperationError
 from runestone.telemetry.events import Event
 
 __all__ = [
+    "Acting",
     "Actors",
     "CircuitBreakerManager",
     "FailoverManager",
@@ -404,11 +405,18 @@ class Node:
         await self.ask("POST", "/v1/undrain")
 
     async def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, lasts: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        lasts: float = 0.0,
+        reason: str | None = None,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
-        """One operation, by the method and path that it has on the admin socket."""
-        who = Who(claimed=f"{getpass.getuser()} in process", uid=os.getuid(), pid=os.getpid())
-        return await self._started()(method, path, body or {}, who)
+        """One operation, by the method and path that it has on the admin socket. ``reason``, ``dry_run``: see :class:`Acting`."""
+        who = Who(claimed=f"{getpass.getuser()} in process", uid=os.getuid(), pid=os.getpid(), reason=reason)
+        return await self._started()(method, path, body or {}, who, dry_run=dry_run)
 
     def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The events of one chat."""
@@ -475,11 +483,22 @@ class RemoteNode:
         return int((await self.ask("POST", "/v1/shutdown", body, lasts=timeout or 0.0))["cut"])
 
     async def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, lasts: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        lasts: float = 0.0,
+        reason: str | None = None,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
-        """One operation; ``lasts``: seconds that it may take by what is asked, on top of the timeout of all."""
+        """One operation; ``lasts``: seconds that it may take by what is asked, on top of the timeout of all.
+
+        ``reason``, ``dry_run``: see :class:`Acting`.
+        """
         content = None if method == "GET" else json.dumps(body or {})
-        query = dict(body) if method == "GET" and body else None
+        about = ({} if reason is None else {"reason": reason}) | ({"dry_run": "true"} if dry_run else {})
+        query = dict(body or {}) if method == "GET" else about
         try:
             answer = await self._client.request(
                 method, path, content=content, params=query, timeout=self._timeout + lasts
@@ -518,8 +537,40 @@ class RemoteNode:
             raise self._unreachable(error) from None
 
     def _unreachable(self, error: Exception) -> OperationError:
+        if _not_permitted(error):
+            return OperationError("denied", f"{self._socket}: Permission denied")
         what = str(error) or type(error).__name__
         return OperationError("unreachable", f"no running node answers on {self._socket}: {what}")
+
+
+@frozen
+class Acting:
+    """``node``, each act on which has a ``reason``, which goes to its log and into its event ``admin.acted``.
+
+    With ``dry_run`` an edit of the settings is checked as if it were made, and nothing is in force: what is made of it then returns what
+    would be ``done`` and the ``warnings``. Any other act is refused with ``usage``.
+    """
+
+    node: Node | RemoteNode
+    reason: str | None = field(default=None, kw_only=True)
+    dry_run: bool = field(default=False, kw_only=True)
+
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, lasts: float = 0.0
+    ) -> dict[str, Any]:
+        """One operation, as of the node; one that reads is as ever."""
+        acts = method != "GET"
+        return await self.node.ask(
+            method, path, body, lasts=lasts, reason=self.reason if acts else None, dry_run=self.dry_run and acts
+        )
+
+    def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of one chat."""
+        return self.node.chat(body)
+
+    def trace(self, name: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The messages that one actor handles."""
+        return self.node.trace(name, body)
 
 
 @frozen
@@ -535,11 +586,11 @@ class ProviderFactory:
         ``models``, ``headers``. Reasons of a refusal: ``missing_api_key``, ``unsupported_provider``, ``conflict``, ``invalid``.
         """
         body = {"name": name, "kind": kind, "config": dict(config)}
-        return dict((await self.node.ask("POST", "/v1/providers", body))["provider"])
+        return _edited(await self.node.ask("POST", "/v1/providers", body), "provider")
 
     async def set_provider(self, name: str, config: Options) -> dict[str, Any]:
         """Change settings of one that is there. Reasons: ``not_found``, ``invalid``."""
-        return dict((await self.node.ask("POST", _at("/v1/providers", name), {"config": dict(config)}))["provider"])
+        return _edited(await self.node.ask("POST", _at("/v1/providers", name), {"config": dict(config)}), "provider")
 
     async def unregister_provider(self, name: str) -> None:
         """Take one out; returns when its streams have ended, or the drain time has. Reason: ``not_found``."""
@@ -596,7 +647,7 @@ class ProviderFactory:
         Reasons: ``missing_providers``, ``conflict``, ``invalid``.
         """
         body = {"name": name, "providers": list(providers), "options": dict(options or {})}
-        return dict((await self.node.ask("POST", "/v1/groups", body))["group"])
+        return _edited(await self.node.ask("POST", "/v1/groups", body), "group")
 
     async def delete_failover_group(self, name: str) -> None:
         """Take a group away. Reasons: ``not_found``, ``refused`` (the default group)."""
@@ -650,7 +701,7 @@ class CircuitBreakerManager:
 
         For a name that is not registered yet it is kept, and applied on registration. Reason: ``invalid``.
         """
-        return dict((await self.node.ask("POST", _at("/v1/breakers", name), {"config": dict(config)}))["breaker"])
+        return _edited(await self.node.ask("POST", _at("/v1/breakers", name), {"config": dict(config)}), "breaker")
 
     async def get_circuit_state(self, name: str) -> CircuitState:
         """``closed``, ``open`` or ``half_open``. Reason: ``not_found``."""
@@ -698,9 +749,8 @@ class FailoverManager:
 
     async def add_providers(self, group: str, providers: Sequence[str]) -> dict[str, Any]:
         """Take ``providers`` into a group, and tell its settings. Reasons: ``not_found``, ``missing_providers``."""
-        return dict(
-            (await self.node.ask("POST", _at("/v1/groups", group, "add"), {"providers": [*providers]}))["group"]
-        )
+        body = {"providers": [*providers]}
+        return _edited(await self.node.ask("POST", _at("/v1/groups", group, "add"), body), "group")
 
     async def remove_providers(self, group: str, providers: Sequence[str]) -> dict[str, Any]:
         """Take ``providers`` out of a group, and tell its settings.
@@ -708,12 +758,12 @@ class FailoverManager:
         Reasons: ``not_found``, ``missing_providers`` (one is not in it), ``refused`` (nobody would be left).
         """
         body = {"providers": [*providers]}
-        return dict((await self.node.ask("POST", _at("/v1/groups", group, "remove"), body))["group"])
+        return _edited(await self.node.ask("POST", _at("/v1/groups", group, "remove"), body), "group")
 
     async def explain(self, group: str, model: str) -> dict[str, Any]:
         """Who would be asked for ``model``, in which order, who would not, and why."""
         return dict(
-            (await self.node.ask("POST", _at("/v1/failover", group, "explain"), {"model": model}))["explanation"]
+            (await self.node.ask("GET", _at("/v1/failover", group, "explain"), {"model": model}))["explanation"]
         )
 
 
@@ -928,6 +978,19 @@ class ProviderPool:
         if (task := self._tasks.pop(request_id, None)) is None:
             raise OperationError("not_found", f"there is no request {request_id!r}")
         await task
+
+
+def _edited(answer: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What was edited; of a dry run, all that is told."""
+    about = answer[kind]
+    return {**(about if isinstance(about, Mapping) else {}), **answer} if answer.get("dry_run") else dict(about)
+
+
+def _not_permitted(error: BaseException | None) -> bool:
+    """Whether the system has refused it: that is told by what was the cause of the cause."""
+    while error is not None and not isinstance(error, PermissionError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 async def _drain(node: AnyNode, timeout: float | None) -> None:

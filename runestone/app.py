@@ -109,7 +109,7 @@ class Running:
         ``None``: for the drain timeout of the settings.
         """
         node, phase = self.node, self.node.phase
-        phase.stopping = True
+        phase.ends.set()
         phase.drain()
         if seconds is None:
             seconds = node.settings.server.drain_timeout_seconds
@@ -380,6 +380,7 @@ def compose(
     simulation: Simulation | None = None,
     *,
     allow_faults: bool = False,
+    unsafe_eval: bool = False,
     watch: bool = False,
     sink: Sink | None = None,
     exporting: Callable[[str], Exporting] | None = None,
@@ -423,6 +424,7 @@ def compose(
         listeners=sockets.addresses(),
         last_reload=lambda: memory.last_reload,
         allow_faults=allow_faults,
+        unsafe_eval=unsafe_eval,
         set_simulated_fault=simulation.set_fault if simulation else None,
         simulated_faults=simulation.faults if simulation else dict,
     )
@@ -450,6 +452,7 @@ async def launch(
     *,
     demo: bool = False,
     allow_faults: bool = False,
+    unsafe_eval: bool = False,
     watch: bool = False,
     sink: Sink | None = None,
 ) -> Running:
@@ -474,6 +477,7 @@ async def launch(
             sockets,
             simulation,
             allow_faults=allow_faults or demo,
+            unsafe_eval=unsafe_eval,
             watch=watch,
             sink=sink,
             exporting=exporting,

@@ -49,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="let the console crash actors and put faults in front of providers, as --demo does",
     )
+    serve.add_argument(
+        "--unsafe-eval",
+        action="store_true",
+        help="let whoever may open the admin socket run any Python in the node",
+    )
     serve.add_argument("--config", type=Path, metavar="FILE", help="a runestone.toml (RUNESTONE_CONFIG)")
     serve.add_argument("--watch", action="store_true", help="reload when the file changes (needs the extra watch)")
     for flag, text in _FLAGS.items():
@@ -148,6 +153,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     return serve.run(
         demo=arguments.demo,
         allow_faults=arguments.allow_faults,
+        unsafe_eval=arguments.unsafe_eval,
         watch=arguments.watch,
         config=arguments.config,
         flags=flags,

@@ -33,6 +33,7 @@ from supervisors import (
     ActorError,
     Call,
     Caller,
+    CallTimeout,
     Cast,
     Done,
     GenServer,
@@ -82,6 +83,16 @@ class Rejected:
     reason: str
     message: str
     problems: tuple[Problem, ...] = ()
+
+
+class Unfinished(ActorError):
+    """A change that is set and not in force yet: a ``part`` of the tree was ``late``, or away. It is made up for by itself."""
+
+    def __init__(self, part: str, error: ActorError) -> None:
+        self.late = isinstance(error, CallTimeout)
+        why = f"did not answer within {_REACH_SECONDS:g} s" if self.late else f"is away ({error})"
+        told = f"it is set, and in force as soon as {part} answers, which `runestone ctl actor show {part}` tells of"
+        super().__init__(f"{part} {why}; {told}")
 
 
 @frozen(kw_only=True)
@@ -392,6 +403,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         memory.live.settings = after
         told = Changed(needs_restart=memory.needs_restart, warnings=settings.warnings)
         later: list[SetProvider | RemoveProvider] = []
+        part = names.ROSTER
         try:
             for provider, hard in steps.to_set:
                 if provider.name in self._beside:  # it comes back when it has drained
@@ -400,9 +412,10 @@ class Configuration(GenServer[ReloadNow | _Finished]):
                     there = provider.name in self._providers
                     outcome = await roster.call(SetProvider(provider, hard), timeout=_REACH_SECONDS)
                     told = _with(told, provider.name, "restarted" if there else "started", outcome)
-            await self._names.via(names.FAILOVER).call(Reconfigure(after), timeout=_REACH_SECONDS)
-        except ActorError as error:  # a part of the tree is being restarted
-            self._again(error, caller)
+            part = names.FAILOVER
+            await self._names.via(part).call(Reconfigure(after), timeout=_REACH_SECONDS)
+        except ActorError as error:  # a part of the tree is being restarted, or suspended
+            self._again(Unfinished(part, error), caller)
             return None
         self._names.via(names.TELEMETRY).cast(FleetChanged())
         if before.logs.level != after.logs.level:
@@ -445,13 +458,13 @@ class Configuration(GenServer[ReloadNow | _Finished]):
             if not self._beside[job.name].jobs:
                 del self._beside[job.name]
         if failure is not None:
-            self._again(failure, caller)
+            self._again(Unfinished(names.ROSTER, failure), caller)
             return
         self._names.via(names.TELEMETRY).cast(FleetChanged())
         if caller is not None:
             caller.reply(told)
 
-    def _again(self, error: ActorError, caller: Caller[Any] | None) -> None:
+    def _again(self, error: Unfinished, caller: Caller[Any] | None) -> None:
         """A part of the tree was away in the middle of a change: the rest of it is made up for, and the caller knows."""
         self.send_after(_AGAIN_SECONDS, _Reconcile())
         if caller is not None:

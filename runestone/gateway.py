@@ -26,11 +26,16 @@ class Phase:
     """Whether the node takes requests, and the deadlines of those in flight. An operator and the node's end write it, everybody reads."""
 
     draining: bool = False
-    stopping: bool = False  # the drain is the beginning of the end
     cut: bool = False  # the drain has run out of patience
     retry_after_seconds: float = 1.0
+    ends: asyncio.Event = field(factory=asyncio.Event)  # the drain is the beginning of the end
     _deadlines: dict[asyncio.Timeout, str] = field(factory=dict)  # with the route of each
     _idle: asyncio.Event = field(factory=asyncio.Event)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing is taken any more, for good."""
+        return self.ends.is_set()
 
     @property
     def in_flight(self) -> int:

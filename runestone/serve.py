@@ -46,6 +46,7 @@ def run(
     *,
     demo: bool,
     allow_faults: bool,
+    unsafe_eval: bool = False,
     watch: bool = False,
     config: Path | None = None,
     flags: Mapping[str, str] | None = None,
@@ -63,7 +64,16 @@ def run(
         return EX_CONFIG
     sink = logs.configure(settings.logs.level, settings.logs.format)
     gc.set_threshold(_COLLECTED_AT)
-    launch = partial(app.launch, sources, read_again, demo=demo, allow_faults=allow_faults, watch=watch, sink=sink)
+    launch = partial(
+        app.launch,
+        sources,
+        read_again,
+        demo=demo,
+        allow_faults=allow_faults,
+        unsafe_eval=unsafe_eval,
+        watch=watch,
+        sink=sink,
+    )
     try:
         import uvloop  # noqa: PLC0415 - where it installs
     except ImportError:
@@ -132,6 +142,8 @@ def _announce(running: app.Running) -> None:
     logger.info("API    {}/v1", where["public"])
     logger.info("health {}/health", where["health"])
     logger.info("admin  {}", where["admin"])
+    if running.node.unsafe_eval:
+        logger.warning("--unsafe-eval: whoever may open {} may run any Python in this process", where["admin"])
     if not settings.auth.keys:
         logger.info("no inbound keys are set: any Authorization, or none, is accepted from this machine")
 

@@ -68,7 +68,7 @@ class Found:
 async def tried(box: Box, site: Site, unstaged: str | None = None) -> Found:
     """Try ``box``. ``unstaged``: why there are no throw-away providers.
 
-    Raises :class:`OperationError` ``unreachable``: the node is gone.
+    Raises :class:`OperationError` ``unreachable``: the node is gone; ``denied``: this socket does not let anything be tried.
     """
     started, command = time.perf_counter(), None
     ok = False
@@ -82,7 +82,7 @@ async def tried(box: Box, site: Site, unstaged: str | None = None) -> Found:
     except TimeoutError:
         detail, command = f"it was not over within {_SECONDS:g} s", "runestone ctl status"
     except OperationError as error:
-        if error.reason == "unreachable":
+        if error.reason in ("unreachable", "denied"):
             raise
         detail, command = f"{error.reason}: {error}", "runestone ctl status"
     return Found(box=box, ok=ok, detail=detail, seconds=time.perf_counter() - started, command=command)

@@ -45,11 +45,9 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def _refusal(path: Path, error: OperationError) -> _Refused:
-    denied = error.reason == "unreachable" and path.exists() and not os.access(path, os.W_OK)
-    reason = "denied" if denied else error.reason
-    message = str(error) if reason in _CODES else f"{reason}: {error}"
-    return _Refused(message, _CODES.get(reason, EX_FAILED), reason)
+def _refusal(error: OperationError) -> _Refused:
+    message = str(error) if error.reason in _CODES else f"{error.reason}: {error}"
+    return _Refused(message, _CODES.get(error.reason, EX_FAILED), error.reason)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -131,7 +129,7 @@ async def _check(path: Path, chosen: Sequence[Box], key: str | None, *, quiet: b
                     if not quiet:
                         print(_drawn(found[-1]), flush=True)
     except OperationError as error:
-        raise _refusal(path, error) from None
+        raise _refusal(error) from None
     return found
 
 
@@ -144,7 +142,7 @@ async def _staged(stage: Stage, *, wanted: bool) -> AsyncIterator[str | None]:
             try:
                 await stage.set_up()
             except OperationError as error:
-                if error.reason == "unreachable":
+                if error.reason in _CODES:
                     raise
                 unstaged = f"there are no throw-away providers: {error}"
         yield unstaged

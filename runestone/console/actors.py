@@ -66,7 +66,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/actors/{name}/state",
         help="what one actor holds: shapes, numbers and names; other texts are left out",
         arguments=(ACTOR,),
-        render=lambda data: render.facts(data["state"]),
+        render=lambda data: render.outline(data["state"]),
     ),
     Command(
         path="actor suspend",
@@ -133,6 +133,7 @@ COMMANDS: tuple[Command, ...] = (
         help="where every task is, also while the event loop is stuck; places alone, no values",
         arguments=(Argument(name="--task", metavar="NAME", help="of this task; the name may hold a *"),),
         render=_stacks,
+        rows=lambda data: data["stacks"],
         beside=True,
     ),
     Command(

@@ -93,7 +93,7 @@ class _Admin:
         query = tails.resumed(request.query_params, request.headers.get("last-event-id"))
         ask = partial(self.dispatch, "GET", path, who=_who(request))
         try:
-            events = tails.tail(ask, path, query, await ask(query))
+            events = tails.tail(ask, path, query, await ask(query), self.actions.node.phase.ends)
         except OperationError as error:
             return _refused(error)
         return StreamingResponse(_closing(events), media_type="text/event-stream", headers=_FRESH)

@@ -69,6 +69,7 @@ def members(values: Values) -> dict[str, Any]:
 
 def config(values: Values) -> dict[str, Any]:
     """All of them as one ``config``."""
+    _some(values)
     return {"config": {key: _number(value) for key, value in values.items()}}
 
 
@@ -76,6 +77,12 @@ def new_provider(values: Values) -> dict[str, Any]:
     """A provider's name, kind and config."""
     rest = {key: value for key, value in values.items() if key not in ("name", "kind")}
     return {"name": values["name"], "kind": values["kind"], **provider_config(rest)}
+
+
+def changed_provider(values: Values) -> dict[str, Any]:
+    """A provider's config, of which something is given."""
+    _some(values)
+    return provider_config(values)
 
 
 def provider_config(values: Values) -> dict[str, Any]:
@@ -94,6 +101,12 @@ def provider_config(values: Values) -> dict[str, Any]:
 def new_group(values: Values) -> dict[str, Any]:
     """A group's name, members and options."""
     return {"name": values["name"], **group({key: value for key, value in values.items() if key != "name"})}
+
+
+def changed_group(values: Values) -> dict[str, Any]:
+    """A group's members and options, of which something is given."""
+    _some(values)
+    return group(values)
 
 
 def group(values: Values) -> dict[str, Any]:
@@ -121,6 +134,11 @@ def events(values: Values) -> dict[str, Any]:
 
 def _listed(text: str) -> list[str]:
     return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _some(values: Values) -> None:
+    if not values:
+        raise Unusable("nothing to change is named; --help lists what there is")
 
 
 def _number(value: Any) -> Any:

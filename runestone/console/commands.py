@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from attrs import Factory, field, frozen
 
@@ -73,9 +73,11 @@ class Command:
     beside: bool = False
     lasts: Callable[[Values], float] = bodies.at_once
     local: Callable[[Values], Mapping[str, Any] | None] = lambda _: None  # an answer for which no node is needed
+    offline: str | None = None  # the argument with which that is so
     into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
 
+_OUTCOME: Final = ("done", "failed", "needs_restart", "warnings")
 PROVIDER = Argument(name="name", help="the provider, such as openai-default", complete="providers")
 GROUP = Argument(name="name", help="the group, such as default-chat-service", complete="groups")
 
@@ -90,10 +92,14 @@ def changed(kind: str) -> Renderer:
 
     def renderer(data: Mapping[str, Any]) -> str:
         about = data.get(kind)
-        lines = [render.facts(about)] if isinstance(about, Mapping) else []
+        facts = (
+            {key: value for key, value in about.items() if key not in _OUTCOME} if isinstance(about, Mapping) else {}
+        )
+        lines = [render.facts(facts)] if facts else []
         told = {**(about if isinstance(about, Mapping) else {}), **data}
         done = "would be done" if data.get("dry_run") else "done"
         lines += [f"{done}: {line}" for line in told.get("done", ())]
+        lines += [f"failed: {line}" for line in told.get("failed", ())]
         lines += [f"needs a restart of the process: {key}" for key in told.get("needs_restart", ())]
         lines += [f"warning: {line}" for line in told.get("warnings", ())]
         return "\n".join(lines) or "nothing to do"

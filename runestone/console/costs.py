@@ -19,6 +19,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         body=bodies.request,
         render=render.estimates,
+        rows=render.estimated,
         reads=True,
     ),
     Command(
@@ -32,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument(name="--by", help="what is added up; without it by provider", choices=BY),
         ),
         render=render.costs,
+        rows=lambda data: data["costs"],
     ),
     Command(
         path="cost prune",

@@ -122,7 +122,10 @@ def _order(arguments: argparse.Namespace) -> Order:
     values = {a.key: getattr(arguments, a.key) for a in command.arguments}
     in_route = {k: quote(v, safe="") or "%20" for k, v in values.items() if f"{{{k}}}" in command.route}
     given = {k: v for k, v in values.items() if k not in in_route and v is not None and v is not False}
-    path = _socket(command, arguments.socket or admin_socket())
+    admin = arguments.socket or admin_socket()
+    if command.beside and admin == observe_socket(admin.with_name("admin.sock")):
+        raise Unreachable(f"{admin} is for observers; {command.path} is for the admin socket beside it", denied=True)
+    path = _socket(command, admin)
     about = {"reason": arguments.reason, "dry_run": "true" if arguments.dry_run else None}
     client = AdminClient(
         path,
@@ -296,12 +299,17 @@ def _entries(order: Order, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _hint(arguments: argparse.Namespace, error: Refused) -> str | None:
-    """What may have been meant by a name that is not there."""
+    """What may have been meant by a name that is not there, or how a key is given."""
+    if error.code == "missing_api_key":
+        return "give its key by one of --key-env VARIABLE, --key-file PATH, --key-stdin"
     if error.code not in ("not_found", "missing_providers"):
         return None
     for argument in arguments.command.arguments:
-        name = getattr(arguments, argument.key)
-        if argument.complete is not None and isinstance(name, str):
-            close = get_close_matches(name, live_names(argument.complete, arguments.socket or admin_socket()), 1)
-            return f"did you mean {close[0]}?" if close else None
+        given = getattr(arguments, argument.key)
+        if argument.complete is None or given is None:
+            continue
+        there = live_names(argument.complete, arguments.socket or admin_socket())
+        for name in [given] if isinstance(given, str) else given:
+            if name not in there and (close := get_close_matches(name, there, 1)):
+                return f"did you mean {close[0]}?"
     return None

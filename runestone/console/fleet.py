@@ -89,7 +89,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/providers/{name}",
         help="change settings of a provider; its actor is restarted, its streams run on",
         arguments=(PROVIDER, *_OPTIONS),
-        body=bodies.provider_config,
+        body=bodies.changed_provider,
         render=changed("provider"),
         then="provider show",
     ),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from runestone.console import bodies, render
 from runestone.console.commands import GROUP, Argument, Command, changed
 
 _STRATEGIES = ("round_robin", "priority", "load_balanced", "fastest_first", "health_aware", "cost_optimized")
 _COLUMNS = ("name", "strategy", "members", "max_attempts", "health_threshold", "mode")
+_MEMBERS = ("name", "status", "health_score", "share", "p50_ms", "p95_ms", "p99_ms")
 _OPTIONS = (
     Argument(name="--strategy", help="who goes first", choices=_STRATEGIES),
     Argument(name="--max-attempts", help="providers tried for one request", type=int, metavar="N"),
@@ -15,6 +19,21 @@ _OPTIONS = (
     Argument(name="--mode", help="legacy: no failover in this group", choices=("enhanced", "legacy")),
 )
 _PROVIDERS = Argument(name="providers", metavar="PROVIDER", nargs="+", help="a provider", complete="providers")
+
+
+def _standing(data: Mapping[str, Any]) -> str:
+    """A group, and below it each member and how it is."""
+    told = data["failover"]
+    rows = [
+        {
+            **member,
+            **{f"{p}_ms": value for p, value in member["latency_ms"].items()},
+            "share": told["share"].get(member["name"], 0),
+        }
+        for member in told["members"]
+    ]
+    facts = render.facts({key: value for key, value in told.items() if key not in ("members", "share")})
+    return f"{facts}\n\n{render.table(rows, _MEMBERS)}"
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -48,7 +67,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument(name="--members", help="its providers, with commas between them", metavar="A,B"),
             *_OPTIONS,
         ),
-        body=bodies.group,
+        body=bodies.changed_group,
         render=changed("group"),
     ),
     Command(
@@ -83,7 +102,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/failover/{name}",
         help="a failover group: strategy, members, statistics",
         arguments=(GROUP,),
-        render=lambda data: render.facts(data["failover"]),
+        render=_standing,
         good=lambda data: all(member["status"] == "up" for member in data["failover"]["members"]),
     ),
     Command(
@@ -97,12 +116,12 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         path="failover explain",
-        method="POST",
+        method="GET",
         route="/v1/failover/{name}/explain",
         help="who would be asked for a model, who would not, and why",
         arguments=(GROUP, Argument(name="--model", help="the model", required=True)),
         render=lambda data: render.explanation(data["explanation"]),
-        reads=True,
+        rows=lambda data: data["explanation"]["candidates"],
     ),
     Command(
         path="mode",

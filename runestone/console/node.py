@@ -88,6 +88,16 @@ COMMANDS: tuple[Command, ...] = (
         render=changed("log"),
     ),
     Command(
+        path="eval",
+        method="POST",
+        route="/v1/eval",
+        help="run Python in the node (serve --unsafe-eval): node, fleet, providers, registry, settings, asyncio are there; 5s at most",
+        arguments=(
+            Argument(name="code", metavar="CODE", help="in quotes, such as 'len(providers)'; await is allowed"),
+        ),
+        render=lambda data: (data["printed"] + (data["value"] or "")).rstrip("\n"),
+    ),
+    Command(
         path="crash",
         method="POST",
         route="/v1/crash",

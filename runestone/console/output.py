@@ -10,7 +10,7 @@ from runestone.console import render
 
 Answer = Mapping[str, Any]
 Rows = Callable[[Answer], Sequence[Answer]]
-_NAMES: Final = ("seq", "id", "name", "provider", "group", "actor", "path", "key", "event")
+_NAMES: Final = ("seq", "id", "name", "provider", "group", "actor", "path", "key", "task", "event")
 
 
 def rows(data: Answer) -> Sequence[Answer]:

@@ -78,6 +78,18 @@ def facts(data: Mapping[str, Any]) -> str:
     return "\n".join(f"{key.replace('_', ' ').ljust(width)}  {cell(value)}" for key, value in data.items())
 
 
+def outline(data: Mapping[str, Any], margin: str = "") -> str:
+    """One fact a line under its own name, and what is in it below it; what a mapping is itself has the empty name."""
+    lines = []
+    for key, value in data.items():
+        if key and isinstance(value, Mapping):
+            own = f"  {cell(value[''])}" if "" in value else "" if value else "  -"
+            lines += [f"{margin}{key}{own}", *filter(None, [outline(value, margin + "  ")])]
+        elif key:
+            lines.append(f"{margin}{key}  {cell(value)}")
+    return "\n".join(lines)
+
+
 def status(data: Mapping[str, Any]) -> str:
     """The node on one screen, and below it what is wrong, with the command that helps."""
     told = facts({key: value for key, value in data.items() if key not in ("v", "alerts")})
@@ -144,11 +156,15 @@ def event(data: Mapping[str, Any]) -> str:
 
 def estimates(data: Mapping[str, Any]) -> str:
     """What a request would cost, a provider a line."""
-    rows = [
+    return table(estimated(data), ("provider", "cost_usd", "model", "input_tokens", "output_tokens", "exact"))
+
+
+def estimated(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same, provider by provider."""
+    return [
         {"provider": name, "cost_usd": dollars, **(data["tokens"][name] or {})}
         for name, dollars in data["costs"].items()
     ]
-    return table(rows, ("provider", "cost_usd", "model", "input_tokens", "output_tokens", "exact"))
 
 
 def costs(data: Mapping[str, Any]) -> str:

@@ -1,13 +1,14 @@
 """What comes, as it comes, for a browser's ``EventSource`` or ``curl -N``: server-sent events over the answers that are asked for again.
 
 An event's ``id`` is its number, so whoever comes back with ``Last-Event-ID`` goes on where it was; what the memory has forgotten
-meanwhile is told as an event ``missed``.
+meanwhile is told as an event ``missed``. When the node stops, ``bye`` is the last one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -22,8 +23,10 @@ _PING_SECONDS: Final = 15.0
 Ask = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
-async def tail(ask: Ask, path: str, query: Mapping[str, Any], first: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
-    """The entries of ``first``, the answer to ``query``, then those that come, for ever; a comment while there are none."""
+async def tail(
+    ask: Ask, path: str, query: Mapping[str, Any], first: Mapping[str, Any], ends: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
+    """The entries of ``first``, the answer to ``query``, then those that come until the node ``ends``; a comment while there are none."""
     loop, data = asyncio.get_running_loop(), first
     quiet_since = loop.time()
     yield b": here\n\n"
@@ -33,6 +36,9 @@ async def tail(ask: Ask, path: str, query: Mapping[str, Any], first: Mapping[str
         for entry in data[ENTRIES[path]]:
             kind = str(entry.get("event", "line")) if path == "/v1/events" else "line"
             yield b"id: %d\nevent: %b\ndata: %b\n\n" % (entry["seq"], kind.encode(), orjson.dumps(entry, default=str))
+        if ends.is_set():
+            yield b'event: bye\ndata: {"reason":"stopping"}\n\n'
+            return
         now = loop.time()
         if data[ENTRIES[path]]:
             quiet_since = now
@@ -40,7 +46,9 @@ async def tail(ask: Ask, path: str, query: Mapping[str, Any], first: Mapping[str
             quiet_since = now
             yield b": ping\n\n"
         if not data[ENTRIES[path]]:
-            await asyncio.sleep(_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_SECONDS):
+                    await ends.wait()
         data = await ask({**{k: v for k, v in query.items() if k != "limit"}, "since": data["next"]})
 
 

@@ -257,6 +257,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         body=_settings,
         local=_from_file,
+        offline="file",
         render=_what_if,
     ),
     Command(

@@ -75,6 +75,7 @@ def explain(  # noqa: PLR0917 - what the decision was made of
         else:
             verdict = "first" if not asked else "last resort" if last_resort else "next"
             why = doubt(choice.provider) if last_resort else _ground(rules.strategy, tier)
+            why += "; first for want of a better one" if last_resort and not asked else ""
             asked += 1
         told.append(_candidacy(scene, choice.provider, choice.model, tier, place, verdict, why))
     seen = {one.provider for one in told}
@@ -115,7 +116,9 @@ def _candidacy(  # noqa: PLR0917 - a row of a table
         verdict=verdict,  # type: ignore[arg-type] # one of them
         why=why,
         score=None if candidate is None else round(candidate.score, 4),
-        first_token_seconds=None if candidate is None else candidate.first_token_seconds,
+        first_token_seconds=None
+        if candidate is None or candidate.first_token_seconds is None
+        else round(candidate.first_token_seconds, 4),
         in_flight=None if candidate is None else candidate.in_flight,
         weight=None if candidate is None else candidate.weight,
         price=None if candidate is None else candidate.price,

@@ -389,7 +389,7 @@ def objection(memory: ProviderMemory, model: str, now: float, *, trial: bool = F
         return f"is {_WORDS.get(reason, reason)}" + ("" if seconds is None else f" for {seconds:.1f} s")
     if (refused := memory.shut(now)) is not None:
         until = refused.retry_after_seconds
-        return "its breaker is open" + (" until it is reset" if until is None else f" for {until:.1f} s")
+        return "its breaker is open" + (" until `breaker auto` or `reset`" if until is None else f" for {until:.1f} s")
     return None
 
 

@@ -14,6 +14,7 @@ from runestone.operations.actors import ActorActions
 from runestone.operations.audit import Record, Who
 from runestone.operations.diagnosis import DoctorActions
 from runestone.operations.errors import OperationError
+from runestone.operations.evaluation import EvaluationActions
 from runestone.operations.fleet import Fleet
 from runestone.operations.history import HistoryActions
 from runestone.operations.lifecycle import LifecycleActions
@@ -21,6 +22,7 @@ from runestone.operations.log import LogActions
 from runestone.operations.node import Node
 from runestone.operations.requests import RequestActions
 from runestone.operations.service import ServiceActions
+from runestone.telemetry.logs import masked
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -82,7 +84,7 @@ class Actions:
             ("POST", "/v1/groups/{name}/remove", self._remove_members),
             ("POST", "/v1/groups/{name}/delete", self._delete_group),
             ("GET", "/v1/failover/{name}", self._failover),
-            ("POST", "/v1/failover/{name}/explain", self._explain),
+            ("GET", "/v1/failover/{name}/explain", self._explain),
             ("POST", "/v1/mode", self._mode),
             ("POST", "/v1/costs/estimate", self._estimate),
             ("GET", "/v1/costs", self._costs),
@@ -100,6 +102,7 @@ class Actions:
             *HistoryActions(self.node).table(),
             *ServiceActions(self.node).table(),
             *LifecycleActions(self.node).table(),
+            *EvaluationActions(self.node, self.fleet).table(),
         ]
 
     def chat(self, body: Body) -> AsyncGenerator[Answer, None]:
@@ -271,7 +274,7 @@ class Dispatch:
                 record = Record.begin(
                     self.actions.fleet,
                     who,
-                    f"{method} {path}",
+                    f"{method} {path}{_said(route, body)}",
                     f"{method} {route}",
                     subject if isinstance(subject, str) else None,
                 )
@@ -296,6 +299,11 @@ class Dispatch:
         finally:
             record.end(told)
         return answer
+
+
+def _said(route: str, body: Body) -> str:
+    """What an act is about beyond its path, for the record."""
+    return f" {masked(str(body.get('code')))}" if route == "/v1/eval" else ""
 
 
 def _text(body: Body, key: str) -> str:

@@ -171,6 +171,16 @@ def _of_settings(node: Node) -> Iterator[Condition]:
             message="legacy mode: there is no failover",
             command="runestone ctl mode enhanced",
         )
+    else:
+        for group in node.settings.groups:
+            if group.mode == "legacy":
+                yield Condition(
+                    kind="legacy_mode",
+                    about=group.name,
+                    severity="warning",
+                    message=f"{group.name} is in legacy mode: it has no failover",
+                    command=f"runestone ctl mode enhanced --group {quote(group.name)}",
+                )
     if (refused := node.last_reload().refused) is not None:
         first, *others = refused.message.splitlines() or [refused.reason]
         more = f" (and {len(others)} more)" if others else ""
@@ -185,6 +195,14 @@ def _of_settings(node: Node) -> Iterator[Condition]:
 
 def _of_process(node: Node) -> Iterator[Condition]:
     metrics = node.metrics
+    if node.unsafe_eval:
+        yield Condition(
+            kind="unsafe_eval",
+            about="node",
+            severity="warning",
+            message="serve --unsafe-eval: whoever may open the admin socket may run any Python in the node",
+            command="runestone serve",
+        )
     now = metrics.clock()
     if metrics.gave_up_window.count(now, LONGEST_SECONDS):
         message = "a supervisor gave up within the last five minutes: a part of the node has crashed again and again"

@@ -64,11 +64,11 @@ def alerts(seen: Snapshot) -> Iterator[Finding]:
 
 
 def _open_breaker(seen: Snapshot, alert: Alert, finding: Finding, provider: ProviderSight) -> Finding:
-    """Young, and tried again by itself, it is a warning; forced until somebody resets it, or old, an error."""
+    """Young, and tried again by itself, it is a warning; forced without an end, or old, an error."""
     seconds = seen.now - alert.since
     if provider.mode == "forced_open":
         ends = provider.forced_for_seconds
-        left = "until it is reset" if ends is None else f"for {ends:.0f} s more"
+        left = "until `breaker auto` or `reset`" if ends is None else f"for {ends:.0f} s more"
         return evolve(
             finding,
             rule="breaker_forced_open",

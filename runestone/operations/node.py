@@ -20,7 +20,7 @@ from msgspec.structs import replace
 import runestone
 from runestone.config.live import Live
 from runestone.config.settings import Settings
-from runestone.configuration import LastReload
+from runestone.configuration import LastReload, Unfinished
 from runestone.costs.estimate import estimated
 from runestone.costs.prices import cost, quotation
 from runestone.costs.tokens import counted
@@ -79,6 +79,7 @@ class Node:
     levels: Levels
     log_tail: Tail | None = None  # its last lines, if the log of the process is this node's
     allow_faults: bool = False  # processes may be crashed on request, and faults put in front of providers
+    unsafe_eval: bool = False  # whoever may open the admin socket may run Python here
     set_simulated_fault: SwitchFault | None = None  # with --demo
     simulated_faults: Callable[[], Mapping[str, str]] = dict  # what is switched on at simulated providers, by name
     last_reload: Callable[[], LastReload] = LastReload
@@ -123,6 +124,7 @@ class Node:
             "phase": "draining" if self.phase.draining else "ready",
             "mode": self.settings.server.mode,
             "demo": self.set_simulated_fault is not None,
+            "unsafe_eval": self.unsafe_eval,
             "pid": os.getpid(),
             "listeners": dict(self.listeners),
             "uptime_seconds": round(time.time() - self.started_at, 3),
@@ -133,6 +135,7 @@ class Node:
             "out_of_service": {n: m.admin_state for n, m in sorted(self.memories.items()) if m.admin_state != "ready"},
             "breakers_open": sorted(n for n, m in self.memories.items() if m.breaker.name(self._now()) != "closed"),
             **{key: done[key] for key in measured.AT_A_GLANCE},
+            "cost_unknown_calls": done["cost_unknown_calls"],
             "cost_today_usd": round(self.metrics.cost_today_usd(), 6),
             "restarts_1h": self.metrics.restarts_within(_HOUR_SECONDS),
             "ledger": {"state": "off"} if self.settings.ledger.url is None else self.books.status(),
@@ -388,7 +391,7 @@ class Node:
         return self.breaker(name)
 
     async def trip_breaker(self, name: str, seconds: float | None = None) -> dict[str, Any]:
-        """Force the breaker open until it is reset, or for ``seconds``."""
+        """Force the breaker open for ``seconds``, or until `breaker auto` or `reset`."""
         self._memory(name)
         if seconds is not None and (
             isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0
@@ -428,6 +431,8 @@ class Node:
         """Ask the process registered as ``name``. Raises :class:`OperationError` ``unavailable``, or ``timeout``."""
         try:
             return await self.registry.via(name).call(message, timeout=timeout)
+        except Unfinished as error:
+            raise OperationError("timeout" if error.late else "unavailable", str(error)) from error
         except CallTimeout:
             raise OperationError("timeout", f"{name} did not answer within {timeout:g} s") from None
         except ActorError as error:

@@ -33,7 +33,7 @@ _QUIET_SECONDS = 120.0  # after which a process that was restarted runs again
 
 @frozen(kw_only=True)
 class ProviderSight:
-    """One provider. ``forced_for_seconds`` is how long its breaker stays forced open (``None``: until it is reset)."""
+    """One provider. ``forced_for_seconds`` is how long its breaker stays forced open (``None``: until `breaker auto` or `reset`)."""
 
     name: str
     status: str = "up"

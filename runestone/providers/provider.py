@@ -63,7 +63,7 @@ class ResetBreaker(Call[None]):
 
 @frozen
 class TripBreaker(Call[None]):
-    """Force the breaker open, for ``seconds`` or until it is reset."""
+    """Force the breaker open, for ``seconds`` or until it is reset or left to itself again."""
 
     seconds: float | None = None
 

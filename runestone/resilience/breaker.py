@@ -88,7 +88,7 @@ class HalfOpen:
 
 @frozen
 class ForcedOpen:
-    """An operator has opened it, until ``until`` or until it is reset."""
+    """An operator has opened it, until ``until``, or until it is reset or left to itself again."""
 
     until: float | None
 

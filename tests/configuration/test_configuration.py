@@ -28,6 +28,7 @@ from runestone.configuration import (
     Rejected,
     Reload,
     TakeOut,
+    Unfinished,
     difference,
     lasting,
 )
@@ -348,6 +349,21 @@ async def test_a_change_that_met_a_part_that_was_away_is_made_up_for_in_every_re
         await settle()
 
         assert one.levels == ["DEBUG"]
+        assert one.memory.applied.timeouts.connect_seconds == 0.777
+
+
+async def test_who_waits_for_a_part_that_is_late_is_told_which_it_is_and_that_the_change_stands() -> None:
+    async with node() as one:
+        await suspend(one.ref(names.FAILOVER))
+        with pytest.raises(
+            Unfinished, match=r"failover did not answer within 30 s; it is set, .* actor show failover"
+        ) as told:
+            await one.reload(RUNESTONE_CONNECT_TIMEOUT_MS="777")
+        await resume(one.ref(names.FAILOVER))
+        await asyncio.sleep(60)
+        await settle()
+
+        assert told.value.late
         assert one.memory.applied.timeouts.connect_seconds == 0.777
 
 

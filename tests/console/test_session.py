@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runestone.console.repl import habits
 from runestone.console.repl.link import Link, Seen
 from runestone.console.repl.session import Session
 from runestone.console.repl.toolbar import name, text
@@ -74,6 +75,56 @@ def test_a_script_waits_for_nobody(tmp_path: Path) -> None:
         code = Session(Link(tmp_path / "s"), interactive=False).run("group list")
 
     assert (code, asked) == (69, ["GET /v1/groups"])
+
+
+def test_what_needs_no_node_waits_for_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"what-if openai-default --from {tmp_path}/none.jsonl failure_threshold=10"
+    code = Session(Link(tmp_path / "nobody"), interactive=True).run(line)
+
+    assert code == 1
+    assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_entries_are_counted_however_they_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with moody(tmp_path / "s", {"groups": [{"name": "a"}, {"name": "b"}]}):
+        code = Session(Link(tmp_path / "s"), interactive=True).run(r"\x; group list | count")
+
+    assert (code, capsys.readouterr().out) == (0, "2\n")
+
+
+@pytest.mark.parametrize(
+    ("topic", "code", "says"),
+    [
+        ("breaker", 0, "half_open: a few probes do"),
+        ("retry.max_attempts", 0, "retry.max_attempts"),
+        ("breaker.changed", 0, "A circuit breaker has changed its state."),
+        ("moon", 3, "'moon' is not known here; there are breaker"),
+        ("retry.moon", 3, "retry.moon"),
+    ],
+)
+def test_words_settings_and_events_are_explained_without_a_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], topic: str, code: int, says: str
+) -> None:
+    assert Session(Link(tmp_path / "nobody"), interactive=True).run(f"explain {topic}") == code
+
+    told = capsys.readouterr()
+    assert says in (told.err if code else told.out)
+
+
+def test_a_console_begins_with_what_its_user_wants_and_carries_out_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session, file = Session(Link(tmp_path / "nobody"), interactive=True), tmp_path / "runestone" / "consolerc"
+    habits.take(session, file)
+    assert (session.view.expanded, session.timing) == (False, False)
+
+    file.parent.mkdir()
+    file.write_text("# mine\n\n\\x\n  \\timing\nprovider remove openai-default --yes\n")
+    habits.take(session, file)
+
+    assert (session.view.expanded, session.timing, session.last) == (True, True, None)
+    assert f"{file}:5: only" in capsys.readouterr().err
+    assert habits.habits_file({"XDG_CONFIG_HOME": str(tmp_path)}) == file
 
 
 def test_the_toolbar_says_what_is_known_and_what_stands_in_the_way() -> None:

@@ -190,6 +190,20 @@ def test_a_suspension_ends_by_itself_and_the_request_that_waited_is_served(node:
     assert shown["incarnation"] == 1
 
 
+@pytest.mark.long
+def test_an_edit_that_meets_a_suspended_actor_says_which_it_is_and_stands(node: Gateway) -> None:
+    node.ctl("actor", "suspend", "failover", "--for", "120s")
+    done = node.ctl_raw("failover", "set-strategy", "default-chat-service", "fastest_first")
+    node.ctl("actor", "resume", "failover")
+
+    assert done.returncode == 6
+    assert "failover did not answer within 30 s; it is set" in done.stderr
+    eventually(
+        lambda: node.ctl("failover", "show", "default-chat-service")["failover"]["strategy"] == "fastest_first",
+        "it is in force",
+    )
+
+
 # -- restart
 
 

@@ -15,6 +15,7 @@ from runestone.operations.node import Node
 from runestone.providers import names
 from runestone.resilience.health import Health
 from runestone.telemetry.events import Event, LoopHeldUp
+from tests.e2e.node import Gateway
 
 pytestmark = pytest.mark.anyio
 OPENAI = "openai-default"
@@ -169,3 +170,15 @@ async def test_an_alert_is_as_old_as_the_look_that_first_saw_it(scene: Scene) ->
     scene.node.memories[OPENAI].admin_state = "ready"
 
     assert "draining" not in scene.alerts()
+
+
+def test_a_group_that_stays_in_legacy_mode_is_told_with_what_ends_it(node: Gateway) -> None:
+    node.ctl("mode", "legacy", "--group", "default-chat-service")
+    node.ctl("mode", "enhanced")
+
+    alerts = node.ctl("status")["alerts"]
+    told = [(alert["message"], alert["command"]) for alert in alerts if "legacy" in alert["message"]]
+    command = "runestone ctl mode enhanced --group default-chat-service"
+    assert told == [("default-chat-service is in legacy mode: it has no failover", command)]
+    node.ctl(*command.split()[2:])
+    assert not [alert for alert in node.ctl("status")["alerts"] if "legacy" in alert["message"]]

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from runestone.api import (
+    Acting,
     CircuitBreakerManager,
     FailoverManager,
     Finished,
@@ -112,6 +113,27 @@ async def test_refusals_have_the_guide_s_words(node: Node | RemoteNode) -> None:
     assert await refusal(breakers.get_circuit_state("nobody")) == "not_found"
     assert await refusal(breakers.register_provider("openai-default", {"failure_threshold": 0})) == "invalid"
     assert await refusal(factory.set_provider("openai-default", {})) == "refused"
+
+
+async def test_an_act_has_its_reason_and_a_dry_run_is_told_and_not_made(node: Node | RemoteNode) -> None:
+    because, trying = Acting(node, reason="it is INC-42"), Acting(node, dry_run=True)
+    await CircuitBreakerManager(because).reset_circuit("openai-default")
+    await CircuitBreakerManager(because).get_circuit_state("openai-default")
+    await CircuitBreakerManager(node).reset_circuit("openai-default")
+    added = await ProviderFactory(trying).register_provider("late", "openai", {"api_key": "k"})
+    grouped = await ProviderFactory(trying).create_failover_group("late", ["openai-default"])
+    await ProviderFactory(trying).unregister_provider("openai-default")
+    no_edit = await refusal(CircuitBreakerManager(trying).reset_circuit("openai-default"))
+    wrong = await refusal(ProviderFactory(trying).register_provider("late", "openai", {}))
+
+    acts = (await TelemetryHandler(node).get_events(name="admin.acted"))["events"]
+    assert [one["reason"] for one in acts[:2]] == ["it is INC-42", None]
+    assert [one["outcome"] for one in acts] == ["ok", "ok", *["dry_run"] * 3, "usage", "missing_api_key"]
+    assert (added["dry_run"], added["done"][0]) == (True, "provider late: started")
+    assert grouped["done"] == ["groups: changed"]
+    assert (no_edit, wrong) == ("usage", "missing_api_key")
+    assert "late" not in (await ProviderFactory(node).get_metrics())["providers"]
+    assert await CircuitBreakerManager(node).get_circuit_state("openai-default") == "closed"
 
 
 async def test_an_invalid_value_is_told_with_everything_that_is_wrong(node: Node | RemoteNode) -> None:

@@ -372,7 +372,7 @@ def test_failover_explain_tells_who_would_serve_and_who_would_not_and_why(node: 
 
     by_name = {c["provider"]: c for c in told["candidates"]}
     assert by_name["openai-default"]["verdict"] == "skipped"
-    assert by_name["openai-default"]["why"] == "its breaker is open until it is reset"
+    assert by_name["openai-default"]["why"] == "its breaker is open until `breaker auto` or `reset`"
     assert by_name["anthropic-default"]["verdict"] == "first"
     assert by_name["anthropic-default"]["tier"] == 2
     assert served_by(node) == "anthropic-default"

@@ -13,7 +13,7 @@ import pytest
 
 from runestone.console.options import Usage, spelled_out
 from runestone.console.table import COMMANDS
-from tests.e2e.node import Gateway, Upstream, gateway
+from tests.e2e.node import Gateway, Upstream, eventually, gateway
 from tests.e2e.spawned import interruptible, terminal
 
 
@@ -51,6 +51,69 @@ def test_each_verb_that_lists_gives_names_rows_and_tables(demo: Gateway) -> None
 @pytest.mark.parametrize("verb", [["provider", "show", "openai-default"], ["breaker", "show", "openai-default"]])
 def test_one_thing_goes_by_its_name_too(demo: Gateway, verb: list[str]) -> None:
     assert demo.ctl_raw(*verb, "-o", "name").stdout == "openai-default\n"
+
+
+def test_what_an_answer_is_about_goes_by_name(demo: Gateway, tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text('{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}')
+    explained = demo.ctl_raw("failover", "explain", "default-chat-service", "--model", "gpt-4o-mini", "-o", "name")
+    estimated = demo.ctl_raw("cost", "estimate", "--request", str(request), "-o", "name")
+    tested = demo.ctl_raw("provider", "test", "openai-default")
+    booked = eventually(lambda: demo.ctl_raw("cost", "show", "-o", "name").stdout.split() or None, "the call is booked")
+    tasks = demo.ctl_raw("stacks", "--task", "*/failover", "-o", "name")
+
+    assert explained.stdout.split() == ["openai-default", "anthropic-default"]
+    assert estimated.stdout.split() == ["anthropic-default", "openai-default"]
+    assert (tested.returncode, booked) == (0, ["openai-default"])
+    assert tasks.stdout.split() == ["runestone/node/failover"]
+
+
+def test_a_group_is_shown_with_a_line_for_each_member_and_edited_without_a_word_twice(node: Gateway) -> None:
+    shown = node.ctl_raw("failover", "show", "default-chat-service").stdout.splitlines()
+    edited = node.ctl_raw("failover", "set-strategy", "default-chat-service", "priority").stdout.splitlines()
+    again = node.ctl_raw("failover", "set-strategy", "default-chat-service", "fastest_first").stdout.splitlines()
+
+    assert [line.split()[:2] for line in shown[-3:]] == [
+        ["NAME", "STATUS"],
+        ["openai-default", "up"],
+        ["anthropic-default", "up"],
+    ]
+    assert not [line for line in edited if line.startswith(("done", "failed", "warnings", "needs"))]
+    assert [line for line in again if line.startswith("done")] == ["done: groups: changed"]
+
+
+def test_what_an_actor_holds_is_told_one_fact_a_line(demo: Gateway) -> None:
+    lines = demo.ctl_raw("actor", "state", "failover").stdout.splitlines()
+
+    at = lines.index("  openai-default  <ProviderMemory>")
+    assert lines[at + 1 : at + 4] == [
+        "    settings  <ProviderSettings>",
+        "      name  openai-default",
+        "      kind  openai",
+    ]
+    assert max(map(len, lines)) < 200
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["provider", "set", "openai-default"],
+        ["breaker", "set", "openai-default"],
+        ["group", "set", "default-chat-service"],
+    ],
+)
+def test_an_edit_that_names_nothing_is_a_mistake(demo: Gateway, words: list[str]) -> None:
+    done = demo.ctl_raw(*words)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nothing to change is named" in done.stderr
+
+
+def test_who_forgets_a_key_is_told_how_it_is_given(demo: Gateway) -> None:
+    done = demo.ctl_raw("provider", "add", "late", "--kind", "openai")
+
+    assert done.returncode == 1
+    assert "--key-env" in done.stderr
 
 
 def test_a_quiet_act_says_nothing_and_a_quiet_read_what_was_asked(demo: Gateway) -> None:
@@ -166,6 +229,7 @@ def test_a_script_is_not_asked(node: Gateway) -> None:
         (["provider", "show", "openai-defalt"], "not_found", "openai-default"),
         (["failover", "show", "default-chat-servce"], "not_found", "default-chat-service"),
         (["actor", "show", "failovr"], "not_found", "failover"),
+        (["group", "add", "default-chat-service", "openai-defalt"], "missing_providers", "openai-default"),
         (["statsu"], "usage", "status"),
         (["breaker", "rest", "openai-default"], "usage", "reset"),
         (["failover", "set-strategy", "default-chat-service", "priorty"], "usage", "priority"),

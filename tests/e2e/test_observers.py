@@ -19,13 +19,14 @@ from tests.e2e.node import Gateway, gateway
 
 NOBODY, GROUP = 65534, 4711
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
-_CTL = """
+_PROGRAM = """
 import os, sys
+from runestone.check import command
 from runestone.cli import main
 from runestone.console import ctl, options
 os.setgroups([int(sys.argv[2])] if sys.argv[2] != "-" else [])
 os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
-sys.exit(main(["ctl", *sys.argv[3:]]))
+sys.exit(main(sys.argv[3:]))
 """
 
 
@@ -44,9 +45,9 @@ def shared() -> Iterator[Gateway]:
         shutil.rmtree(above)
 
 
-def as_nobody(*words: str, group: int | None) -> subprocess.CompletedProcess[str]:
-    """``runestone ctl`` as another user, who is in ``group``."""
-    command = [sys.executable, "-c", _CTL, str(NOBODY), "-" if group is None else str(group), *words]
+def as_nobody(*words: str, group: int | None, program: str = "ctl") -> subprocess.CompletedProcess[str]:
+    """``runestone ctl``, or another ``program`` of it, as another user, who is in ``group``."""
+    command = [sys.executable, "-c", _PROGRAM, str(NOBODY), "-" if group is None else str(group), program, *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -59,6 +60,49 @@ def test_another_user_is_refused_with_77(shared: Gateway) -> None:
             assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (77, "denied")
             assert "Permission denied" in done.stderr
             assert "Traceback" not in done.stderr
+
+
+@as_root
+@pytest.mark.parametrize("group", [None, GROUP])
+def test_a_check_by_somebody_else_is_refused_with_77(shared: Gateway, group: int | None) -> None:
+    person = as_nobody("--socket", str(shared.socket), program="check", group=group)
+    script = as_nobody("--socket", str(shared.socket), "--json", program="check", group=group)
+
+    assert (person.returncode, person.stdout, script.returncode) == (77, "", 77)
+    assert json.loads(script.stdout)["error"]["code"] == "denied"
+    assert "Permission denied" in person.stderr
+    assert "Traceback" not in person.stderr
+    assert shared.ctl("group", "list", "-o", "json")["groups"]
+    assert not [name for name in shared.ctl("status")["providers"] if name.startswith("check-")]
+
+
+def test_a_check_by_the_socket_for_observers_is_refused_with_77(node: Gateway) -> None:
+    command = [sys.executable, "-m", "runestone", "check", "--socket", str(node.socket.with_name("observe.sock"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "observers" in done.stderr
+
+
+@as_root
+def test_python_is_told_that_it_may_not(shared: Gateway) -> None:
+    program = """
+import asyncio, os, sys
+from runestone.api import OperationError, RemoteNode
+async def ask():
+    async with RemoteNode(sys.argv[1]) as node:
+        try:
+            await node.ask("GET", "/v1/status")
+        except OperationError as error:
+            print(error.reason)
+os.setgroups([]); os.setgid(65534)
+os.setuid(65534)
+asyncio.run(ask())
+"""
+    command = [sys.executable, "-c", program, str(shared.socket)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.stdout, done.stderr) == ("denied\n", "")
 
 
 @as_root
@@ -88,10 +132,13 @@ def test_the_socket_for_observers_refuses_whatever_acts_or_operates(node: Gatewa
                 answer = client.request(command.method, route, content=b"{}" if command.method == "POST" else None)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (403, "denied"), route
         chat = client.post("/v1/chat", json={"request": {}})
-        looks = [client.get(path) for path in ("/v1/status", "/v1/tree", "/v1/providers", "/v1/config", "/v1/events")]
+        paths = ("/v1/status", "/v1/tree", "/v1/providers", "/v1/config", "/v1/events")
+        looks = [client.get(path) for path in paths]
+        explained = client.get("/v1/failover/default-chat-service/explain", params={"model": "gpt-4o-mini"})
 
     assert chat.status_code == 403
     assert [look.status_code for look in looks] == [200] * 5
+    assert explained.json()["explanation"]["candidates"][0]["verdict"] == "first"
     assert node.ctl("events", "--name", "admin.acted")["events"] == []
 
 

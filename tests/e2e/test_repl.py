@@ -237,6 +237,20 @@ def test_the_words_with_a_backslash_change_how_answers_look(console: Terminal) -
 
 
 @needs_tmux
+def test_a_console_begins_with_what_its_user_wants_of_every_one(node: Gateway, tmp_path: Path) -> None:
+    file = tmp_path / "config" / "runestone" / "consolerc"
+    file.parent.mkdir(parents=True)
+    file.write_text("\\x\n")
+    wanted = environment(tmp_path) | {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    with terminal(tmp_path, [*COMMAND, str(node.socket)], wanted, PROMPT) as console:
+        console.enter("breaker list")
+        console.shows("^-- 2\nprovider +openai-default")
+        console.enter("exit")
+
+        assert console.ended() == 0
+
+
+@needs_tmux
 def test_what_cannot_be_taken_back_is_asked_about(node: Gateway, console: Terminal) -> None:
     for answer, phase in (("n", "ready"), ("y", "draining")):
         console.enter("drain")

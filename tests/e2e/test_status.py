@@ -51,6 +51,14 @@ def test_status_tells_what_is_going_on_on_one_screen(serve: Callable[..., Gatewa
         assert word in person
 
 
+def test_status_tells_how_many_calls_its_dollars_say_nothing_of(node: Gateway) -> None:
+    before = status(node)
+    node.post({**WHOLE, "model": "openai-default/home-made"})
+
+    eventually(lambda: status(node)["cost_unknown_calls"] == 1, "it is counted")
+    assert (before["cost_unknown_calls"], status(node)["cost_usd"]) == (0, 0.0)
+
+
 def test_metrics_are_printed_as_prometheus_scrapes_them_all_or_one_providers(node: Gateway) -> None:
     node.post(WHOLE)
 

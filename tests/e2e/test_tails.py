@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,3 +96,23 @@ def test_somebody_who_leaves_a_tail_leaves_nothing_behind(node: Gateway) -> None
 
     assert node.ctl_raw("status").returncode == 0
     eventually(lambda: node.descriptors() <= before + 1, lambda: f"{node.descriptors()} of {before}")
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/log/lines"])
+def test_a_node_that_stops_says_bye_and_ends_the_tail_whole(node: Gateway, path: str) -> None:
+    with tailed(node.socket, path) as told:
+        node.process.send_signal(signal.SIGTERM)
+        last = list(told)[-1]
+    node.process.wait(timeout=30)
+
+    assert (last["event"], last["data"]) == ("bye", {"reason": "stopping"})
+    assert node.process.returncode == 0
+    assert "Traceback" not in node.log.read_text()
+
+
+def test_a_drain_that_may_be_taken_back_ends_no_tail(node: Gateway) -> None:
+    with tailed(node.socket, "/v1/events", name="admin.acted") as told:
+        node.ctl("drain")
+        node.ctl("undrain")
+
+        assert [next(told)["data"]["route"] for _ in range(2)] == ["POST /v1/drain", "POST /v1/undrain"]

@@ -174,7 +174,7 @@ async def test_an_explanation_says_why_each_one_would_not_be_asked() -> None:
         pinned = (await explained(node, model="e/claude-x")).candidates
         kind = {c.provider: c.verdict for c in (await explained(node, model="anthropic/claude-x")).candidates}
 
-        assert told["a"] == ("skipped", "its breaker is open until it is reset", 1)
+        assert told["a"] == ("skipped", "its breaker is open until `breaker auto` or `reset`", 1)
         assert told["b"][:1] + told["b"][2:] == ("last resort", 1)
         assert told["b"][1].startswith("score 0.25; out below 0.7, back in at 0.8")
         assert told["c"] == ("skipped", "is throttled for 9.0 s", 1)

@@ -101,7 +101,7 @@ def test_a_sound_node_has_no_findings() -> None:
         (seen(alert("missing_api_key")), "missing_api_key", "warning", "a missing_api_key", "x"),
         (
             seen(alert("breaker_open"), providers=(ProviderSight(name="a", mode="forced_open"), ProviderSight(name="b"))),
-            "breaker_forced_open", "error", "until it is reset", "x",
+            "breaker_forced_open", "error", "until `breaker auto` or `reset`", "x",
         ),
         (
             seen(

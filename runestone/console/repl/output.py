@@ -58,7 +58,7 @@ class View:
 
     def _table(self, table: render.Table) -> str:
         """A list, as lines where they are wanted."""
-        if self.expanded:
+        if self.expanded and not self.entries:
             records = [f"-- {number}\n{render.facts(row)}" for number, row in enumerate(table.rows, 1)]
             return "\n".join(records) or "nothing"
         return table.partition("\n")[2] if self.lines and titled(table) else table

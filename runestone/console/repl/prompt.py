@@ -19,7 +19,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 from runestone.console import ctl
-from runestone.console.repl import toolbar
+from runestone.console.repl import habits, toolbar
 from runestone.console.repl.grammar import cursor
 from runestone.console.repl.history import History, history_file
 from runestone.console.repl.link import Link, Watch
@@ -63,6 +63,7 @@ def converse(socket: Path, *, read_only: bool) -> int:
     session = Session(link, interactive=True, read_only=read_only)
     prompt = prompt_session(session, _history(session), LiveNames(lambda: session.link.socket))
     session.typed = prompt.history.get_strings
+    habits.take(session, habits.habits_file())
 
     def redraw() -> None:
         with suppress(RuntimeError):  # the prompt's loop has just ended

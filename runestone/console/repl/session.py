@@ -21,6 +21,7 @@ from runestone.console.repl import meta
 from runestone.console.repl.grammar import Meta, Typed, Unreadable, expanded, narrowed, parse
 from runestone.console.repl.link import Link
 from runestone.console.repl.output import Enough, Piped, View
+from runestone.console.repl.topics import explained
 from runestone.console.repl.vocabulary import Vocabulary, vocabulary
 from runestone.telemetry.logs import masked
 
@@ -120,14 +121,15 @@ class Session:
         if self.read_only and command.method != "GET":
             return self.refuse(f"{command.path} acts, and this console is read only", ctl.EXIT_CODES["denied"])
         with _key_unseen(arguments):
-            code = self._answered(lambda: self._shown(typed, command, arguments), command)
+            code = self._answered(lambda: self._shown(typed, command, arguments), command, arguments)
         if code == _UNREACHABLE and self.interactive and command.method != "GET":
             print("whether it was done is not known; look before you repeat it", file=sys.stderr)
         return code
 
-    def _answered(self, ask: Callable[[], int], command: Command) -> int:
+    def _answered(self, ask: Callable[[], int], command: Command, arguments: argparse.Namespace) -> int:
         """The exit code of ``ask``. A person's command waits for the node; what only reads is asked again where the node went meanwhile."""
-        if not self.interactive:
+        alone = command.offline is not None and getattr(arguments, command.offline) is not None
+        if alone or not self.interactive:
             return ask()
         for pause in _PAUSES:
             self.link.wait(_say)
@@ -159,11 +161,13 @@ class Session:
     def _local(self, path: str, rest: Sequence[str], typed: Typed) -> int:
         if path in ("exit", "quit"):
             raise Left
-        if path == "help":
+        if path in ("help", "explain"):
             try:
-                text = self._help(rest)
+                text = self._help(rest) if path == "help" else explained(" ".join(rest))
             except Unreadable as error:
                 return self.refuse(str(error))
+            except LookupError as error:
+                return self.refuse(str(error.args[0]), ctl.EXIT_CODES["not_found"])
         else:
             text = "\n".join(self.typed())
         if not typed.pipes:
@@ -189,7 +193,7 @@ class Session:
         return "\n".join(f"{verb.path.ljust(width)}  {verb.help}" for verb in found)
 
 
-_LOCAL: Final = ("help", "history", "exit", "quit")
+_LOCAL: Final = ("help", "explain", "history", "exit", "quit")
 
 
 def _parser() -> argparse.ArgumentParser:

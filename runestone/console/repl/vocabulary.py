@@ -114,6 +114,7 @@ LOCAL: Final = tuple(
     Verb(path=path, help=text)
     for path, text in (
         ("help", "what there is, or one command: help provider restart"),
+        ("explain", "what a word in answers, a setting or an event means: explain breaker"),
         ("history", "what was typed"),
         ("exit", "leave the console (Ctrl-D)"),
         ("quit", "leave the console"),
