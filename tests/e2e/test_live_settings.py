@@ -365,6 +365,16 @@ def test_what_was_changed_is_shown_and_exported_without_its_keys(
     assert "canary42" not in repr([*everything, node.ctl("status"), node.ctl("provider", "show", "custom")])
 
 
+def test_failover_explain_tells_a_time_that_a_person_can_read(node: Gateway) -> None:
+    node.post({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "stream": True})
+
+    told = node.ctl("failover", "explain", "default-chat-service", "--model", "gpt-4o-mini")["explanation"]
+
+    seconds = told["candidates"][0]["first_token_seconds"]
+    assert seconds > 0
+    assert seconds == round(seconds, 4)
+
+
 def test_failover_explain_tells_who_would_serve_and_who_would_not_and_why(node: Gateway) -> None:
     node.ctl("breaker", "trip", "openai-default")
 

@@ -84,6 +84,15 @@ def test_a_check_by_the_socket_for_observers_is_refused_with_77(node: Gateway) -
     assert "observers" in done.stderr
 
 
+def test_who_asks_the_socket_for_observers_for_stacks_is_told_where_they_are(node: Gateway) -> None:
+    observe = str(node.socket.with_name("observe.sock"))
+    command = [sys.executable, "-m", "runestone", "ctl", "--socket", observe, "stacks"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "for the admin socket beside it" in done.stderr
+
+
 @as_root
 def test_python_is_told_that_it_may_not(shared: Gateway) -> None:
     program = """
