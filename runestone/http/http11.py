@@ -4,8 +4,9 @@
 - An idle connection that its client closes is forgotten at once: hypercorn keeps its socket and three tasks until the keep-alive is over.
 - A head that comes byte by byte has ten seconds: hypercorn gives it as long as a connection may be idle.
 - A connection whose first request is on its way when the server is told to end has a second to bring it: hypercorn hangs up.
-- A connection that is refused while its client still sends is half closed, and what comes is thrown away until the client closes it too
-  or has had five seconds: hypercorn closes the socket with unread bytes, which resets the connection and can take the answer with it.
+- A connection that is refused while its client still sends is half closed, and what comes is thrown away until the client closes it too,
+  has had five seconds or has sent 16 MiB: hypercorn closes the socket with unread bytes, which resets the connection and can take the
+  answer with it.
 - Waiting for the next request costs a timer: hypercorn makes two tasks for it, and cancels them, with every request.
 
 And an application that listens on a unix socket may know who has connected.
@@ -33,6 +34,7 @@ _HEAD_SECONDS = 10.0  # for the head of a request, from its first byte on
 _FRESH_SECONDS = 1.0  # for the first request of a connection that a server which ends has just taken
 _UNWANTED_SECONDS = 5.0  # for a connection above the cap to send its request, so that it reads the answer
 _LINGER_SECONDS = 5.0  # for a client that still sends to read its refusal
+_LINGER_BYTES = 16 * 1024 * 1024  # that it may send meanwhile
 
 
 def refusal(message: str) -> bytes:
@@ -89,6 +91,7 @@ class Http11(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._open = True
         self._refused = False
+        self._thrown_away = 0  # bytes that came behind a refusal
         self.config.connections += 1
         self.config.accepted += 1
         self._unwanted = self.config.connections > self.config.most()
@@ -103,6 +106,7 @@ class Http11(H11Protocol):
         if isinstance(event, Closed):
             self._count_out()
         elif self._refused:
+            self._throw_away(event)
             return
         elif self._unwanted:
             self._count_out()
@@ -138,6 +142,12 @@ class Http11(H11Protocol):
         self.wait(self.config.linger_seconds)
         with suppress(OSError, RuntimeError):  # it is gone
             self._server.writer.write_eof()
+
+    def _throw_away(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            self._thrown_away += len(event.data)
+            if self._thrown_away > _LINGER_BYTES:
+                self.expire()
 
     async def _send(self, event: Event) -> None:
         if type(event) is Closed and self.connection.their_state is h11.ERROR:

@@ -105,7 +105,7 @@ def test_a_wrong_key_quarantines_the_provider_with_an_alert_and_is_not_the_clien
     assert second.status_code == 503
     assert len(primary.requests()) == 1
     assert node.provider("openai-default")["status"] == "quarantined"
-    assert "alert: openai-default is quarantined" in node.log.read_text()
+    eventually(lambda: "alert: openai-default is quarantined" in node.log.read_text(), "the log has the alert")
 
 
 def test_legacy_mode_asks_the_first_provider_alone_with_its_retries(

@@ -97,6 +97,7 @@ def test_who_asks_the_socket_for_observers_for_stacks_is_told_where_they_are(nod
 def test_python_is_told_that_it_may_not(shared: Gateway) -> None:
     program = """
 import asyncio, os, sys
+import httpcore  # now, for soon it may read no file of the installation
 from runestone.api import OperationError, RemoteNode
 async def ask():
     async with RemoteNode(sys.argv[1]) as node:
