@@ -37,6 +37,8 @@ class Health:
 
     async def detailed(self, _: Request) -> Response:
         """The whole system."""
+        if self.node.root is None:
+            return json_answer({"status": "starting"}, 503)
         return json_answer(self.node.detailed())
 
     async def providers(self, _: Request) -> Response:
@@ -73,10 +75,11 @@ class Health:
         return json_answer({"status": "live"}) if self.node.alive() else json_answer({"status": "dead"}, 503)
 
     async def ready(self, _: Request) -> Response:
-        """Whether all listeners are bound and the node is not draining."""
+        """Whether all of the tree is there, its listeners are bound, and the node is not draining."""
         if self.node.phase.draining:
             return json_answer({"status": "draining"}, 503)
-        if missing := self.node.unbound():
+        missing = self.node.unbound()
+        if missing or self.node.root is None:
             return json_answer({"status": "starting", "unbound": missing}, 503)
         return json_answer({"status": "ready"})
 
