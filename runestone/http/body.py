@@ -45,9 +45,7 @@ async def read(exchange: Exchange, *, limit_bytes: int) -> bytes:
 async def answer(error: RunestoneError, exchange: Exchange, extra: errors.Headers) -> None:
     """Answer ``error`` to a request whose body has been read; the connection lives on."""
     body = errors.body(error, exchange.dialect, exchange.request_id)
-    head = [*errors.headers(error, len(body)), *extra]
-    await exchange.send({"type": "http.response.start", "status": exchange.status, "headers": head})
-    await exchange.send({"type": "http.response.body", "body": body})
+    await exchange.answer(exchange.status, [*errors.headers(error, len(body)), *extra], body)
 
 
 async def refuse(error: RunestoneError, exchange: Exchange, extra: errors.Headers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
@@ -118,6 +119,16 @@ class Exchange:
             self.complete = True
             self.finished()
         await self.send_raw(message)
+
+    async def answer(self, status: int, headers: errors.Headers, body: bytes) -> None:
+        """Send an answer in one piece. Who is cancelled while a slow client takes the head sends the body too: no head goes alone."""
+        whole: Message = {"type": "http.response.body", "body": body}
+        try:
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        except asyncio.CancelledError:
+            await self.send(whole)
+            raise
+        await self.send(whole)
 
     async def tell(self, error: RunestoneError) -> None:
         """An error after the head of the answer: in-band in a stream, and no real end follows. Before it, it is raised for the front.

@@ -87,8 +87,7 @@ class Inference:
 
 async def _whole(exchange: Exchange, answer: bytes, more: errors.Headers) -> None:
     head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer)), *more]
-    await exchange.send({"type": "http.response.start", "status": 200, "headers": head})
-    await exchange.send({"type": "http.response.body", "body": answer})
+    await exchange.answer(200, head, answer)
 
 
 async def _estimate(exchange: Exchange, chat: ChatRequest, estimates: Estimates) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from starlette.types import Message
 
@@ -65,6 +67,25 @@ async def test_an_answer_in_one_piece_that_breaks_off_gets_no_end() -> None:
     await one.tell(LATE)
 
     assert sent == before
+
+
+async def test_an_answer_whose_client_is_slow_to_take_the_head_is_whole_though_its_time_is_over() -> None:
+    sent: list[Message] = []
+    one = exchange(sent, stream=False)
+
+    async def slow(message: Message) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.start":
+            await asyncio.Event().wait()
+
+    one.send_raw = slow
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await one.answer(200, [(b"content-length", b"5")], b"whole")
+    await one.tell(LATE)
+
+    assert [message.get("body") for message in sent] == [None, b"whole"]
+    assert one.complete
 
 
 async def test_before_the_head_an_error_is_raised_for_the_front_to_answer() -> None:

@@ -34,7 +34,7 @@ def test_no_seed_breaks_a_law(first: int, count: int) -> None:
     assert not broken, "\n".join(broken)
 
 
-@pytest.mark.parametrize("seed", [1004, 5501, 8863])
+@pytest.mark.parametrize("seed", [1004, 5501, 8863, 9582, 9848, 10_297])
 def test_a_seed_that_once_broke_a_law_breaks_none(seed: int) -> None:
     assert not run(seed).violations
 
