@@ -66,7 +66,7 @@ def test_steady_questions_are_all_answered(serve: Callable[..., Gateway], primar
     print(f"{rate} questions a second, 50 ms upstream: {told.figures()}; {memory(node)}")
 
     assert told.unanswered == {}
-    assert told.ok + len(told.refused) == int(rate * seconds)
+    assert told.ok + len(told.refused) + told.unsent == int(rate * seconds)
     assert told.ok == int(rate * seconds) or seconds > 60  # a busy machine may not carry so many
 
 
