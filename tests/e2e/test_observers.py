@@ -97,7 +97,6 @@ def test_who_asks_the_socket_for_observers_for_stacks_is_told_where_they_are(nod
 def test_python_is_told_that_it_may_not(shared: Gateway) -> None:
     program = """
 import asyncio, os, sys
-import httpcore  # now, for soon it may read no file of the installation
 from runestone.api import OperationError, RemoteNode
 async def ask():
     async with RemoteNode(sys.argv[1]) as node:
@@ -105,6 +104,7 @@ async def ask():
             await node.ask("GET", "/v1/status")
         except OperationError as error:
             print(error.reason)
+asyncio.run(ask())  # which is told, and has all imported: soon it may read no file of the installation
 os.setgroups([]); os.setgid(65534)
 os.setuid(65534)
 asyncio.run(ask())
