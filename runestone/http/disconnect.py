@@ -39,6 +39,7 @@ class UntilDisconnect:
         self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+            self._watcher = None  # whose end holds its frame, and that frame this
         if self._gone and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise ClientGone from None
 

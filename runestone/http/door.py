@@ -17,13 +17,12 @@ from typing import Final
 from attrs import define, field
 
 from runestone.http.http11 import refusal
-from runestone.http.sockets import most_connections
+from runestone.http.sockets import most_leaving
 from runestone.resilience.accept_queue import AcceptQueue
 
 LOOK_SECONDS: Final = 0.05
 _AT_ONCE: Final = 256  # connections turned away at one look: some 10 ms
 _LINGER_SECONDS: Final = 5.0
-_MOST_LEAVING: Final = 1024  # of more than that, the oldest are closed: they have had their answer
 _READ_BYTES: Final = 262_144  # of one connection at one look
 _QUEUE = struct.Struct(
     "@24xII"
@@ -98,7 +97,7 @@ class Door:
                 gone = True
             if gone:
                 self._close(connection)
-        most = min(_MOST_LEAVING, most_connections() // 4)
+        most = most_leaving()  # of more than that, the oldest are closed: they have had their answer
         while self._leaving:
             until, connection = self._leaving[0]
             if connection.fileno() >= 0 and until > now and len(self._open.get_map()) <= most:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 import re
 import time
 
@@ -17,12 +15,11 @@ from runestone.failover.call import UpstreamCall
 from runestone.http import errors
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import RequestFinished, RequestStarted
+from runestone.telemetry.ids import random_bits
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LONGEST_STATE = 512
 _LONGEST_TRACE = 256  # a header may hold anything, and events are kept
-_ids = random.Random()  # seeded by the system; ids must differ, not be secret
-os.register_at_fork(after_in_child=_ids.seed)  # in a fork too
 
 
 class Exchange:
@@ -178,4 +175,4 @@ def dialect_of(path: str, *, anthropic: bool) -> errors.Dialect:
 
 
 def _request_id(given: bytes | None) -> str:
-    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else f"req_{_ids.getrandbits(96):024x}"
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else f"req_{random_bits(96):024x}"

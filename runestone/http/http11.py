@@ -59,11 +59,13 @@ class ServerConfig(Config):
         self.most = most
         self.head_seconds = _HEAD_SECONDS
         self.linger_seconds = _LINGER_SECONDS
+        self.most_leaving = sockets.most_leaving()
         self.knows_peers = knows_peers
         self.connections = 0
         self.accepted = 0
         self.idle: set[Http11] = set()
         self.fresh: set[Http11] = set()  # no request has come yet
+        self.leaving: set[Http11] = set()  # they are refused, and still send
         self.closing = False
 
     def close_idle(self) -> None:
@@ -139,6 +141,10 @@ class Http11(H11Protocol):
 
     def _linger(self) -> None:
         self._refused = True
+        if len(self.config.leaving) >= self.config.most_leaving:
+            self.expire()
+            return
+        self.config.leaving.add(self)
         self.wait(self.config.linger_seconds)
         with suppress(OSError, RuntimeError):  # it is gone
             self._server.writer.write_eof()
@@ -171,6 +177,7 @@ class Http11(H11Protocol):
     def _stop_waiting(self) -> None:
         self.config.idle.discard(self)
         self.config.fresh.discard(self)
+        self.config.leaving.discard(self)
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

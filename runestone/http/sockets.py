@@ -20,6 +20,7 @@ from loguru import logger
 
 from runestone.config.run_directory import observe_socket
 
+_MOST_LEAVING: Final = 1024
 BACKLOG: Final = 4096  # connections that the system keeps until they are accepted; Linux keeps no more by itself
 _DIRECTORY_OF_A_GROUP = 0o750
 _OBSERVERS_MODE = 0o660
@@ -66,6 +67,11 @@ def most_connections() -> int:
         soft = wanted
     have = _DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
     return max((have - _OTHER_DESCRIPTORS) // 2, 1)
+
+
+def most_leaving() -> int:
+    """How many refused connections are kept until their clients have read why: beyond it they are closed at once."""
+    return min(_MOST_LEAVING, most_connections() // 4)
 
 
 def http_url(listener: socket.socket) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import time
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -19,6 +17,7 @@ from runestone.domain.chat import Usage
 from runestone.domain.secret import looks_secret
 from runestone.ledger.report import PICODOLLARS
 from runestone.telemetry.events import AttemptFinished
+from runestone.telemetry.ids import random_bits
 
 _MOST_TOKENS: Final = 2**31 - 1  # of one call; sums of many rows must fit into 64 bits
 _MOST_PICODOLLARS: Final = 2**63 - 1
@@ -28,8 +27,6 @@ _TURN_SECONDS: Final = 1e-4
 _counts: Final[Callable[[Usage], tuple[Any, ...]]] = attrgetter(
     *(name for name in Usage.__struct_fields__ if name not in ("service_tier", "region", "charged_picodollars"))
 )
-_ids = random.Random()  # seeded by the system; ids must differ, not be secret
-os.register_at_fork(after_in_child=_ids.seed)  # in a fork too
 
 
 class Ended(NamedTuple):
@@ -90,7 +87,7 @@ def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
     first = event.first_content_seconds
     told = charged(usage, api=event.api, model=event.model, own=own)
     return Row(
-        id=(ended_ms << 80 | _ids.getrandbits(80)).to_bytes(16, "big"),
+        id=(ended_ms << 80 | random_bits(80)).to_bytes(16, "big"),
         ended_ms=ended_ms,
         request_id=_text(event.request_id),
         number=event.number,

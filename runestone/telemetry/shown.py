@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from msgspec import Struct
@@ -17,8 +16,8 @@ def as_data(event: Event) -> dict[str, Any]:
     return _fields(event)
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    return {name: _plain(getattr(value, name)) for name in _names(type(value))}  # type: ignore[arg-type] # a type has a hash
+def _fields(value: Struct) -> dict[str, Any]:
+    return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
 
 
 def _plain(value: Any) -> Any:
@@ -35,14 +34,9 @@ def _plain(value: Any) -> Any:
     return _fields(value) if isinstance(value, Struct) else str(value)
 
 
-@cache
-def _names(kind: type[Struct]) -> tuple[str, ...]:
-    return kind.__struct_fields__
-
-
 def catalogue() -> list[dict[str, str]]:
     """Every event: its name, its fields, and what it says, as :mod:`runestone.telemetry.events` has it."""
     return [
-        {"event": name, "fields": ", ".join(_names(event)), "when": " ".join((event.__doc__ or "").split())}
+        {"event": name, "fields": ", ".join(event.__struct_fields__), "when": " ".join((event.__doc__ or "").split())}
         for name, event in CATALOGUE.items()
     ]

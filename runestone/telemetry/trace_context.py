@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import re
 import time
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from typing import Final
 from attrs import frozen
 
 from runestone.telemetry.events import AttemptFinished, Failover, RequestFinished, RequestStarted, Retry
+from runestone.telemetry.ids import random_bits
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _MEMBER: Final = re.compile(
@@ -21,8 +20,6 @@ _MEMBER: Final = re.compile(
 _LONGEST: Final = 512
 _MOST_MEMBERS: Final = 32
 _RANDOM: Final = 0x02  # the flag of trace ids that are random as a whole
-_ids = random.Random()  # seeded by the system; ids must differ, not be secret
-os.register_at_fork(after_in_child=_ids.seed)  # in a fork too
 
 
 @frozen
@@ -145,7 +142,7 @@ class Trace:
 
 
 def _id(bits: int) -> int:
-    return _ids.getrandbits(bits) or 1  # zero is no id
+    return random_bits(bits) or 1  # zero is no id
 
 
 #: The record of the request that the present task serves. Clients may send two requests with one id; they cannot share a task.

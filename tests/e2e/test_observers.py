@@ -93,7 +93,6 @@ def test_who_asks_the_socket_for_observers_for_stacks_is_told_where_they_are(nod
     assert "for the admin socket beside it" in done.stderr
 
 
-@pytest.mark.long  # in a whole run it once met a file that nobody may read
 @as_root
 def test_python_is_told_that_it_may_not(shared: Gateway) -> None:
     program = """
@@ -105,7 +104,7 @@ async def ask():
             await node.ask("GET", "/v1/status")
         except OperationError as error:
             print(error.reason)
-asyncio.run(ask())  # which is told, and has all imported: soon it may read no file of the installation
+asyncio.run(ask())  # it is let in, and has imported all: then it may read no file of the installation
 os.setgroups([]); os.setgid(65534)
 os.setuid(65534)
 asyncio.run(ask())

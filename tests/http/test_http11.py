@@ -276,6 +276,27 @@ async def test_who_is_refused_and_never_closes_is_closed_in_the_end() -> None:
         writer.close()
 
 
+async def test_of_too_many_that_are_refused_while_they_send_the_last_are_closed_at_once() -> None:
+    async with server(60, most=0) as (port, settings, _task):
+        settings.most_leaving = 2
+        crowd = [await connect(port) for _ in range(3)]
+        async with asyncio.timeout(10):
+            for reader, writer in crowd:
+                writer.write(GET)
+                assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 503 ")
+            with pytest.raises(ConnectionError):
+                while True:
+                    crowd[-1][1].write(b"x")
+                    await crowd[-1][1].drain()
+                    await asyncio.sleep(0.02)
+
+            assert len(settings.leaving) == 2
+            for _, writer in crowd:
+                writer.close()
+            while settings.leaving:
+                await asyncio.sleep(0.01)
+
+
 async def test_connections_are_counted_out_however_they_end() -> None:
     async with server(0.2, most=5) as (port, settings, _task):
         for end in ("close", "reset", "wait", "half a request"):
