@@ -63,6 +63,7 @@ from supervisors import (
     Registry,
     StartError,
     Supervisor,
+    on_handled,
     start,
 )
 
@@ -293,10 +294,15 @@ class Composition:
     def _mailboxes(self) -> list[Mailbox]:
         return [
             Mailbox(
-                path=process.path, incarnation=process.incarnation, depth=box.depth, drops=box.drops, taken=box.taken
+                path=process.path,
+                incarnation=process.incarnation,
+                depth=box.depth,
+                drops=box.drops,
+                taken=box.taken,
+                on_handled=partial(on_handled, ref),
             )
-            for process in (ref.process for ref in self.registry.names().values())
-            if (box := process.mailbox) is not None
+            for ref, process in ((ref, ref.process) for ref in self.registry.names().values())
+            if process.alive and (box := process.mailbox) is not None
         ]
 
     def _standings(self, now: float) -> list[Standing]:

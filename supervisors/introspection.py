@@ -78,6 +78,7 @@ __all__ = [
     "get_state",
     "get_status",
     "measure_handlers",
+    "on_handled",
     "processes",
     "replace_state",
     "resume",
@@ -195,6 +196,19 @@ async def measure_handlers(
             _measures(server, TimedHandlers(clock) if on else None)
 
     await _ask(ref, switch, timeout)
+
+
+def on_handled(ref: Address, observe: Callable[[float], object] | None) -> None:
+    """From the next message on, ``observe`` is told how many seconds each message took until its handler returned, what it waited for
+    included, by the loop's clock; ``None``: nobody is. A message whose handler raised is not told of.
+
+    It lasts as long as this incarnation, and is cheap enough to stay on. ``observe`` runs in the actor's task, so it only counts: what it
+    raises is the actor's crash. Raises :class:`~supervisors.NoProcess`.
+    """
+    process = ref.resolve()
+    if process is None or process.reason is not None or process.mailbox is None:
+        raise NoProcess
+    process.mailbox.handled = observe
 
 
 async def _ask(ref: Address, function: Callable[[Server], T], timeout: float | None) -> T:

@@ -34,6 +34,8 @@ class Mailbox:
     * ``blocked`` are messages of senders that wait for room, under the policy ``block``.
     * ``arrivals`` tells when each of ``messages`` came, while somebody wants to know it, and ``arrived`` when the one in hand did.
 
+    * ``handled`` is told how many seconds each message took, where somebody wants to know.
+
     What it drops, and what is left in it at the end, goes to ``lose`` of its owner, with the cause.
     """
 
@@ -47,6 +49,7 @@ class Mailbox:
         "arrived",
         "blocked",
         "drops",
+        "handled",
         "high_water",
         "kept",
         "limit",
@@ -77,6 +80,7 @@ class Mailbox:
         self.high_water = 0
         self.arrivals: deque[float | None] | None = None
         self.arrived: float | None = None
+        self.handled: Callable[[float], object] | None = None
         self.stamp: Callable[[], float] = loop.time
         self._watchers = 0  # of the arrivals
         self._owner = owner

@@ -174,8 +174,8 @@ class Server:
     async def _receive(self) -> ExitReason:  # noqa: C901, PLR0912, PLR0915 - the hot path of every actor: one flat loop
         mailbox, handlers = self.mailbox, self.handlers
         system, messages, loop = mailbox.system, mailbox.messages, mailbox.loop
-        skip_stale = self.behaviour.skip_stale
-        turn = 0
+        skip_stale, clock = self.behaviour.skip_stale, loop.time
+        turn, began = 0, 0.0
         while True:
             if system:
                 if (stop := self._serve(system.pop(0))) is not None:
@@ -206,6 +206,8 @@ class Server:
             if self._timer is not None:
                 self._disarm()
             kind = type(message)
+            if (handled := mailbox.handled) is not None:
+                began = clock()
             if kind is Envelope:
                 caller = message.caller
                 if skip_stale and not caller.alive:
@@ -215,6 +217,8 @@ class Server:
                 result = handlers.handle_call(message, caller)
                 if type(result) is CoroutineType:
                     result = await result
+                if handled is not None:
+                    handled(clock() - began)
                 if type(result) not in _SPECIAL:
                     caller.reply(result)
                     continue
@@ -238,6 +242,8 @@ class Server:
                     result = handlers.handle_cast(message)
                 if type(result) is CoroutineType:
                     result = await result
+                if handled is not None:
+                    handled(clock() - began)
             if result is not None:
                 stop = await self._react(callback, result)
                 if stop is not None:

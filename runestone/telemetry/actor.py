@@ -44,13 +44,17 @@ class Standing:
 
 @frozen(kw_only=True)
 class Mailbox:
-    """The mailbox of one process at the moment of a look: ``drops`` and what was ``taken`` are those of its present incarnation."""
+    """The mailbox of one process at the moment of a look: ``drops`` and what was ``taken`` are those of its present incarnation.
+
+    ``on_handled`` is given what is to be told how many seconds each message takes from now on.
+    """
 
     path: str
     incarnation: int
     depth: int
     drops: int
     taken: int = 0
+    on_handled: Callable[[Callable[[float], object] | None], None] = lambda _: None
 
 
 @frozen(kw_only=True)
@@ -114,6 +118,7 @@ class Telemetry(GenServer[FleetChanged]):
         boxes = list(self._looks.mailboxes())
         for box in boxes:
             self._metrics.mailbox(box.path, box.incarnation, box.depth, box.drops, box.taken)
+            box.on_handled(self._metrics.handling(box.path))
         present = {box.path for box in boxes}
         self._metrics.mailbox_depth.prune(lambda labels: labels["actor"] in present)
         self._metrics.watch()

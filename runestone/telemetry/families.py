@@ -12,6 +12,7 @@ SECONDS: Final = tuple(0.01 * 2**n for n in range(14))  # OpenTelemetry's: 0.01 
 _OVERHEAD_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 _CHUNK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _DELAY_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_HANDLE_SECONDS: Final = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.01, 0.1, 1.0, 10.0)
 _LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -96,6 +97,11 @@ class Families:
         )
         self.mailbox_taken = counter(
             "runestone_actor_messages_total", "Messages taken from the mailboxes of named actors."
+        )
+        self.handle_seconds = histogram(
+            "runestone_actor_handle_seconds",
+            "How long a named actor took for a message, what its handler waited for included.",
+            _HANDLE_SECONDS,
         )
         self.mailbox_dropped = counter("runestone_actor_mailbox_dropped_total", "Messages that a full mailbox dropped.")
         self.loop_lag = histogram(

@@ -254,6 +254,13 @@ class Metrics(Expected):
         self.mailbox_dropped.at(actor=path).inc(max(drops - dropped_before, 0))
         self.mailbox_taken.at(actor=path).inc(max(taken - taken_before, 0))
 
+    def handling(self, path: str) -> Callable[[float], object] | None:
+        """What is to be told how many seconds each message of the process at ``path`` took, if it is counted by name."""
+        if self._place(path) != path:
+            return None
+        observe: Callable[[float], object] = self.handle_seconds.at(actor=path).observe
+        return observe
+
     def late(self, seconds: float) -> None:
         """How late the event loop was at one look."""
         self.loop_lag.at().observe(seconds)

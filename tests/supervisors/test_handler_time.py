@@ -17,8 +17,10 @@ from supervisors import (
     HandlerTime,
     Info,
     Killed,
+    NoProcess,
     Reply,
     measure_handlers,
+    on_handled,
     statistics,
 )
 from supervisors.testing import settle
@@ -197,3 +199,56 @@ async def test_a_measure_that_begins_within_a_chain_of_continues_holds_for_what_
         time = await time_of(ref)
         assert 1 < time.count < 1_000  # the rest of the chain, and the tick
         assert (time.total_seconds, time.longest) == (3, "Tick")
+
+
+# -- each message ----------------------------------------------------------------------------------------------------------
+
+
+class Busy(GenServer[float]):
+    """Takes as long for a message as it says; what is negative it cannot take."""
+
+    async def handle_call(self, message: Any, caller: object) -> str:
+        await asyncio.sleep(2.0)
+        return "done"
+
+    async def handle_cast(self, message: float) -> None:
+        if message < 0.0:
+            raise Boom
+        await asyncio.sleep(message)
+
+    async def handle_info(self, message: Info) -> None:
+        await asyncio.sleep(3.0)
+
+
+class Nudge(Info):
+    pass
+
+
+async def test_how_long_each_call_cast_and_info_took_is_told_as_long_as_somebody_listens() -> None:
+    took = list[float]()
+    async with server(Busy) as ref:
+        ref.cast(1.0)
+        await ref.call(Ping(), timeout=None)
+        on_handled(ref, took.append)
+        ref.cast(0.5)
+        await ref.call(Ping(), timeout=None)
+        ref.send(Nudge())
+        await ref.call(Ping(), timeout=None)
+        assert took == [0.5, 2.0, 3.0, 2.0]
+
+        on_handled(ref, None)
+        await ref.call(Ping(), timeout=None)
+        assert len(took) == 4
+
+
+async def test_a_message_whose_handler_raises_is_not_told_of_and_who_has_ended_cannot_be_listened_to() -> None:
+    took = list[float]()
+    async with server(Busy) as ref:
+        on_handled(ref, took.append)
+        ref.cast(1.0)
+        ref.cast(-1.0)
+        await ref.process.wait()
+
+        assert took == [1.0]
+        with pytest.raises(NoProcess):
+            on_handled(ref, took.append)

@@ -91,6 +91,7 @@ PUBLIC = {
     "get_status",
     "is_abnormal",
     "measure_handlers",
+    "on_handled",
     "processes",
     "replace_state",
     "resume",

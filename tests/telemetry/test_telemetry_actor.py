@@ -11,7 +11,7 @@ from runestone.telemetry.actor import Looks, Mailbox, Standing, Telemetry
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import BreakerChanged, ProviderThrottled
 from runestone.telemetry.metrics import Metrics, Sources
-from supervisors import ChildSpec, Supervisor, start
+from supervisors import ChildSpec, GenServer, Registry, Supervisor, on_handled, start
 from supervisors.testing import Recorder, VirtualTimeLoop, crash, leak_check, settle
 
 pytestmark = pytest.mark.anyio
@@ -117,6 +117,43 @@ async def test_mailboxes_are_looked_at_once_a_second_and_the_depth_of_one_that_i
     assert metrics.mailbox_dropped.values() == {"root/a": 1.0, "root/b": 0.0}
     assert metrics.mailbox_taken.values() == {"root/a": 7.0, "root/b": 0.0}
     assert watched == [0.0, 1.0]
+    await root.stop()
+
+
+async def test_each_message_of_a_named_actor_is_timed_from_the_next_look_on_in_its_next_life_too() -> None:
+    class Slow(GenServer[float]):
+        async def handle_cast(self, message: float) -> None:
+            await asyncio.sleep(message)
+
+    def mailboxes() -> list[Mailbox]:
+        ref = registry.lookup("slow")
+        assert ref is not None
+        at = Mailbox(path="node/slow", incarnation=1, depth=0, drops=0, on_handled=partial(on_handled, ref))
+        quiet = Mailbox(
+            path="node/providers/quiet", incarnation=1, depth=0, drops=0, on_handled=partial(on_handled, ref)
+        )
+        return [quiet, at]
+
+    metrics, looks = Metrics(), Looks(mailboxes=mailboxes)
+    children = [
+        ChildSpec(id="slow", start=Slow, name="slow"),
+        ChildSpec(id="telemetry", start=partial(Telemetry, Bus(), metrics, looks)),
+    ]
+    registry = Registry()
+    root = await start(partial(Supervisor, children), registry=registry, observers=[Recorder()])
+    for _ in range(2):
+        slow = registry.lookup("slow")
+        assert slow is not None
+        for seconds in (0.0, 0.5):
+            slow.cast(seconds)
+        await asyncio.sleep(2.0)
+        crash(slow, RuntimeError("a bug"))
+        await settle()
+        await asyncio.sleep(1.0)
+
+    series = metrics.handle_seconds.at(actor="node/slow")
+    assert (series.observations, series.sum) == (4, 1.0)
+    assert metrics.handle_seconds.values() == {"node/slow": 4.0}
     await root.stop()
 
 
