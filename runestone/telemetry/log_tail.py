@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from attrs import frozen
 from loguru import logger
+from msgspec import Struct
+from msgspec.structs import asdict
 
-from runestone.telemetry.logs import Line, told
+from runestone.telemetry.logs import Line
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
@@ -62,9 +64,13 @@ def _filter(wanted: WantedLines) -> Callable[[tuple[int, Line]], dict[str, Any] 
             return None
         if request is not None and line.request_id != request:
             return None
-        return {"seq": number, **told(line)}
+        return {"seq": number, **_data(line.told())}
 
     return takes
+
+
+def _data(told: dict[str, Any] | Struct) -> dict[str, Any]:
+    return asdict(told) if isinstance(told, Struct) else told
 
 
 @lru_cache(maxsize=64)

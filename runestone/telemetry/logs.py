@@ -16,9 +16,10 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
-import orjson
+import msgspec
 from attrs import field, frozen
 from loguru import logger
+from msgspec import Struct
 
 from runestone.telemetry.writer import Writer
 
@@ -53,6 +54,7 @@ def _masked(text: str) -> str:
     return text if text.isprintable() else _CONTROL.sub(lambda m: repr(m[0])[1:-1], text)
 
 
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 _masked_again: Final = lru_cache(maxsize=4096)(
     _masked
 )  # names come again with each line, and ids with each event of a request
@@ -81,12 +83,12 @@ class Line(Protocol):
         """Which client request it is about."""
         ...
 
-    def fields(self) -> Mapping[str, Any]:
-        """What the line says, flat: ``event`` first."""
+    def told(self) -> dict[str, Any] | Struct:
+        """All that the line says, flat, as it is written: masked, each text on one line."""
         ...
 
     def text(self) -> str:
-        """The same for people."""
+        """The short of it, for people."""
         ...
 
 
@@ -107,10 +109,10 @@ class Said:
         """Which client request it is about."""
         return self.more.get("request_id")
 
-    def fields(self) -> Mapping[str, Any]:
+    def told(self) -> dict[str, Any]:
         """The message, what it is about, and an exception with its traceback."""
         error = {"error": self.error, "trace": self.trace} if self.error else {}
-        return {"event": self.message, **self.more, **error}
+        return flat(self, {"event": self.message, **self.more, **error})
 
     def text(self) -> str:
         """The message. An exception is indented, so that no line of its own text can pass for a record."""
@@ -211,18 +213,28 @@ class Sink:
             self._put_down(self._rendered(line) + "\n")
 
 
-def told(line: Line) -> dict[str, Any]:
-    """What ``line`` says, as it is written: masked, each text on one line."""
-    at = datetime.fromtimestamp(line.at, UTC).isoformat()
-    data: dict[str, Any] = {"ts": at, "level": line.level, "logger": masked(line.logger)}
-    for key, value in line.fields().items():
+def flat(line: Line, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` behind what every line begins with, as :meth:`Line.told` gives it."""
+    data: dict[str, Any] = {"ts": moment(line.at), "level": line.level, "logger": masked(line.logger)}
+    for key, value in fields.items():
         if key not in data:
             data[key] = masked(value) if type(value) is str else value
     return data
 
 
+def moment(at: float) -> str:
+    """``at``, in epoch seconds, as a line tells it: in UTC, to the microsecond."""
+    second, micros = divmod(round(at * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{micros:06}+00:00"
+
+
+@lru_cache(maxsize=8)  # thousands of lines have the same
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
+
+
 def _as_json(line: Line) -> str:
-    return orjson.dumps(told(line), default=str).decode()
+    return _encode(line.told()).decode()
 
 
 def _as_text(line: Line) -> str:
