@@ -21,6 +21,7 @@ from runestone.check.boxes import BOXES, Box, Found, tried
 from runestone.check.site import Site
 from runestone.check.stage import Stage, remove_leftovers
 from runestone.config.run_directory import admin_socket
+from runestone.telemetry.logs import masked
 
 EX_FAILED: Final = 1
 EX_USAGE: Final = 2
@@ -58,9 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
         with _alone(path):
             found = asyncio.run(_interruptible(path, chosen, key, quiet=arguments.json))
     except _Refused as error:
+        message = masked(str(error))  # a key may have been typed where its variable belongs
         if arguments.json:
-            print(json.dumps({"v": 1, "error": {"code": error.reason, "message": str(error)}}))
-        print(f"runestone: {error}", file=sys.stderr)
+            print(json.dumps({"v": 1, "error": {"code": error.reason, "message": message}}))
+        print(f"runestone: {message}", file=sys.stderr)
         return error.code
     except asyncio.CancelledError:
         return EX_INTERRUPTED

@@ -17,6 +17,7 @@ from runestone.config.load import read
 from runestone.config.settings import ConfigurationError, Settings
 from runestone.config.worst_case import worst_case
 from runestone.console import render
+from runestone.telemetry.logs import masked
 
 EX_CONFIG: Final = 78
 EX_UNHEALTHY: Final = 4
@@ -151,7 +152,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     try:
         print(render.facts(reference.explained(arguments.key)))
     except LookupError as error:
-        print(f"runestone: {error.args[0]}", file=sys.stderr)
+        print(f"runestone: {masked(str(error.args[0]))}", file=sys.stderr)  # a key may have been typed in its place
         return EX_NOT_FOUND
     return 0
 

@@ -107,7 +107,13 @@ def misused(error: Usage, *, as_json: bool) -> int:
 
 
 def fail(code: str, message: str, *, as_json: bool, hint: str | None = None, problems: tuple[str, ...] = ()) -> int:
-    """Tell what is wrong: on standard error, and to programs on standard output too. The result is the exit code."""
+    """Tell what is wrong: on standard error, and to programs on standard output too. The result is the exit code.
+
+    A key may have been typed into the wrong place: it is not told.
+    """
+    from runestone.telemetry.logs import masked  # noqa: PLC0415 - it takes a while to load
+
+    message = "\n".join(map(masked, message.splitlines()))
     if as_json:
         more = ({"hint": hint} if hint else {}) | ({"problems": list(problems)} if problems else {})
         print(json.dumps({"v": 1, "error": {"code": code, "message": message, **more}}))

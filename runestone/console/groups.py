@@ -15,7 +15,12 @@ _OPTIONS = (
     Argument(name="--strategy", help="who goes first", choices=_STRATEGIES),
     Argument(name="--max-attempts", help="providers tried for one request", type=int, metavar="N"),
     Argument(name="--health-threshold", help="out below this score, 0 to 1", type=float, metavar="SCORE"),
-    Argument(name="--weight", help="a share, such as openai-default=2; may be repeated", append=True, metavar="NAME=N"),
+    Argument(
+        name="--weight",
+        help="a share for load_balanced, such as openai-default=2; may be repeated",
+        append=True,
+        metavar="NAME=N",
+    ),
     Argument(name="--mode", help="legacy: no failover in this group", choices=("enhanced", "legacy")),
 )
 _PROVIDERS = Argument(name="providers", metavar="PROVIDER", nargs="+", help="a provider", complete="providers")

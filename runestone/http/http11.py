@@ -168,6 +168,8 @@ class Http11(H11Protocol):
             self._stop_waiting()
 
     def _rest(self) -> None:
+        if not self._open:  # its client has left while it was answered: nothing is waited for
+            return
         if self.config.closing:
             self.expire()
         else:

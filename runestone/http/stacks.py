@@ -1,7 +1,7 @@
 """The second admin socket: it answers ``GET /v1/stacks`` from a thread of its own, so also while the event loop is stuck.
 
-It lies beside the admin socket, under its name and ``.stacks``, with the same mode. One connection is served at a time, within a second,
-and nothing but that question is answered.
+It lies beside the admin socket, under its name and ``.stacks``, with the same mode. Whoever connects has a second to ask, beside the
+others, and nothing but that question is answered.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from attrs import define
 from loguru import logger
 
 from runestone.config.run_directory import stacks_socket
@@ -27,6 +28,7 @@ from supervisors import GenServer, Ignore
 
 _PATIENCE_SECONDS: Final = 1.0  # for one client
 _HEAD_BYTES: Final = 8192
+_MOST: Final = 100  # clients at once; for one more, who has been silent longest is let go
 _STATUS: Final = {200: "200 OK", 400: "400 Bad Request", 404: "404 Not Found"}
 
 
@@ -58,6 +60,14 @@ class StacksListener(GenServer[object]):
         server.stop()
 
 
+@define
+class _Asking:
+    """What a client has said of its question, and until when it may."""
+
+    until: float
+    head: bytes = b""
+
+
 class Server:
     """What runs in the thread. ``ended`` is called, there, if a bug ends it."""
 
@@ -68,6 +78,8 @@ class Server:
         self._answer = answer
         self._ended = ended
         self._stopped = False
+        self._selector = selectors.DefaultSelector()
+        self._clients: dict[socket.socket, _Asking] = {}  # the first to be given up first
         self._waking, self._wake = socket.socketpair()
 
     def stop(self) -> None:
@@ -78,37 +90,61 @@ class Server:
     def run(self) -> None:
         """Serve until it is stopped."""
         try:
-            self._listen()
+            with self._listener, self._waking, self._selector:
+                self._listen()
         finally:
+            for client in self._clients:
+                client.close()
             if not self._stopped:
                 self._ended()
 
     def _listen(self) -> None:
-        with self._listener, self._waking, selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._waking, selectors.EVENT_READ)
-            while True:
-                ready = {key.fileobj for key, _ in selector.select()}
-                if self._waking in ready:
-                    return
-                try:
-                    client, _ = self._listener.accept()
-                    with client:
-                        self._serve(client)
-                except OSError:  # the client has gone, or has taken too long
-                    continue
-
-    def _serve(self, client: socket.socket) -> None:
-        until = time.monotonic() + _PATIENCE_SECONDS
-        head = b""
-        while b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES:
-            client.settimeout(max(until - time.monotonic(), 0.001))
-            if not (data := client.recv(_HEAD_BYTES)):
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._waking, selectors.EVENT_READ)
+        while True:
+            first = next(iter(self._clients.values()), None)
+            patience = None if first is None else max(first.until - time.monotonic(), 0.0)
+            ready = {key.fileobj for key, _ in self._selector.select(patience)}
+            if self._waking in ready:
                 return
-            head += data
+            for client, asking in list(self._clients.items()):
+                if (client in ready and self._served(client, asking)) or asking.until <= time.monotonic():
+                    self._let_go(client)
+            if self._listener in ready:
+                self._accept()
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:  # it has gone, or there is no descriptor left
+            return
+        if len(self._clients) == _MOST:
+            self._let_go(next(iter(self._clients)))
+        client.settimeout(_PATIENCE_SECONDS)
+        self._clients[client] = _Asking(time.monotonic() + _PATIENCE_SECONDS)
+        self._selector.register(client, selectors.EVENT_READ)
+
+    def _let_go(self, client: socket.socket) -> None:
+        del self._clients[client]
+        self._selector.unregister(client)
+        client.close()
+
+    def _served(self, client: socket.socket, asking: _Asking) -> bool:
+        """Take what has come, and answer once that is all; whether there is nothing more to do for ``client``."""
+        try:
+            data = client.recv(_HEAD_BYTES)
+            asking.head += data
+            if data and b"\r\n\r\n" not in asking.head and len(asking.head) < _HEAD_BYTES:
+                return False
+            if data:
+                self._tell(client, asking.head)
+        except OSError:  # it has gone, or reads too slowly
+            pass
+        return True
+
+    def _tell(self, client: socket.socket, head: bytes) -> None:
         status, answer = self._answered(head.partition(b"\r\n")[0].decode("ascii", "replace"))
         body = json.dumps({"v": 1, **answer}).encode()
-        client.settimeout(_PATIENCE_SECONDS)
         lines = f"HTTP/1.1 {_STATUS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
         client.sendall(f"{lines}\r\n\r\n".encode() + body)
 

@@ -45,10 +45,15 @@ class Simulation:
 
 
 class Simulated(GenServer[object]):
-    """Closes the providers when the node stops; a crash of it leaves them serving."""
+    """Closes the providers when it ends, and has them back where they were when it begins again; a crash of it leaves them serving."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
+
+    async def init(self) -> None:
+        """Have both there again."""
+        for provider in self._simulation.providers.values():
+            await provider.reopen()
 
     async def terminate(self, reason: ExitReason) -> None:
         """Close both."""

@@ -30,6 +30,10 @@ class Listener:
         self._host, self.port = host, self._held.getsockname()[1]
         await self.listen()
 
+    async def reopen(self) -> None:
+        """Listen where it did before it was closed. Raises :class:`OSError` if somebody else does now."""
+        await self.open(self._host, self.port)
+
     async def listen(self) -> None:
         """Accept connections, if the listener is open and does not yet."""
         async with self._changing:

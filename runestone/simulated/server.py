@@ -62,6 +62,16 @@ class SimulatedProvider:
         await self._api.open(host, port)
         await self._control.open(host, 0)
 
+    async def reopen(self) -> None:
+        """Listen where it did before it was closed. Raises :class:`OSError` if somebody else does now."""
+        if not self._closed:
+            return
+        await self._api.reopen()
+        await self._control.reopen()
+        self._closed = False
+        if self.fault.refused:
+            await self._api.refuse()
+
     async def close(self) -> None:
         """Stop listening and end every connection."""
         self._closed = True

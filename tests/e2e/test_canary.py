@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import pytest
 
 from runestone.config.run_directory import stacks_socket
 from runestone.console.table import COMMANDS
@@ -211,3 +212,27 @@ def test_no_secret_is_in_any_answer_event_act_or_trace(
     node.stop()
     seen += [*told, ("the log", node.log.read_text()), ("the events", (tmp_path / "events.jsonl").read_text())]
     assert [where for where, text in seen if CANARY in text] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ctl", "provider", "add", "x", "--kind", "openai", "--api-key", "{key}"),
+        ("ctl", "provider", "set", "x", "--key-env", "{key}"),
+        ("ctl", "--json", "provider", "set", "x", "--key-file", "{key}"),
+        ("check", "--json", "--key-env", "{key}"),
+        ("config", "explain", "{key}"),
+    ],
+    ids=" ".join,
+)
+def test_a_key_that_is_typed_where_none_belongs_is_not_told(words: tuple[str, ...], tmp_path: Path) -> None:
+    given = [word.format(key=f"sk-{CANARY}-typed") for word in words]
+    done = subprocess.run(
+        [sys.executable, "-m", "runestone", *given],
+        env={"PATH": "/usr/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "XDG_RUNTIME_DIR": str(tmp_path)},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode != 0
+    assert "sk-***" in done.stderr
+    assert CANARY not in done.stdout + done.stderr

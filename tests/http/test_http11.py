@@ -154,6 +154,27 @@ async def test_a_connection_that_its_client_closes_is_forgotten() -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_a_client_that_leaves_amid_its_answers_leaves_no_connection_that_waits() -> None:
+    async with server(60) as (port, settings, _):
+        first = await connect(port)
+        first[1].write(GET)
+        await answer(first[0])
+        with_one = len(asyncio.all_tasks())
+        _, writer = await connect(port)
+        writer.write(GET * 100)
+        async with asyncio.timeout(5):
+            while settings.accepted < 2:
+                await asyncio.sleep(0)
+
+        writer.transport.abort()
+
+        async with asyncio.timeout(5):
+            while len(asyncio.all_tasks()) > with_one:
+                await asyncio.sleep(0.01)
+        assert len(settings.idle) == 1
+        first[1].close()
+
+
 async def test_a_server_that_ends_closes_what_waits() -> None:
     async with server(60) as (port, _, _task):
         reader, writer = await connect(port)

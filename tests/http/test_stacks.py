@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
 def ask(path: str, *pieces: bytes) -> bytes:
     received = b""
     with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
         client.connect(path)
         for piece in pieces:
             client.sendall(piece)
@@ -72,6 +74,26 @@ def test_one_question_is_answered_and_everything_else_refused(
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert f"content-length: {len(body)}".encode() in head
     assert told == (data if status == 200 else data["error"]["code"])
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /v1/sta"])
+def test_who_is_silent_keeps_nobody_waiting(listener: socket.socket, said: bytes) -> None:
+    server = Server(listener, answer, lambda: None)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(150)]
+        for one in silent:
+            one.settimeout(30)
+            one.connect(listener.getsockname())
+            one.sendall(said)
+        answered = ask(listener.getsockname(), b"GET /v1/stacks HTTP/1.1\r\n\r\n")
+        ended = [one.recv(1) for one in silent]
+    server.stop()
+    thread.join(10)
+
+    assert answered.startswith(b"HTTP/1.1 200 ")
+    assert set(ended) == {b""}
 
 
 def test_a_thread_that_a_bug_ends_says_so(listener: socket.socket) -> None:

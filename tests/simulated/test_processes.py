@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from runestone.simulated.actor import Simulation
-from supervisors import ChildSpec, Supervisor, start
+from supervisors import ActorRef, ChildSpec, Supervisor, start
 from tests.support.plain import PLAIN
 
 COMMAND = [sys.executable, "-m", "runestone.simulated"]
@@ -95,5 +95,30 @@ def test_the_actor_closes_both_when_the_tree_stops() -> None:
             for url in urls:
                 with pytest.raises(httpx.TransportError):
                     await client.get(f"{url}/models")
+
+    anyio.run(scene)
+
+
+def test_after_a_restart_of_the_actor_both_are_where_they_were_and_as_they_were() -> None:
+    async def scene() -> None:
+        simulation = Simulation()
+        await simulation.bind()
+        await simulation.set_fault("openai-default", "status=503")
+        await simulation.set_fault("anthropic-default", "refused")
+        urls = simulation.openai_url, simulation.anthropic_url
+        spec = ChildSpec(id="simulated", start=simulation.actor, name="simulated")
+        tree = await start(partial(Supervisor, [spec]))
+
+        assert isinstance(await tree.restart_child("simulated", stop=True), ActorRef)
+
+        assert (simulation.openai_url, simulation.anthropic_url) == urls
+        async with httpx.AsyncClient(**PLAIN) as client:
+            asked = client.post(f"{urls[0]}/chat/completions", json={"model": "m", "messages": []})
+            assert (await asked).status_code == 503
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"{urls[1]}/models")
+            await simulation.set_fault("anthropic-default", "none")
+            assert (await client.get(f"{urls[1]}/models")).status_code == 200
+        await tree.stop()
 
     anyio.run(scene)
