@@ -20,6 +20,7 @@ import orjson
 from attrs import field, frozen
 from loguru import logger
 
+from runestone.domain.secret import KEY_BEGINNINGS
 from runestone.telemetry.writer import Writer
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ _QUEUE: Final = 10_000
 _KEPT: Final = 5000  # lines in memory, for whoever looks without a terminal or a file
 _STOP_SECONDS: Final = 2.0  # for what is queued, when the process ends
 _SECRETS: Final = re.compile(
-    r"""(?i)((?:\bbearer\s+|api[-_]?key(?:['"]?\s*[:=]|['"],)\s*b?['"]?)(?=[^\s'"]{6})|\bsk-(?=[\w.~+/=-]{6}))[^\s'"]+"""
+    r"""((?i:\bbearer\s+|api[-_]?key(?:['"]?\s*[:=]|['"],)\s*b?['"]?)(?=[^\s'"]{6})"""
+    rf"""|\b(?:(?i:sk-)|{KEY_BEGINNINGS})(?=[\w.~+/=-]{{6}}))[^\s'"]+"""
 )
 _CONTROL: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
@@ -48,7 +50,16 @@ def masked(text: str) -> str:
 
 def _masked(text: str) -> str:
     folded = text.casefold()  # to look for the words alone takes a tenth of the time
-    if "sk-" in folded or "key" in folded or "bearer" in folded:
+    if (
+        "key" in folded
+        or "bearer" in folded
+        or "sk-" in folded
+        or "gsk_" in folded
+        or "xai-" in folded
+        or "pplx-" in folded
+        or "nvapi-" in folded
+        or "aiza" in folded
+    ):
         text = _SECRETS.sub(r"\1***", text)
     return text if text.isprintable() else _CONTROL.sub(lambda m: repr(m[0])[1:-1], text)
 
