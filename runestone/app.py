@@ -33,6 +33,7 @@ from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
 from runestone.http.stacks import StacksListener
 from runestone.ledger.bookkeeper import FLUSH_SECONDS, Bookkeeper
 from runestone.ledger.books import Books
+from runestone.ledger.row import answer_cost
 from runestone.ledger.store import Store, opened
 from runestone.load import Load
 from runestone.operations.actions import Actions
@@ -47,6 +48,7 @@ from runestone.state import Sockets, State
 from runestone.telemetry.access import AccessLog
 from runestone.telemetry.actor import Looks, Mailbox, Standing, Telemetry
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import RequestFinished
 from runestone.telemetry.lag import CountedLag
 from runestone.telemetry.level import Levels, LogLevel
 from runestone.telemetry.logs import Sink
@@ -370,6 +372,12 @@ class Composition:
         return Front.over(self.gateway, self.bus)
 
 
+def _price(done: RequestFinished, settings: Settings) -> float | None:
+    """For the access line."""
+    kind = next((one.kind for one in settings.providers if one.name == done.provider), None)
+    return None if kind is None else answer_cost(done, kind, settings.prices)
+
+
 def _no_log(level: str) -> None:
     """The log is somebody else's."""
 
@@ -407,7 +415,8 @@ def compose(
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
     if sink is not None:
-        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle, AccessLog.KINDS)
+        access = AccessLog(sink, lambda: live.settings.logs.access, lambda done: _price(done, live.settings))
+        bus.subscribe(access.handle, AccessLog.KINDS)
     node = Node(
         live=live,
         registry=registry,

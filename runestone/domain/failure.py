@@ -121,7 +121,7 @@ class Failure:
         return TREATMENTS[self.kind]
 
     def without(self, secrets: Iterable[str]) -> Failure:
-        """The same, with ``***`` in the place of each of ``secrets``, as some upstreams say which key they were sent. Short words are none."""
+        """The same, with ``***`` for each of ``secrets``: some upstreams say which key they were sent. Short words are none."""
         failure = self
         for secret in secrets:
             if len(secret) >= _SHORTEST_SECRET:

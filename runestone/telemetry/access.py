@@ -34,11 +34,19 @@ _LEVELS: Final[Mapping[type, int]] = {
 }
 
 
+Pricing = Callable[[RequestFinished], float | None]
+
+
+def _unknown(_: RequestFinished) -> float | None:
+    return None
+
+
 class Access(Struct, frozen=True, gc=False):
-    """The access line of one request."""
+    """The access line of one request. ``price`` says what the call that answered has cost (US dollars); it is asked when the line is made."""
 
     at: float
     done: RequestFinished
+    price: Pricing = _unknown
     level: str = "INFO"
     logger: str = "runestone.access"
 
@@ -69,6 +77,7 @@ class Access(Struct, frozen=True, gc=False):
             "tokens_in": usage.input_tokens if usage else None,
             "tokens_out": usage.output_tokens if usage else None,
             "tokens_cached": usage.cached_tokens if usage else None,
+            "cost_usd": self.price(done),
         }
 
     def text(self) -> str:
@@ -84,6 +93,8 @@ class Access(Struct, frozen=True, gc=False):
         parts.append(f"{_ms(done.duration_seconds):g} ms")
         if usage is not None:
             parts.append(f"{usage.input_tokens}+{usage.output_tokens} tokens")
+        if (cost := self.price(done)) is not None:
+            parts.append(f"${cost:.6f}")
         return " ".join((*parts, done.request_id))
 
 
@@ -114,9 +125,10 @@ class AccessLog:
 
     KINDS: Final = _LEVELS.keys()  # of events that it is for
 
-    def __init__(self, sink: Sink, wanted: Callable[[], bool]) -> None:
+    def __init__(self, sink: Sink, wanted: Callable[[], bool], price: Pricing = _unknown) -> None:
         self._sink = sink
         self._wanted = wanted
+        self._price = price
 
     def handle(self, event: Event) -> None:
         """Have a line written, if the event is worth one at the log's level."""
@@ -126,7 +138,7 @@ class AccessLog:
         if not isinstance(event, RequestFinished):
             self._sink.put(Happened(time.time(), event, _NAMES[level]))
         elif self._wanted():
-            self._sink.put(Access(time.time(), event))
+            self._sink.put(Access(time.time(), event, self._price))
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -65,7 +65,7 @@ def told() -> Iterator[Told]:
     def lines(*events: Event, level: str = "INFO", form: str = "json", wanted: bool = True) -> list[str]:
         stream, bus = io.StringIO(), Bus()
         sink = logs.configure(level, form, stream)
-        bus.subscribe(AccessLog(sink, lambda: wanted).handle)
+        bus.subscribe(AccessLog(sink, lambda: wanted, lambda done: 0.25 if done.usage else None).handle)
         for event in events:
             bus.emit(event)
         assert bus.failures == 0
@@ -107,6 +107,7 @@ def test_a_request_gets_one_flat_line_with_all_that_is_known_of_it(told: Told) -
         "tokens_in": 12,
         "tokens_out": 34,
         "tokens_cached": 5,
+        "cost_usd": 0.25,
     }
 
 
@@ -117,6 +118,7 @@ def test_what_is_not_known_is_null_and_every_line_has_the_same_fields(told: Told
     nulls = {key for key, value in lines[1].items() if value is None}
     assert nulls == {
         "key", "asked", "group", "provider", "model", "ttft_ms", "tokens_in", "tokens_out", "tokens_cached",
+        "cost_usd",
     }  # fmt: skip
 
 
@@ -125,7 +127,7 @@ def test_what_is_not_known_is_null_and_every_line_has_the_same_fields(told: Told
     [
         (
             DONE,
-            "200 /v1/chat/completions gpt-4o -> anthropic-default/claude-sonnet-4-5 2 attempts 812.3 ms 12+34 tokens req_1",
+            "200 /v1/chat/completions gpt-4o -> anthropic-default/claude-sonnet-4-5 2 attempts 812.3 ms 12+34 tokens $0.250000 req_1",
         ),
         (REFUSED, "404 other - unknown_url 0.4 ms req_2"),
         (
