@@ -42,7 +42,7 @@ def _unknown(_: RequestFinished) -> float | None:
 
 
 class Access(Struct, frozen=True, gc=False):
-    """The access line of one request. ``price`` says what the call that answered has cost (US dollars); it is asked when the line is made."""
+    """The access line of one request. ``price`` says what the call that answered has cost (US dollars); asked when the line is made."""
 
     at: float
     done: RequestFinished

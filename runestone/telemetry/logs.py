@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
@@ -284,6 +285,10 @@ class _Intercept(logging.Handler):
             if record.levelname in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
             else record.levelno
         )
+        if record.name == "asyncio" and record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            level = (
+                "DEBUG"  # CPython 3.11 says so of each connection whose task is cancelled, as at the end: no failure
+            )
         try:
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):  # its arguments do not fit: not the trouble of whoever logs
