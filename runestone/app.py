@@ -404,7 +404,7 @@ def compose(
         refused=lambda: load.refused,
         failures=lambda: bus.failures,
         log_dropped=lambda: node.lines_dropped(),  # noqa: PLW0108 - there is no node yet
-        dropped=lambda: {"events": recorder.dropped},
+        dropped=lambda: {"events": recorder.dropped, "listeners": bus.dropped},
         ledger=books.counts,
         reload=lambda: (memory.last_reload.refused is None, memory.last_reload.taken_at),
     )
