@@ -372,10 +372,10 @@ class Composition:
         return Front.over(self.gateway, self.bus)
 
 
-def _price(done: RequestFinished, settings: Settings) -> float | None:
+def _price(done: RequestFinished, at_epoch: float, settings: Settings) -> float | None:
     """For the access line."""
     kind = next((one.kind for one in settings.providers if one.name == done.provider), None)
-    return None if kind is None else answer_cost(done, kind, settings.prices)
+    return None if kind is None else answer_cost(done, kind, settings.prices, at_epoch)
 
 
 def _no_log(level: str) -> None:
@@ -415,7 +415,7 @@ def compose(
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
     if sink is not None:
-        access = AccessLog(sink, lambda: live.settings.logs.access, lambda done: _price(done, live.settings))
+        access = AccessLog(sink, lambda: live.settings.logs.access, lambda done, at: _price(done, at, live.settings))
         bus.subscribe(access.handle, AccessLog.KINDS)
     node = Node(
         live=live,

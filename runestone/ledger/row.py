@@ -107,7 +107,7 @@ def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
     )
 
 
-def answer_cost(done: RequestFinished, kind: str, own: Mapping[str, Price]) -> float | None:
+def answer_cost(done: RequestFinished, kind: str, own: Mapping[str, Price], at_epoch: float) -> float | None:
     """US dollars for the call that has answered a request, at a provider of ``kind``; ``None``: not known. Not for the event loop."""
     usage, model = _told(done.usage), done.model
     if usage is None or model is None:
@@ -115,7 +115,9 @@ def answer_cost(done: RequestFinished, kind: str, own: Mapping[str, Price]) -> f
     api: Api = "count_tokens" if done.route.endswith("/count_tokens") else "chat"
     cost = charged(usage, api=api, model=model, own=own)
     if cost is None:
-        cost = _unbroken(call_cost, done.outcome, usage, content=True, api=api, kind=kind, model=model, own=own)
+        cost = _unbroken(
+            call_cost, done.outcome, usage, content=True, api=api, kind=kind, model=model, own=own, at_epoch=at_epoch
+        )
     return None if cost is None else cost / PICODOLLARS
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from runestone.telemetry.events import (
     AttemptFinished,
@@ -34,26 +34,38 @@ _LEVELS: Final[Mapping[type, int]] = {
 }
 
 
-Pricing = Callable[[RequestFinished], float | None]
+Pricing = Callable[[RequestFinished, float], float | None]
 
 
-def _unknown(_: RequestFinished) -> float | None:
+def _unknown(_done: RequestFinished, _at: float) -> float | None:
     return None
 
 
-class Access(Struct, frozen=True, gc=False):
-    """The access line of one request. ``price`` says what the call that answered has cost (US dollars); asked when the line is made."""
+class Access(Struct, gc=False):
+    """The access line of one request.
+
+    ``price`` says in US dollars what the call that answered has cost at a time in epoch seconds. It is asked once, by whoever makes the
+    line: the log's thread, unless it had no room for it.
+    """
 
     at: float
     done: RequestFinished
     price: Pricing = _unknown
     level: str = "INFO"
     logger: str = "runestone.access"
+    known: float | UnsetType | None = UNSET
 
     @property
     def request_id(self) -> str | None:
         """Which one."""
         return self.done.request_id
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Of the call that answered; ``None``: not known."""
+        if self.known is UNSET:
+            self.known = self.price(self.done, self.at)
+        return self.known
 
     def fields(self) -> Mapping[str, Any]:
         """All that there is to know of it. Times are milliseconds; what is not known is ``None``."""
@@ -77,7 +89,7 @@ class Access(Struct, frozen=True, gc=False):
             "tokens_in": usage.input_tokens if usage else None,
             "tokens_out": usage.output_tokens if usage else None,
             "tokens_cached": usage.cached_tokens if usage else None,
-            "cost_usd": self.price(done),
+            "cost_usd": self.cost_usd,
         }
 
     def text(self) -> str:
@@ -93,7 +105,7 @@ class Access(Struct, frozen=True, gc=False):
         parts.append(f"{_ms(done.duration_seconds):g} ms")
         if usage is not None:
             parts.append(f"{usage.input_tokens}+{usage.output_tokens} tokens")
-        if (cost := self.price(done)) is not None:
+        if (cost := self.cost_usd) is not None:
             parts.append(f"${cost:.6f}")
         return " ".join((*parts, done.request_id))
 

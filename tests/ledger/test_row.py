@@ -96,7 +96,7 @@ def test_what_the_access_line_says_is_the_price_of_the_call_that_answered(
         "duration_seconds": 1.0, "provider": "a", "model": "mine", "attempts": 1, "usage": USAGE,
     }  # fmt: skip
 
-    assert answer_cost(RequestFinished(**{**done, **told}), "openai", OWN) == cost
+    assert answer_cost(RequestFinished(**{**done, **told}), "openai", OWN, NOW_NS / 1e9) == cost
 
 
 def test_ids_differ_and_begin_with_the_time() -> None:

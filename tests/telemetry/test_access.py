@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from runestone.domain.chat import Usage
 from runestone.telemetry import logs
-from runestone.telemetry.access import AccessLog
+from runestone.telemetry.access import Access, AccessLog
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import (
     AttemptStarted,
@@ -65,7 +65,7 @@ def told() -> Iterator[Told]:
     def lines(*events: Event, level: str = "INFO", form: str = "json", wanted: bool = True) -> list[str]:
         stream, bus = io.StringIO(), Bus()
         sink = logs.configure(level, form, stream)
-        bus.subscribe(AccessLog(sink, lambda: wanted, lambda done: 0.25 if done.usage else None).handle)
+        bus.subscribe(AccessLog(sink, lambda: wanted, lambda done, _: 0.25 if done.usage else None).handle)
         for event in events:
             bus.emit(event)
         assert bus.failures == 0
@@ -109,6 +109,20 @@ def test_a_request_gets_one_flat_line_with_all_that_is_known_of_it(told: Told) -
         "tokens_cached": 5,
         "cost_usd": 0.25,
     }
+
+
+def test_a_line_is_priced_once_as_of_its_time_however_often_it_is_looked_at() -> None:
+    asked = list[tuple[RequestFinished, float]]()
+
+    def price(done: RequestFinished, at: float) -> float:
+        asked.append((done, at))
+        return 0.5
+
+    line = Access(1_793_491_200.0, DONE, price)
+
+    assert [line.fields()["cost_usd"], line.fields()["cost_usd"]] == [0.5, 0.5]
+    assert "$0.500000" in line.text()
+    assert asked == [(DONE, 1_793_491_200.0)]
 
 
 def test_what_is_not_known_is_null_and_every_line_has_the_same_fields(told: Told) -> None:
