@@ -383,6 +383,7 @@ class Node:
         running, self._running, self._dispatch = self._running, None, None
         await running.drain(asyncio.Event())
         await running.stop()
+        running.actions.node.bus.close()
 
     @property
     def url(self) -> str:
@@ -422,9 +423,10 @@ class Node:
         """The events of one chat."""
         return self._started().actions.chat(body)
 
-    def subscribe(self, handler: Callable[[Event], None]) -> Callable[[], None]:
+    def subscribe(self, handler: Callable[[Event], None], *, apart: bool = False) -> Callable[[], None]:
         """See :meth:`TelemetryHandler.attach`."""
-        return self._started().actions.node.bus.subscribe(handler)
+        bus = self._started().actions.node.bus
+        return bus.subscribe_apart(handler) if apart else bus.subscribe(handler)
 
     def trace(self, name: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The messages that one actor handles."""
@@ -896,16 +898,17 @@ class TelemetryHandler:
         body = {"level": level, **({} if seconds is None else {"seconds": seconds})}
         return dict((await self.node.ask("POST", "/v1/log/level", body))["log"])
 
-    def attach(self, handler: Callable[[Event], None]) -> Callable[[], None]:
+    def attach(self, handler: Callable[[Event], None], *, apart: bool = False) -> Callable[[], None]:
         """Have ``handler`` called with every event of a node in this process; the result ends that.
 
-        It is called in the task that emits, a client's request for one, so it must be quick: count, or queue. One that raises is counted
-        and told in the log, and harms nobody. Events are the frozen classes of :mod:`runestone.telemetry.events`. Reason: ``refused``
-        for a node in another process, whose events :meth:`get_events` gives.
+        It is called in the task that emits, a client's request for one, so it must be quick: count, or queue. With ``apart`` it is called
+        in a thread of its own, a moment later, and may take its time: while 10,000 events wait for it, what comes is dropped, and counted.
+        One that raises is counted and told in the log, and harms nobody. Events are the frozen classes of
+        :mod:`runestone.telemetry.events`. Reason: ``refused`` for a node in another process, whose events :meth:`get_events` gives.
         """
         if not isinstance(self.node, Node):
             raise OperationError("refused", "a handler needs a node in this process; ask get_events of one elsewhere")
-        return self.node.subscribe(handler)
+        return self.node.subscribe(handler, apart=apart)
 
 
 @frozen

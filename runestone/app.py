@@ -33,6 +33,7 @@ from runestone.http.sockets import AdminSocket, bind_tcp, most_connections
 from runestone.http.stacks import StacksListener
 from runestone.ledger.bookkeeper import FLUSH_SECONDS, Bookkeeper
 from runestone.ledger.books import Books
+from runestone.ledger.row import answer_cost
 from runestone.ledger.store import Store, opened
 from runestone.load import Load
 from runestone.operations.actions import Actions
@@ -47,6 +48,7 @@ from runestone.state import Sockets, State
 from runestone.telemetry.access import AccessLog
 from runestone.telemetry.actor import Looks, Mailbox, Standing, Telemetry
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import RequestFinished
 from runestone.telemetry.lag import CountedLag
 from runestone.telemetry.level import Levels, LogLevel
 from runestone.telemetry.logs import Sink
@@ -376,6 +378,12 @@ class Composition:
         return Front.over(self.gateway, self.bus)
 
 
+def _price(done: RequestFinished, at_epoch: float, settings: Settings) -> float | None:
+    """For the access line."""
+    kind = next((one.kind for one in settings.providers if one.name == done.provider), None)
+    return None if kind is None else answer_cost(done, kind, settings.prices, at_epoch)
+
+
 def _no_log(level: str) -> None:
     """The log is somebody else's."""
 
@@ -402,7 +410,7 @@ def compose(
         refused=lambda: load.refused,
         failures=lambda: bus.failures,
         log_dropped=lambda: node.lines_dropped(),  # noqa: PLW0108 - there is no node yet
-        dropped=lambda: {"events": recorder.dropped},
+        dropped=lambda: {"events": recorder.dropped, "listeners": bus.dropped},
         ledger=books.counts,
         reload=lambda: (memory.last_reload.refused is None, memory.last_reload.taken_at),
     )
@@ -413,7 +421,8 @@ def compose(
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
     if sink is not None:
-        bus.subscribe(AccessLog(sink, lambda: live.settings.logs.access).handle, AccessLog.KINDS)
+        access = AccessLog(sink, lambda: live.settings.logs.access, lambda done, at: _price(done, at, live.settings))
+        bus.subscribe(access.handle, AccessLog.KINDS)
     node = Node(
         live=live,
         registry=registry,

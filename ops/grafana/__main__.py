@@ -56,7 +56,8 @@ def dashboard() -> dict[str, Any]:
     return {
         "uid": "runestone-overview",
         "title": "Runestone",
-        "description": "One page for all nodes. Made by ops/grafana: change it there.",
+        "description": "One page for all nodes. Percentiles and shares have no value while nothing happens. "
+        "Made by ops/grafana: change it there.",
         "tags": ["runestone"],
         "schemaVersion": 39,
         "editable": False,

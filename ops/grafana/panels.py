@@ -78,27 +78,35 @@ def _heatmap(title: str, text: str, metric: str) -> Panel:
     return panel
 
 
-def _breakers() -> Panel:
-    """One series a provider: 0 closed, 1 half-open, 2 open."""
-    opened, half = (
-        f'runestone_circuit_breaker_state{{{PROVIDER}, state="{state}"}}' for state in ("open", "half_open")
-    )
+def _states(title: str, text: str, metric: str, states: tuple[str, str, str]) -> Panel:
+    """One series a provider, of a metric that has one for each of three states: 0 for the normal one, 1 and 2."""
+    one, two = (f'{metric}{{{PROVIDER}, state="{state}"}}' for state in states[1:])
     panel = _panel(
         "state-timeline",
-        "Circuit breakers",
-        "Closed serves, open is not asked, half-open lets a few probes through.",
-        [(f"2 * {opened} + ignoring (state) {half}", "{{provider}} {{instance}}")],
+        title,
+        text,
+        [(f"2 * {two} + ignoring (state) {one}", "{{provider}} {{instance}}")],
         unit="short",
         width=12,
     )
-    words = (("0", "closed", "green"), ("1", "half-open", "yellow"), ("2", "open", "red"))
+    colors = zip(states, ("green", "yellow", "red"), strict=True)
     panel["fieldConfig"]["defaults"]["mappings"] = [
-        {"type": "value", "options": {value: {"text": text, "color": color}}} for value, text, color in words
+        {"type": "value", "options": {str(value): {"text": state.replace("_", "-"), "color": color}}}
+        for value, (state, color) in enumerate(colors)
     ]
     panel["options"] = {"showValue": "never", "rowHeight": 0.8, "mergeValues": True}
     return panel
 
 
+_LOSSES: Final = (
+    ("runestone_log_dropped_total", "log lines"),
+    ("runestone_events_dropped_total", "events of the file"),
+    ("runestone_event_handler_failures_total", "events that a handler failed on"),
+    ("runestone_actor_mailbox_dropped_total", "messages"),
+    ("runestone_ledger_dropped_total", "calls of the ledger"),
+    ("runestone_traces_dropped_total", "requests of the traces"),
+    ("runestone_metric_series_dropped_total", "series"),
+)
 _FAILED: Final = "job:runestone_requests_failed:ratio_rate5m"
 
 ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
@@ -115,7 +123,7 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
             _stat(
                 "Failed",
                 "Of all nodes, of the last 5 minutes: without what clients asked wrongly. The objective is 0.1 %.",
-                f'{_FAILED}{{job="runestone"}} or vector(0)',
+                f'max({_FAILED}{{job="runestone"}}) or vector(0)',
                 unit="percentunit",
                 steps=((0.001, "yellow"), (0.0144, "red")),
             ),
@@ -171,13 +179,32 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
     (
         "Providers",
         [
-            _breakers(),
+            _states(
+                "Circuit breakers",
+                "Closed serves, open is not asked, half-open lets a few probes through.",
+                "runestone_circuit_breaker_state",
+                ("closed", "half_open", "open"),
+            ),
+            _states(
+                "Put out of service",
+                "By an operator: draining ends what runs, maintenance is not probed either.",
+                "runestone_provider_admin_state",
+                ("ready", "draining", "maintenance"),
+            ),
             _lines(
                 "Health score",
                 "Groups pass a provider over below their threshold (0.7 by default).",
                 (f"runestone_provider_health_score{{{PROVIDER}}}", "{{provider}} {{instance}}"),
                 unit="percentunit",
                 width=12,
+            ),
+            _lines(
+                "Failed calls",
+                "By the kind of the failure.",
+                (_rate("runestone_provider_failures_total", "provider, kind", PROVIDER), "{{provider}} {{kind}}"),
+                unit="reqps",
+                width=12,
+                stacked=True,
             ),
             _lines(
                 "Calls by outcome",
@@ -223,6 +250,25 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
                 unit="reqps",
             ),
             _lines(
+                "Waits before retries, p95",
+                "By what had failed.",
+                (
+                    _quantile(0.95, "runestone_retry_delay_seconds", "provider, reason", PROVIDER),
+                    "{{provider}}: {{reason}}",
+                ),
+                unit="s",
+            ),
+            _lines(
+                "Probes",
+                "Of providers that nobody calls; and requests sent once more, since a kept connection had been closed.",
+                (_rate("runestone_probes_total", "provider, outcome", PROVIDER), "{{provider}} {{outcome}}"),
+                (
+                    _rate("runestone_provider_stale_connections_total", "provider", PROVIDER),
+                    "{{provider}} sent once more",
+                ),
+                unit="reqps",
+            ),
+            _lines(
                 "Throttled and quarantined",
                 "429 answers; refused keys, spent quotas, models that are not served.",
                 (_rate("runestone_provider_throttled_total", "provider", PROVIDER), "{{provider}} 429"),
@@ -234,7 +280,7 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
             ),
             _lines(
                 "Calls in flight",
-                "And the limit, where there is one.",
+                "And the limit, of providers that have one.",
                 (f"sum by (provider) (runestone_provider_in_flight{{{PROVIDER}}})", "{{provider}}"),
                 (f"sum by (provider) (runestone_provider_concurrency_limit{{{PROVIDER}}})", "{{provider}} limit"),
             ),
@@ -272,8 +318,9 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
             ),
             _lines(
                 "Ledger",
-                "Calls that wait to be written, and tries that failed within five minutes.",
+                "Calls that wait to be written; within five minutes those written, and tries that failed.",
                 (f"runestone_ledger_waiting{{{NODE}}}", "{{instance}} waiting"),
+                (f"increase(runestone_ledger_calls_total{{{NODE}}}[5m])", "{{instance}} written"),
                 (f"increase(runestone_ledger_failures_total{{{NODE}}}[5m])", "{{instance}} failures"),
             ),
             _lines(
@@ -299,8 +346,9 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
         [
             _lines(
                 "Event loop lag",
-                "How late it was, at most within the last minute.",
-                (f"runestone_event_loop_lag_worst_seconds{{{NODE}}}", "{{instance}}"),
+                "How late it was, at most within the last minute, and 99 of 100 times.",
+                (f"runestone_event_loop_lag_worst_seconds{{{NODE}}}", "{{instance}} worst"),
+                (_quantile(0.99, "runestone_event_loop_lag_seconds", "instance"), "{{instance}} p99"),
                 unit="s",
             ),
             _lines(
@@ -319,14 +367,30 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
             _lines("Descriptors", "Open files and sockets.", (f"process_open_fds{{{NODE}}}", "{{instance}}")),
             _lines(
                 "Mailboxes",
-                "Messages that wait, by actor.",
+                "Messages that wait, by actor; empty while none does.",
                 (f"max by (actor) (runestone_actor_mailbox_depth{{{NODE}}}) > 0", "{{actor}}"),
             ),
             _lines(
-                "Settings and logs",
-                "0: the last reload was refused. Lines: dropped within five minutes.",
+                "Messages",
+                "Taken from mailboxes a second, of the ten actors that take the most.",
+                (f"topk(10, {_rate('runestone_actor_messages_total', 'actor')})", "{{actor}}"),
+            ),
+            _lines(
+                "Settings",
+                "0: the last reload was refused. And acts by the admin socket within five minutes, where there were any.",
                 (f"runestone_config_last_reload_success{{{NODE}}}", "{{instance}} reload"),
-                (f"increase(runestone_log_dropped_total{{{NODE}}}[5m])", "{{instance}} lines dropped"),
+                (
+                    f"sum by (action, outcome) (increase(runestone_admin_actions_total{{{NODE}}}[5m])) > 0",
+                    "{{action}} {{outcome}}",
+                ),
+            ),
+            _lines(
+                "Lost",
+                "Within five minutes: what found no room, and took no request with it. All of it should be 0.",
+                *(
+                    (f"sum by (instance) (increase({metric}{{{NODE}}}[5m]))", f"{{{{instance}}}} {what}")
+                    for metric, what in _LOSSES
+                ),
             ),
             _lines(
                 "Versions",

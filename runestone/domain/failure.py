@@ -6,9 +6,10 @@ end moves nothing, a throttle or a quarantine takes the provider (or one model) 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from runestone.domain.outcome import Outcome
 
@@ -35,6 +36,8 @@ FailureKind = Literal[
     "too_large",
     "unsupported",  # this provider cannot serve a field of the request: nothing was sent
 ]
+_SHORTEST_SECRET: Final = 8  # characters: what is shorter would take the place of ordinary words
+_MASK: Final = "***"
 
 
 @frozen(kw_only=True)
@@ -116,6 +119,33 @@ class Failure:
     def treatment(self) -> Treatment:
         """How this kind of failure is judged."""
         return TREATMENTS[self.kind]
+
+    def without(self, secrets: Iterable[str]) -> Failure:
+        """The same, with ``***`` for each of ``secrets``: some upstreams say which key they were sent. Short words are none."""
+        failure = self
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                failure = failure._without(secret)
+        return failure
+
+    def _without(self, secret: str) -> Failure:
+        told = (self.message, self.type, self.code, self.param, *(value for _, value in self.headers))
+        written = secret.encode()
+        if not any(text is not None and secret in text for text in told) and written not in (self.body or b""):
+            return self
+
+        def masked(text: str | None) -> str | None:
+            return None if text is None else text.replace(secret, _MASK)
+
+        return evolve(
+            self,
+            message=self.message.replace(secret, _MASK),
+            type=masked(self.type),
+            code=masked(self.code),
+            param=masked(self.param),
+            headers=tuple((name, value.replace(secret, _MASK)) for name, value in self.headers),
+            body=None if self.body is None or written not in self.body else self.body.replace(written, _MASK.encode()),
+        )
 
     @property
     def may_retry(self) -> bool:

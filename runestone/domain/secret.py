@@ -7,7 +7,9 @@ import re
 from typing import Final, NoReturn
 
 _MASK: Final = "***"
-_KEY: Final = re.compile(r"\b(?:sk-|gsk_|xai-|pplx-|nvapi-|AIza)[\w*.-]{4,}")
+#: What the keys of known vendors begin with, as a part of a regular expression.
+KEY_BEGINNINGS: Final = r"(?:sk-|gsk_|xai-|pplx-|nvapi-|AIza)"
+_KEY: Final = re.compile(rf"\b{KEY_BEGINNINGS}[\w*.-]{{4,}}")
 
 
 def looks_secret(text: str) -> bool:

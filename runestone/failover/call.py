@@ -287,9 +287,14 @@ class UpstreamCall:
         self._whole_at = self._loop.time()
         self._count()
 
-    def _note(self, failure: Failure) -> None:
-        self._failure, self._outcome = failure, failure.treatment.outcome
+    def _note(self, failure: Failure) -> Failure:
+        """What is told of it from here on holds nothing that the provider was sent in confidence."""
+        settings = self.lease.settings
+        key = () if settings.api_key is None else (settings.api_key.reveal(),)
+        self._failure = failure.without((*key, *settings.headers.values()))
+        self._outcome = failure.treatment.outcome
         self._count()
+        return self._failure
 
     def _count(self) -> None:
         """The tokens as far as they are told, however it ends: a provider bills what it has done."""
@@ -297,8 +302,7 @@ class UpstreamCall:
             self.usage = self._decoder.usage
 
     def _fail(self, failure: Failure) -> NoReturn:
-        self._note(failure)
-        raise UpstreamError(failure) from None
+        raise UpstreamError(self._note(failure)) from None
 
 
 def _ready(url: httpx.URL, sent: UpstreamRequest) -> httpx.Request:

@@ -96,5 +96,7 @@ def app(node: Node) -> Starlette:
         "/metrics": health.metrics,
         "/health/live": health.live,
         "/health/ready": health.ready,
+        "/health/liveliness": health.live,  # as LiteLLM calls them
+        "/health/readiness": health.ready,
     }
     return Starlette(routes=[Route(path, handler, methods=["GET"]) for path, handler in handlers.items()])

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from runestone.config.settings import Price
 from runestone.costs.billing import call_cost, charged
-from runestone.domain.chat import Usage
+from runestone.domain.chat import Api, Usage
 from runestone.domain.secret import looks_secret
 from runestone.ledger.report import PICODOLLARS
-from runestone.telemetry.events import AttemptFinished
+from runestone.telemetry.events import AttemptFinished, RequestFinished
 from runestone.telemetry.ids import random_bits
 
 _MOST_TOKENS: Final = 2**31 - 1  # of one call; sums of many rows must fit into 64 bits
@@ -121,6 +121,20 @@ def _words(model: str, *others: str) -> tuple[str, ...]:
     return "***" if looks_secret(model) else _text(model), *map(_text, others)
 
 
+def answer_cost(done: RequestFinished, kind: str, own: Mapping[str, Price], at_epoch: float) -> float | None:
+    """US dollars for the call that has answered a request, at a provider of ``kind``; ``None``: not known. Not for the event loop."""
+    usage, model = _told(done.usage), done.model
+    if usage is None or model is None:
+        return None
+    api: Api = "count_tokens" if done.route.endswith("/count_tokens") else "chat"
+    cost = charged(usage, api=api, model=model, own=own)
+    if cost is None:
+        cost = _unbroken(
+            call_cost, done.outcome, usage, content=True, api=api, kind=kind, model=model, own=own, at_epoch=at_epoch
+        )
+    return None if cost is None else cost / PICODOLLARS
+
+
 def all_priced(calls: list[Ended], own: Mapping[str, Price]) -> list[Row]:
     """The rows of ``calls``. After some of them everybody else has a turn: a thread that computes makes the event loop wait for the
     interpreter at each of its system calls. A turn costs more than a row.
@@ -144,17 +158,23 @@ def _cost(ended: Ended, usage: Usage | None, own: Mapping[str, Price]) -> int | 
     event = ended.event
     if event.usage is not None and usage is None:
         return None  # what it has told cannot be
+    return _unbroken(
+        call_cost,
+        event.outcome,
+        usage,
+        content=event.first_content_seconds is not None,
+        api=event.api,
+        kind=event.kind,
+        model=event.model,
+        own=own,
+        at_epoch=ended.ended_ns / 1e9,
+    )
+
+
+def _unbroken(price: Callable[..., Decimal | None], *usage: Any, **more: Any) -> int | None:
+    """What ``price`` says, in picodollars; ``None`` where it breaks."""
     try:
-        dollars = call_cost(
-            event.outcome,
-            usage,
-            content=event.first_content_seconds is not None,
-            api=event.api,
-            kind=event.kind,
-            model=event.model,
-            own=own,
-            at_epoch=ended.ended_ns / 1e9,
-        )
+        dollars = price(*usage, **more)
     except Exception as error:  # noqa: BLE001 - one call that a list of prices cannot take must not hold up the books
         logger.error("a call has no price: {}", type(error).__name__)
         return None

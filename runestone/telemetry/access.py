@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from runestone.telemetry.events import (
     AttemptFinished,
@@ -58,20 +58,41 @@ class _Told(Struct, frozen=True, gc=False):
     tokens_in: int | None
     tokens_out: int | None
     tokens_cached: int | None
+    cost_usd: float | None
 
 
-class Access(Struct, frozen=True, gc=False):
-    """The access line of one request."""
+Pricing = Callable[[RequestFinished, float], float | None]
+
+
+def _unknown(_done: RequestFinished, _at: float) -> float | None:
+    return None
+
+
+class Access(Struct, gc=False):
+    """The access line of one request.
+
+    ``price`` says in US dollars what the call that answered has cost at a time in epoch seconds. It is asked once, by whoever makes the
+    line: the log's thread, unless it had no room for it.
+    """
 
     at: float
     done: RequestFinished
+    price: Pricing = _unknown
     level: str = "INFO"
     logger: str = "runestone.access"
+    known: float | UnsetType | None = UNSET
 
     @property
     def request_id(self) -> str | None:
         """Which one."""
         return self.done.request_id
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Of the call that answered; ``None``: not known."""
+        if self.known is UNSET:
+            self.known = self.price(self.done, self.at)
+        return self.known
 
     def told(self) -> _Told:
         """All that there is to know of it. Times are milliseconds; what is not known is ``None``."""
@@ -98,6 +119,7 @@ class Access(Struct, frozen=True, gc=False):
             usage.input_tokens if usage else None,
             usage.output_tokens if usage else None,
             usage.cached_tokens if usage else None,
+            self.cost_usd,
         )
 
     def text(self) -> str:
@@ -113,6 +135,8 @@ class Access(Struct, frozen=True, gc=False):
         parts.append(f"{_ms(done.duration_seconds):g} ms")
         if usage is not None:
             parts.append(f"{usage.input_tokens}+{usage.output_tokens} tokens")
+        if (cost := self.cost_usd) is not None:
+            parts.append(f"${cost:.6f}")
         return " ".join((*parts, done.request_id))
 
 
@@ -143,9 +167,10 @@ class AccessLog:
 
     KINDS: Final = _LEVELS.keys()  # of events that it is for
 
-    def __init__(self, sink: Sink, wanted: Callable[[], bool]) -> None:
+    def __init__(self, sink: Sink, wanted: Callable[[], bool], price: Pricing = _unknown) -> None:
         self._sink = sink
         self._wanted = wanted
+        self._price = price
 
     def handle(self, event: Event) -> None:
         """Have a line written, if the event is worth one at the log's level."""
@@ -155,7 +180,7 @@ class AccessLog:
         if not isinstance(event, RequestFinished):
             self._sink.put(Happened(time.time(), event, _NAMES[level]))
         elif self._wanted():
-            self._sink.put(Access(time.time(), event))
+            self._sink.put(Access(time.time(), event, self._price))
 
 
 def _masked(text: str | None) -> str | None:

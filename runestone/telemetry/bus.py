@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Final
 
 from attrs import define
 from loguru import logger
 
 from runestone.telemetry.events import Event
+from runestone.telemetry.writer import Writer
 
 Handler = Callable[[Event], None]
+WAITING: Final = 10_000  # events for one handler apart
 
 
 @define(slots=True, eq=False)
@@ -25,13 +29,50 @@ class Bus:
     def __init__(self) -> None:
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._hearing: dict[type, tuple[_Subscription, ...]] = {}  # by the kind of event, as they are asked for
-        self.failures = 0
+        self._apart: list[_Apart] = []
+        self._ends: list[Callable[[], None]] = []
+        self._failures = 0
+        self._gone = (0, 0)  # failures and drops of those apart that listen no more
+
+    @property
+    def failures(self) -> int:
+        """Events that a handler failed on."""
+        return self._failures + self._gone[0] + sum(one.failures for one in self._apart)
+
+    @property
+    def dropped(self) -> int:
+        """Events that handlers apart never got, for they were too slow."""
+        return self._gone[1] + sum(one.dropped for one in self._apart)
 
     def subscribe(self, handler: Handler, kinds: Collection[type] | None = None) -> Callable[[], None]:
         """Call ``handler`` with every event, or those that are of one of ``kinds``; the result ends that."""
         subscription = _Subscription(handler, kinds)
         self._now((*self._subscriptions, subscription))
         return lambda: self._now(tuple(s for s in self._subscriptions if s is not subscription))
+
+    def subscribe_apart(self, handler: Handler, most: int = WAITING) -> Callable[[], None]:
+        """As :meth:`subscribe`, but ``handler`` is called in a thread of its own, a moment later: it may take its time.
+
+        While ``most`` events wait for it, what comes is dropped, and counted. The result ends that; what waits by then is still handed out.
+        """
+        apart = _Apart(handler, most)
+        self._apart.append(apart)
+        unsubscribe = self.subscribe(apart.put)
+
+        def end() -> None:
+            if apart in self._apart:
+                unsubscribe()
+                apart.stop()
+                self._apart.remove(apart)
+                self._gone = self._gone[0] + apart.failures, self._gone[1] + apart.dropped
+
+        self._ends.append(end)
+        return end
+
+    def close(self) -> None:
+        """End all handlers apart: nothing will be emitted any more."""
+        while self._ends:
+            self._ends.pop()()
 
     def emit(self, event: Event) -> None:
         """Tell everybody. A handler that fails is counted, and does no harm to the others or the emitter."""
@@ -43,13 +84,39 @@ class Bus:
             try:
                 subscription.handler(event)
             except Exception as error:  # noqa: BLE001 - a listener's bug must not become the request's
-                self.failures += 1
+                self._failures += 1
                 subscription.failures += 1
                 _tell(subscription, error)
 
     def _now(self, subscriptions: tuple[_Subscription, ...]) -> None:
         self._subscriptions = subscriptions
         self._hearing.clear()
+
+
+class _Apart:
+    """A handler in a thread of its own."""
+
+    def __init__(self, handler: Handler, most: int) -> None:
+        self._subscription = _Subscription(handler, None)
+        self._writer = Writer("event handler", self._hand_out, most)
+        self.put = self._writer.put
+        self.stop = partial(self._writer.stop, 0.0)
+
+    @property
+    def failures(self) -> int:
+        return self._subscription.failures
+
+    @property
+    def dropped(self) -> int:
+        return self._writer.dropped
+
+    def _hand_out(self, events: Sequence[Event]) -> None:
+        for event in events:
+            try:
+                self._subscription.handler(event)
+            except Exception as error:  # noqa: BLE001 - likewise
+                self._subscription.failures += 1
+                _tell(self._subscription, error)
 
 
 def _tell(subscription: _Subscription, error: Exception) -> None:

@@ -101,6 +101,7 @@ class Expected(Families):
                 self.quarantines.expect(provider=name, reason=reason)
             for reason in FAILURE_CLASSES:
                 self.retries.expect(provider=name, reason=reason)
+                self.retry_seconds.expect(provider=name, reason=reason)
         for model in sorted(self._models[name]):
             for outcome in (OK, *FAILURE_CLASSES, CANCELLED):
                 self.attempts.expect(provider=name, model=model, outcome=outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
@@ -21,6 +22,7 @@ from attrs import field, frozen
 from loguru import logger
 from msgspec import Struct
 
+from runestone.domain.secret import KEY_BEGINNINGS
 from runestone.telemetry.writer import Writer
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ _QUEUE: Final = 10_000
 _KEPT: Final = 5000  # lines in memory, for whoever looks without a terminal or a file
 _STOP_SECONDS: Final = 2.0  # for what is queued, when the process ends
 _SECRETS: Final = re.compile(
-    r"""(?i)((?:\bbearer\s+|api[-_]?key(?:['"]?\s*[:=]|['"],)\s*b?['"]?)(?=[^\s'"]{6})|\bsk-(?=[\w.~+/=-]{6}))[^\s'"]+"""
+    r"""((?i:\bbearer\s+|api[-_]?key(?:['"]?\s*[:=]|['"],)\s*b?['"]?)(?=[^\s'"]{6})"""
+    rf"""|\b(?:(?i:sk-)|{KEY_BEGINNINGS})(?=[\w.~+/=-]{{6}}))[^\s'"]+"""
 )
 _CONTROL: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
@@ -49,7 +52,16 @@ def masked(text: str) -> str:
 
 def _masked(text: str) -> str:
     folded = text.casefold()  # to look for the words alone takes a tenth of the time
-    if "sk-" in folded or "key" in folded or "bearer" in folded:
+    if (
+        "key" in folded
+        or "bearer" in folded
+        or "sk-" in folded
+        or "gsk_" in folded
+        or "xai-" in folded
+        or "pplx-" in folded
+        or "nvapi-" in folded
+        or "aiza" in folded
+    ):
         text = _SECRETS.sub(r"\1***", text)
     return text if text.isprintable() else _CONTROL.sub(lambda m: repr(m[0])[1:-1], text)
 
@@ -285,6 +297,10 @@ class _Intercept(logging.Handler):
             if record.levelname in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
             else record.levelno
         )
+        if record.name == "asyncio" and record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            level = (
+                "DEBUG"  # CPython 3.11 says so of each connection whose task is cancelled, as at the end: no failure
+            )
         try:
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):  # its arguments do not fit: not the trouble of whoever logs

@@ -122,6 +122,8 @@ class Metrics(Expected):
         self.started.at().set(process.started_at())
         for family in (self.shed, self.log_dropped, self.handler_failures, self.loop_lag, self.cpu):
             family.at()
+        for reason in ("queue", "export"):
+            self.traces_dropped.expect(reason=reason)
 
     def know(self, providers: Mapping[str, Iterable[str]], groups: Mapping[str, Sequence[str]]) -> None:
         """Start the series of providers (with the models that are counted by name) and groups at zero, drop those of who is gone."""

@@ -15,6 +15,31 @@ def kinds(**wanted: object) -> set[str]:
     return {k for k, t in TREATMENTS.items() if all(getattr(t, name) == value for name, value in wanted.items())}
 
 
+def test_a_secret_that_an_upstream_repeats_is_masked_wherever_it_may_be_told() -> None:
+    told = Failure(
+        kind="credentials",
+        message="no such key: abcdef0123456789",
+        code="abcdef0123456789",
+        headers=(("x-ratelimit-of", "abcdef0123456789"), ("retry-after", "1")),
+        body=b'{"error": {"message": "no such key: abcdef0123456789"}}',
+    )
+
+    assert told.without(["abcdef0123456789", "to"]) == Failure(
+        kind="credentials",
+        message="no such key: ***",
+        code="***",
+        headers=(("x-ratelimit-of", "***"), ("retry-after", "1")),
+        body=b'{"error": {"message": "no such key: ***"}}',
+    )
+    assert told.without(["another-key-than-that"]) is told
+
+
+def test_a_body_that_says_a_secret_in_other_letters_reaches_nobody() -> None:
+    told = Failure(kind="credentials", message="key: ab/cdef012", body=rb'{"error": {"message": "key: ab\/cdef012"}}')
+
+    assert told.without(["ab/cdef012"]) == Failure(kind="credentials", message="key: ***")
+
+
 def test_every_kind_has_its_treatment() -> None:
     assert set(TREATMENTS) == set(KINDS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +30,7 @@ from runestone.api import (
 )
 from runestone.config.settings import ConfigurationError
 from runestone.telemetry.events import Event
-from tests.e2e.node import Gateway, Upstream
+from tests.e2e.node import Gateway, Upstream, eventually
 
 pytestmark = pytest.mark.anyio
 HELLO = {"model": "openai-default/gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
@@ -333,6 +334,24 @@ async def test_a_handler_hears_every_event_until_it_is_detached_and_one_that_fai
     ]
     assert len(calls) == 10
     assert (await node.ask("GET", "/v1/status"))["dropped"]["handler_failures"] == 10
+
+
+async def test_a_handler_apart_may_take_its_time(node: Node | RemoteNode) -> None:
+    if isinstance(node, RemoteNode):
+        return
+    heard, free = list[Event](), threading.Event()
+
+    def slow(event: Event) -> None:
+        free.wait()
+        heard.append(event)
+
+    TelemetryHandler(node).attach(slow, apart=True)
+    async for _ in ProviderAdapter(node).stream_chat(HELLO):
+        pass
+
+    assert heard == []
+    free.set()
+    await asyncio.to_thread(eventually, lambda: len(heard) == 5, lambda: f"{heard}")
 
 
 async def test_a_chat_from_inside_is_told_and_counted_as_a_request_with_a_route_of_its_own(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -236,3 +239,61 @@ def test_a_key_that_is_typed_where_none_belongs_is_not_told(words: tuple[str, ..
     assert done.returncode != 0
     assert "sk-***" in done.stderr
     assert CANARY not in done.stdout + done.stderr
+
+
+class Parrot(BaseHTTPRequestHandler):
+    """An upstream that says which key and which header it was sent, as some do."""
+
+    def do_POST(self) -> None:
+        """Refuse: as the caller's error, or for the key."""
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        key, own = self.headers["authorization"].removeprefix("Bearer "), self.headers["x-own"]
+        error = {"message": f"who are you, {key}, {own}?", "type": f"bad {key}", "code": own, "param": key}
+        if asked.get("stream"):
+            body = f"data: {json.dumps({'error': error})}\n\n".encode()
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+        else:
+            body = json.dumps({"error": error}).encode()
+            self.send_response(int(asked["model"]))
+        self.send_header("x-ratelimit-of", key)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def parrot() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Parrot) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join(10)
+
+
+def test_a_key_that_an_upstream_repeats_in_its_error_reaches_nobody(
+    serve: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    file = tmp_path / "runestone.toml"
+    with parrot() as url:
+        file.write_text(
+            f'[providers.parrot]\nkind = "compatible"\nbase_url = "{url}"\napi_key = "{CANARY}-of-no-vendor"\n'
+            f'headers = {{ x-own = "{CANARY}-header" }}\nretry_attempts = 1\n'
+        )
+        node = serve("--config", str(file))
+        asked = [{"model": f"parrot/{status}", "stream": False} for status in (400, 500, 401)]
+        answers = [node.post({**HELLO, **one}) for one in ({"model": "parrot/x", "stream": True}, *asked)]
+
+    assert [answer.status_code for answer in answers] == [502, 400, 500, 502]
+    assert ["who are you, ***, ***?" in answer.text for answer in answers] == [True] * 4
+    seen = [f"{answer.text} {answer.headers}" for answer in answers]
+    seen += [node.health(path).text for path in ("/detailed", "/providers", "/providers/parrot", "/metrics")]
+    seen += [node.ctl_raw(*words).stdout for words in (("status",), ("why", "parrot"), ("events", "export", "-"))]
+    node.stop()
+    seen.append(node.log.read_text())
+    assert "is quarantined" in seen[-1]
+    assert [line for text in seen for line in text.splitlines() if CANARY in line] == []

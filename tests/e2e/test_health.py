@@ -45,8 +45,8 @@ def test_health_is_healthy_degraded_or_unhealthy(serve: Callable[..., Gateway]) 
     assert health() == (200, "degraded")
     node.ctl("breaker", "trip", "anthropic-default")
     assert health() == (503, "unhealthy")
-    assert node.health("/ready").status_code == 200
-    assert node.health("/live").status_code == 200
+    assert [node.health(path).status_code for path in ("/ready", "/readiness")] == [200, 200]
+    assert [node.health(path).status_code for path in ("/live", "/liveliness")] == [200, 200]
 
 
 def test_providers_show_why_one_is_out(serve: Callable[..., Gateway], primary: Upstream) -> None:

@@ -37,9 +37,11 @@ def access(node: Gateway, request_id: str) -> dict[str, Any]:
 
 
 def test_a_streamed_request_that_failed_over_has_one_line_that_tells_all(
-    serve: Callable[..., Gateway], primary: Upstream
+    serve: Callable[..., Gateway], primary: Upstream, tmp_path: Path
 ) -> None:
-    node = serve(RUNESTONE_API_KEYS="a-key-for-tests", RETRY_MAX_ATTEMPTS="1")
+    file = tmp_path / "runestone.toml"
+    file.write_text('[prices."claude-sonnet-4-5"]\ninput_per_million_usd = "3"\noutput_per_million_usd = "15"\n')
+    node = serve("--config", str(file), RUNESTONE_API_KEYS="a-key-for-tests", RETRY_MAX_ATTEMPTS="1")
     primary.fault("503")
 
     answer = node.post(HELLO, {"x-request-id": "one-of-mine", "authorization": "Bearer a-key-for-tests"})
@@ -63,6 +65,7 @@ def test_a_streamed_request_that_failed_over_has_one_line_that_tells_all(
     assert 0 <= line["overhead_ms"] < line["duration_ms"]
     assert line["tokens_in"] > 0
     assert line["tokens_out"] > 0
+    assert line["cost_usd"] == (line["tokens_in"] * 3 + line["tokens_out"] * 15) / 1e6
 
     def about() -> list[str]:
         return [r["event"] for r in records(node) if r.get("request_id") == "one-of-mine"]

@@ -40,6 +40,14 @@ def by(series: Series, metric: str, *labels: str) -> dict[tuple[str, ...], float
     return {key: value for key, value in sums.items() if value}
 
 
+def test_every_metric_has_its_series_before_anything_has_happened(node: Gateway) -> None:
+    def bare() -> set[str]:
+        return {f.name for f in text_string_to_metric_families(node.health("/metrics").text) if not f.samples}
+
+    expected = {"runestone_provider_concurrency_limit"}  # of providers that have one
+    eventually(lambda: bare() == expected, lambda: f"{bare()}")
+
+
 async def _load(node: Gateway, bodies: list[dict[str, object]], *, leave: bool = False) -> Counter[int]:
     """Send them, eight at a time; statuses. ``leave``: go away at the first byte of the answer."""
     told: Counter[int] = Counter()

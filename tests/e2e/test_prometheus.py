@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from tests.e2e.streams import HELLO, streams
 from tests.support.plain import PLAIN
 
 OPS: Final = Path(__file__).parents[2] / "ops"
+DASHBOARD: Final = OPS / "grafana" / "dashboards" / "runestone-overview.json"
 WHOLE: Final = {**HELLO, "stream": False}
 STREAMED: Final = {**HELLO, "stream_options": {"include_usage": True}}
 CLAUDE: Final = {"model": "claude-sonnet-4-5", "max_tokens": 100, "messages": HELLO["messages"]}
@@ -43,6 +45,10 @@ class Prometheus:
         answer = self.client.get(f"/api/v1/{path}", params=parameters)
         assert answer.status_code == 200, (parameters, answer.text)
         return answer.json()["data"]
+
+    def series(self, expr: str) -> list[tuple[dict[str, str], float]]:
+        """The labels and values of ``expr`` now."""
+        return [(one["metric"], float(one["value"][1])) for one in self.get("query", query=expr)["result"]]
 
     def query(self, expr: str) -> dict[tuple[str, ...], float]:
         """The values of ``expr`` now, by the values of their labels in the order of the labels' names."""
@@ -177,11 +183,150 @@ async def test_it_counts_what_the_clients_and_the_providers_have_counted(
         assert again == {(): load.attempts - reached}
         assert load.attempts > reached
 
-        def empty() -> set[str]:
-            return SHOWN - {panel["title"] for panel in _panels() if any(running.query(q) for q in _queries(panel))}
-
-        await asyncio.to_thread(eventually, lambda: not empty(), lambda: f"{empty()} show something")
         assert complaints(node.health("/metrics").content) == []
+
+        booked = node.ctl("cost", "show", "--since", "1h")["total"]
+        of_ledger = {
+            "sum(runestone_ledger_calls_total)": booked["calls"],
+            "sum(runestone_provider_attempts_total)": booked["calls"],
+            'sum(runestone_tokens_total{type="input"})': booked["input_tokens"],
+            'sum(runestone_tokens_total{type="output"})': booked["output_tokens"],
+            "sum(runestone_cost_unknown_total)": booked["unknown_cost_calls"],
+            "round(sum(runestone_cost_usd_total), 1e-9)": float(booked["cost_usd"]),
+        }
+
+        def counted_as_booked() -> bool:
+            return all(running.query(expr) == {(): pytest.approx(number)} for expr, number in of_ledger.items())
+
+        await asyncio.to_thread(eventually, counted_as_booked, lambda: f"{of_ledger}")
+        assert booked["cost_usd"] != "0"
+
+
+# -- the dashboard ---------------------------------------------------------------------------------------------------------
+
+#: Panels that may have nothing to show while nothing happens, and what it is that they would show. Their texts say so, or the dashboard's.
+AT_REST: Final = {
+    "Failed requests": "shares",
+    "Request duration": "percentiles", "Overhead": "percentiles", "Time to the first content, p95": "percentiles",
+    "Time between chunks, p95": "percentiles", "Call duration, p95": "percentiles", "Waits before retries, p95": "percentiles",
+    "Calls in flight": "a limit, where there is one", "Mailboxes": "messages that wait", "Settings": "acts",
+}  # fmt: skip
+
+
+async def test_every_query_of_the_dashboard_shows_something_once_all_of_it_has_happened(
+    serve: Callable[..., Gateway], primary: Upstream, secondary: Upstream, tmp_path: Path
+) -> None:
+    node = serve(CIRCUIT_BREAKER_FAILURE_THRESHOLD="50", FAILOVER_HEALTH_THRESHOLD="0", RETRY_BASE_DELAY_MS="1")
+    with prometheus(tmp_path, node) as running:
+        await asyncio.to_thread(eventually, lambda: running.query("runestone_request_in_flight"), "it is scraped")
+        await asyncio.to_thread(
+            eventually,
+            lambda: {title for title, _ in _blank(running)} <= AT_REST.keys(),
+            lambda: f"{[one for one in _blank(running) if one[0] not in AT_REST]} show nothing at rest",
+            20,
+        )
+
+        node.ctl("provider", "set", "openai-default", "--max-concurrency", "50")
+        await asyncio.to_thread(
+            eventually, lambda: running.query("runestone_provider_concurrency_limit"), "there is a limit"
+        )
+        load = Load(node)
+        left = set(_blank(running))
+
+        async def more() -> None:
+            await a_mix(load, primary, secondary)
+            primary.fault("none")
+            secondary.fault("none")
+            node.ctl("actor", "suspend", "failover", "--for", "2s")
+            await load.ask(3, WHOLE)
+
+        for _ in range(5):
+            task = asyncio.ensure_future(more())
+            while not task.done():
+                left &= set(await asyncio.to_thread(_blank, running))
+            await task
+            if not left:
+                break
+        assert left == set()
+        for panel in _panels():
+            for target in panel["targets"]:
+                _fits(panel, target, running.series(_chosen(target["expr"])))
+
+
+def _blank(running: Prometheus) -> list[tuple[str, str]]:
+    """Panels, each with a query of theirs that shows no number."""
+    return [
+        (panel["title"], target["expr"])
+        for panel in _panels()
+        for target in panel["targets"]
+        if not any(math.isfinite(value) for _, value in running.series(_chosen(target["expr"])))
+    ]
+
+
+def _fits(panel: dict[str, Any], target: dict[str, Any], series: list[tuple[dict[str, str], float]]) -> None:
+    """What Grafana makes of the answer: legends without holes, one colour for each state, a bucket for each row of a heat map."""
+    names = {_legend(target["legendFormat"], labels) for labels, _ in series}
+    for labels, value in series:
+        if panel["type"] == "state-timeline":
+            assert _word(panel, value)
+        if target.get("format") == "heatmap":
+            assert float(labels["le"]) > 0
+    assert len(names) == len(series), (panel["title"], "two series have one name")
+    if panel["type"] == "stat":
+        assert len(series) == 1
+
+
+def _word(panel: dict[str, Any], value: float) -> str:
+    """What a state-timeline says for a value."""
+    (found,) = [m["options"] for m in panel["fieldConfig"]["defaults"]["mappings"] if f"{value:g}" in m["options"]]
+    return str(found[f"{value:g}"]["text"])
+
+
+async def test_the_states_of_the_dashboard_are_those_that_the_providers_are_in(node: Gateway, tmp_path: Path) -> None:
+    panels = [panel for panel in _panels() if panel["type"] == "state-timeline"]
+    with prometheus(tmp_path, node) as running:
+
+        def shown() -> dict[tuple[str, str], str]:
+            return {
+                (panel["title"], labels["provider"]): _word(panel, value)
+                for panel in panels
+                for labels, value in running.series(_chosen(panel["targets"][0]["expr"]))
+            }
+
+        node.ctl("breaker", "trip", "openai-default")
+        node.ctl("provider", "maint", "anthropic-default")
+        wanted = {
+            ("Circuit breakers", "openai-default"): "open",
+            ("Circuit breakers", "anthropic-default"): "closed",
+            ("Put out of service", "openai-default"): "ready",
+            ("Put out of service", "anthropic-default"): "maintenance",
+        }
+        await asyncio.to_thread(eventually, lambda: shown() == wanted, lambda: f"{shown()}")
+        node.ctl("provider", "drain", "anthropic-default")
+        wanted["Put out of service", "anthropic-default"] = "draining"
+        await asyncio.to_thread(eventually, lambda: shown() == wanted, lambda: f"{shown()}")
+
+
+def _legend(text: str, labels: dict[str, str]) -> str:
+    """The name of a series; a label that it has not is a hole."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: labels[found[1]], text)
+
+
+async def test_the_choices_of_the_dashboard_are_the_nodes_the_providers_and_the_models(
+    node: Gateway, tmp_path: Path
+) -> None:
+    with prometheus(tmp_path, node) as running:
+        choices = {}
+        for variable in json.loads(DASHBOARD.read_text(encoding="utf-8"))["templating"]["list"][1:]:
+            match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+            assert match is not None
+            choices[variable["name"]] = running.get(f"label/{match[2]}/values", **{"match[]": _chosen(match[1])})
+
+    assert choices == {
+        "instance": [node.health_url.removeprefix("http://")],
+        "provider": ["anthropic-default", "openai-default"],
+        "model": ["claude-sonnet-4-5", "gpt-4o-mini"],
+    }
 
 
 def complaints(exposition: bytes) -> list[str]:
@@ -190,22 +335,14 @@ def complaints(exposition: bytes) -> list[str]:
     return done.stderr.decode().splitlines()
 
 
-SHOWN: Final = {
-    "Nodes", "Requests", "Failed", "In flight", "Providers out", "Requests by outcome", "Request duration",
-    "Request duration, spread", "Failed requests", "Turned away", "Circuit breakers", "Health score", "Calls by outcome",
-    "Time to the first content, p95", "Call duration, p95", "Failovers", "Retries", "Throttled and quarantined", "Calls in flight",
-    "Waiting for a place", "Breaker transitions", "Tokens", "Tokens by provider and model", "CPU", "Memory", "Descriptors", "Versions",
-}  # fmt: skip
-
-
 def _panels() -> list[dict[str, Any]]:
-    file = OPS / "grafana" / "dashboards" / "runestone-overview.json"
-    return [panel for panel in json.loads(file.read_text(encoding="utf-8"))["panels"] if panel["type"] != "row"]
+    return [panel for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"] if panel["type"] != "row"]
 
 
-def _queries(panel: dict[str, Any]) -> list[str]:
+def _chosen(expr: str) -> str:
+    """``expr`` as Grafana asks it with everything chosen."""
     chosen = {"$__rate_interval": "30s", "$instance": ".*", "$provider": ".*", "$model": ".*"}
-    return [re.sub(r"\$\w+", lambda m: chosen[m[0]], target["expr"]) for target in panel["targets"]]
+    return re.sub(r"\$\w+", lambda m: chosen[m[0]], expr)
 
 
 async def test_its_rules_are_evaluated_and_fire(node: Gateway, primary: Upstream, tmp_path: Path) -> None:

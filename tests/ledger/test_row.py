@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from runestone.config.settings import Price
 from runestone.domain.chat import Usage
 from runestone.domain.failure import TREATMENTS
-from runestone.ledger.row import COLUMNS, Ended, Row, all_priced, priced
+from runestone.ledger.row import COLUMNS, Ended, Row, all_priced, answer_cost, priced
+from runestone.telemetry.events import RequestFinished
 from tests.ledger.rows import USAGE, event
 
 NOW_NS = 1_793_491_200_123_456_789
@@ -72,6 +73,30 @@ def test_what_the_provider_says_that_it_charges_is_booked_as_told_unless_the_ope
     assert (own.cost_picodollars, own.cost_told) == (1000 * 150_000 + 100 * 600_000, False)
     assert not odd.cost_told
     assert (nothing.cost_picodollars, nothing.cost_told) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("told", "cost"),
+    [
+        ({}, (1000 * 0.15 + 100 * 0.60) / 1e6),
+        ({"outcome": "truncated"}, (1000 * 0.15 + 100 * 0.60) / 1e6),
+        ({"model": "theirs"}, None),
+        ({"model": "theirs", "usage": replace(USAGE, charged_picodollars=37_756)}, 37_756e-12),
+        ({"usage": None}, None),
+        ({"usage": replace(USAGE, output_tokens=-1)}, None),
+        ({"model": None, "provider": None, "outcome": "server_error", "status": 502}, None),
+        ({"route": "/v1/messages/count_tokens"}, 0),
+    ],
+)
+def test_what_the_access_line_says_is_the_price_of_the_call_that_answered(
+    told: dict[str, Any], cost: float | None
+) -> None:
+    done: dict[str, Any] = {
+        "request_id": "req_1", "route": "/v1/chat/completions", "stream": False, "status": 200, "outcome": "ok",
+        "duration_seconds": 1.0, "provider": "a", "model": "mine", "attempts": 1, "usage": USAGE,
+    }  # fmt: skip
+
+    assert answer_cost(RequestFinished(**{**done, **told}), "openai", OWN, NOW_NS / 1e9) == cost
 
 
 def test_ids_differ_and_begin_with_the_time() -> None:

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runestone import cli
 from runestone.console import ctl
+from runestone.telemetry.families import Families
 from tests.e2e.node import Gateway, eventually, gateway
 from tests.e2e.streams import HELLO
 from tests.support.plain import PLAIN
@@ -278,6 +279,24 @@ def test_every_metric_and_label_that_is_asked_for_exists(metrics: dict[str, set[
 )
 def test_a_name_or_label_that_is_not_there_is_found(expr: str, found: list[str]) -> None:
     assert wrong(expr, {"runestone_tokens_total": {"provider", "type"}}) == found
+
+
+# What nobody has to look at to run a node; Prometheus has it for who is curious.
+NOT_DRAWN: Final = {
+    "process_virtual_memory_bytes",
+    "process_max_fds",  # ctl doctor compares it with the open ones
+    "process_start_time_seconds",
+    "runestone_config_last_reload_success_timestamp_seconds",
+}
+
+
+def test_every_metric_that_there_is_is_asked_for_or_known_not_to_be() -> None:
+    asked = " ".join(expr for _, expr in queries())
+    there = {family.name for family in Families().families()}
+
+    unasked = {name for name in there if not re.search(rf"\b{name}(?:_bucket)?\b", asked)}
+
+    assert unasked == NOT_DRAWN
 
 
 def test_every_metric_that_the_runbook_names_exists(metrics: dict[str, set[str]]) -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from runestone.domain.chat import Usage
 from runestone.telemetry import logs
-from runestone.telemetry.access import AccessLog
+from runestone.telemetry.access import Access, AccessLog
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import (
     AttemptStarted,
@@ -65,7 +65,7 @@ def told() -> Iterator[Told]:
     def lines(*events: Event, level: str = "INFO", form: str = "json", wanted: bool = True) -> list[str]:
         stream, bus = io.StringIO(), Bus()
         sink = logs.configure(level, form, stream)
-        bus.subscribe(AccessLog(sink, lambda: wanted).handle)
+        bus.subscribe(AccessLog(sink, lambda: wanted, lambda done, _: 0.25 if done.usage else None).handle)
         for event in events:
             bus.emit(event)
         assert bus.failures == 0
@@ -107,7 +107,22 @@ def test_a_request_gets_one_flat_line_with_all_that_is_known_of_it(told: Told) -
         "tokens_in": 12,
         "tokens_out": 34,
         "tokens_cached": 5,
+        "cost_usd": 0.25,
     }
+
+
+def test_a_line_is_priced_once_as_of_its_time_however_often_it_is_looked_at() -> None:
+    asked = list[tuple[RequestFinished, float]]()
+
+    def price(done: RequestFinished, at: float) -> float:
+        asked.append((done, at))
+        return 0.5
+
+    line = Access(1_793_491_200.0, DONE, price)
+
+    assert [line.told().cost_usd, line.told().cost_usd] == [0.5, 0.5]
+    assert "$0.500000" in line.text()
+    assert asked == [(DONE, 1_793_491_200.0)]
 
 
 def test_what_is_not_known_is_null_and_every_line_has_the_same_fields(told: Told) -> None:
@@ -117,6 +132,7 @@ def test_what_is_not_known_is_null_and_every_line_has_the_same_fields(told: Told
     nulls = {key for key, value in lines[1].items() if value is None}
     assert nulls == {
         "key", "asked", "group", "provider", "model", "ttft_ms", "tokens_in", "tokens_out", "tokens_cached",
+        "cost_usd",
     }  # fmt: skip
 
 
@@ -125,7 +141,7 @@ def test_what_is_not_known_is_null_and_every_line_has_the_same_fields(told: Told
     [
         (
             DONE,
-            "200 /v1/chat/completions gpt-4o -> anthropic-default/claude-sonnet-4-5 2 attempts 812.3 ms 12+34 tokens req_1",
+            "200 /v1/chat/completions gpt-4o -> anthropic-default/claude-sonnet-4-5 2 attempts 812.3 ms 12+34 tokens $0.250000 req_1",
         ),
         (REFUSED, "404 other - unknown_url 0.4 ms req_2"),
         (

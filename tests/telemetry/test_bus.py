@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from loguru import logger
 
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import Event, ProviderThrottled, Retry
+from tests.e2e.node import eventually
 
 EVENT = Retry(provider="a", reason="timeout")
 
@@ -133,3 +135,56 @@ def test_a_handler_may_unsubscribe_and_subscribe_while_it_is_told() -> None:
     bus.emit(EVENT)
 
     assert seen == ["once", "other", "other", "late"]
+
+
+# -- handlers apart --------------------------------------------------------------------------------------------------------
+
+
+def test_a_handler_apart_gets_every_event_in_order_and_what_waits_when_it_ends() -> None:
+    bus, seen, loop = Bus(), list[tuple[int, Event]](), threading.get_ident()
+    end = bus.subscribe_apart(lambda event: seen.append((threading.get_ident(), event)))
+    events = [Retry(provider=str(number), reason="timeout") for number in range(100)]
+
+    for event in events:
+        bus.emit(event)
+    end()
+    end()
+    bus.emit(EVENT)
+
+    eventually(lambda: len(seen) == 100, lambda: f"{len(seen)} of 100")
+    assert [event for _, event in seen] == events
+    assert loop not in {thread for thread, _ in seen}
+    assert bus.dropped == 0
+
+
+def test_a_handler_apart_that_hangs_holds_nobody_up_and_what_it_has_no_room_for_is_counted() -> None:
+    bus, free, entered, seen = Bus(), threading.Event(), threading.Event(), list[Event]()
+
+    def hangs(event: Event) -> None:
+        entered.set()
+        free.wait()
+
+    end = bus.subscribe_apart(hangs, most=3)
+    bus.subscribe(seen.append)
+    bus.emit(EVENT)
+    assert entered.wait(20)
+
+    for _ in range(10):
+        bus.emit(EVENT)
+
+    assert (len(seen), bus.dropped) == (11, 7)
+    end()
+    assert bus.dropped == 7
+    free.set()
+
+
+def test_a_handler_apart_that_fails_is_counted_and_gets_the_next() -> None:
+    bus = Bus()
+    bus.subscribe_apart(broken)
+
+    for _ in range(3):
+        bus.emit(EVENT)
+
+    eventually(lambda: bus.failures == 3, lambda: f"{bus.failures} failures")
+    bus.close()
+    assert bus.failures == 3

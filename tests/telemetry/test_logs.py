@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import re
@@ -87,6 +88,9 @@ def log() -> Iterator[Callable[..., Log]]:
         ("(b'authorization', b'Bearer p@ss:w0rd!')", "(b'authorization', b'Bearer ***')"),
         ("api_key='0123456789abcdef', name='a'", "api_key='***', name='a'"),
         (f"two: {KEY} {KEY}", "two: sk-*** sk-***"),
+        ("gsk_aBcDeFgHi12 xai-aBcDeFgHi12 pplx-aBcDeFgHi12", "gsk_*** xai-*** pplx-***"),
+        ("nvapi-aBcDeFgHi12 'AIzaSyA-aBcDeFgHi12'", "nvapi-*** 'AIza***'"),
+        ("maxai-large-v2, Aizawa-chat-large", "maxai-large-v2, Aizawa-chat-large"),
         ("task-force, ask-me, sk-short", "task-force, ask-me, sk-short"),
         ("no api key was sent", "no api key was sent"),
         ("set OPENAI_API_KEY or ANTHROPIC_API_KEY.", "set OPENAI_API_KEY or ANTHROPIC_API_KEY."),
@@ -262,6 +266,37 @@ def test_their_exceptions_come_along_too(log: Callable[..., Log]) -> None:
     first, second = one.records()
     assert first["error"] == "ValueError: deep"
     assert second["event"] == "no exception there"
+
+
+async def cut_off() -> None:
+    """A connection whose task is cancelled while it waits, which is how a server ends."""
+    handling: list[asyncio.Task[None]] = []
+    begun = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handling.extend(filter(None, [asyncio.current_task()]))
+        begun.set()
+        try:
+            await reader.read()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await begun.wait()
+        handling[0].cancel()
+        await asyncio.wait(handling)
+        await asyncio.sleep(0.01)
+        writer.close()
+
+
+def test_a_connection_that_is_cut_off_at_the_end_is_no_error(log: Callable[..., Log]) -> None:
+    one = log(level="INFO")
+
+    asyncio.run(cut_off())
+    logging.getLogger("asyncio").error("a task", exc_info=RuntimeError("a bug"))
+
+    assert [r["event"] for r in one.records()] == ["a task"]
 
 
 def test_one_that_logs_with_arguments_that_do_not_fit_is_not_harmed(log: Callable[..., Log]) -> None:
