@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from attrs import define
@@ -378,10 +378,12 @@ class Composition:
         return Front.over(self.gateway, self.bus)
 
 
-def _price(done: RequestFinished, at_epoch: float, settings: Settings) -> float | None:
+def _price(
+    done: RequestFinished, at_epoch: float, memories: Mapping[str, ProviderMemory], settings: Settings
+) -> float | None:
     """For the access line."""
-    kind = next((one.kind for one in settings.providers if one.name == done.provider), None)
-    return None if kind is None else answer_cost(done, kind, settings.prices, at_epoch)
+    memory = None if done.provider is None else memories.get(done.provider)
+    return None if memory is None else answer_cost(done, memory.settings.kind, settings.prices, at_epoch)
 
 
 def _no_log(level: str) -> None:
@@ -421,7 +423,9 @@ def compose(
     recorder = Recorder(live.settings.events.keep)
     bus.subscribe(recorder.handle)
     if sink is not None:
-        access = AccessLog(sink, lambda: live.settings.logs.access, lambda done, at: _price(done, at, live.settings))
+        access = AccessLog(
+            sink, lambda: live.settings.logs.access, lambda done, at: _price(done, at, memories, live.settings)
+        )
         bus.subscribe(access.handle, AccessLog.KINDS)
     node = Node(
         live=live,

@@ -129,9 +129,7 @@ def answer_cost(done: RequestFinished, kind: str, own: Mapping[str, Price], at_e
     api: Api = "count_tokens" if done.route.endswith("/count_tokens") else "chat"
     cost = charged(usage, api=api, model=model, own=own)
     if cost is None:
-        cost = _unbroken(
-            call_cost, done.outcome, usage, content=True, api=api, kind=kind, model=model, own=own, at_epoch=at_epoch
-        )
+        cost = _booked(done.outcome, usage, True, api, kind, model, own, at_epoch)  # noqa: FBT003 - it has answered
     return None if cost is None else cost / PICODOLLARS
 
 
@@ -158,23 +156,25 @@ def _cost(ended: Ended, usage: Usage | None, own: Mapping[str, Price]) -> int | 
     event = ended.event
     if event.usage is not None and usage is None:
         return None  # what it has told cannot be
-    return _unbroken(
-        call_cost,
-        event.outcome,
-        usage,
-        content=event.first_content_seconds is not None,
-        api=event.api,
-        kind=event.kind,
-        model=event.model,
-        own=own,
-        at_epoch=ended.ended_ns / 1e9,
-    )
+    content = event.first_content_seconds is not None
+    return _booked(event.outcome, usage, content, event.api, event.kind, event.model, own, ended.ended_ns / 1e9)
 
 
-def _unbroken(price: Callable[..., Decimal | None], *usage: Any, **more: Any) -> int | None:
-    """What ``price`` says, in picodollars; ``None`` where it breaks."""
+def _booked(  # noqa: PLR0917 - of two sorts of events
+    outcome: str,
+    usage: Usage | None,
+    content: bool,  # noqa: FBT001 - as in an event
+    api: Api,
+    kind: str,
+    model: str,
+    own: Mapping[str, Price],
+    at_epoch: float,
+) -> int | None:
+    """:func:`call_cost` in picodollars; ``None`` where it breaks."""
     try:
-        dollars = price(*usage, **more)
+        dollars = call_cost(
+            outcome, usage, content=content, api=api, kind=kind, model=model, own=own, at_epoch=at_epoch
+        )
     except Exception as error:  # noqa: BLE001 - one call that a list of prices cannot take must not hold up the books
         logger.error("a call has no price: {}", type(error).__name__)
         return None

@@ -47,10 +47,11 @@ REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=Non
 
 def masked(text: str) -> str:
     """``text`` without what looks like a key, on one line."""
-    return _masked_again(text) if len(text) <= _SHORT else _masked(text)
+    return _masked_again(text) if len(text) <= _SHORT else masked_once(text)
 
 
-def _masked(text: str) -> str:
+def masked_once(text: str) -> str:
+    """:func:`masked`, for what does not come again."""
     folded = text.casefold()  # to look for the words alone takes a tenth of the time
     if (
         "key" in folded
@@ -68,7 +69,7 @@ def _masked(text: str) -> str:
 
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 _masked_again: Final = lru_cache(maxsize=4096)(
-    _masked
+    masked_once
 )  # names come again with each line, and ids with each event of a request
 
 
