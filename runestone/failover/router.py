@@ -182,7 +182,7 @@ class FailoverRouter(GenServer[object]):
             self._budget = self._budget.deposit(now)
         wait = retry_wait(admit, self._retry_policy(admit), rules, now=now, chance=self._chance())
         order = turns(admit, plan, rules, self._scene(plan, now, admit.prices), wait)
-        beyond_the_first = len(admit.tried) > 1 or admit.waited
+        beyond_the_first = sum(t.failure.kind != "unsupported" for t in admit.tried) > 1 or admit.waited
         if order and beyond_the_first and not self._withdraw(now):
             self._exhausted(admit, Exhausted(group=plan.group, reason="budget"), caller)
         else:
@@ -265,7 +265,22 @@ class FailoverRouter(GenServer[object]):
         self._stats_of(answer.group).exhausted += 1
         if not is_throw_away(answer.group):
             self._bus.emit(answer.event(admit.request_id))
-        caller.reply(answer)
+        caller.reply(evolve(answer, again_seconds=self._again(admit)) if admit.tried else answer)
+
+    def _again(self, admit: Admit) -> float | None:
+        """Seconds until the first of those that failed may be asked again: when it is let in, or after the back-off that it would have."""
+        now, times = self.now(), list[float]()
+        for one in admit.tried:
+            if one.failure.kind == "unsupported" or (memory := self._memories.get(one.choice.provider)) is None:
+                continue
+            refusal, shut = memory.refusal(one.choice.model, now), memory.shut(now)
+            if refusal is None and shut is None:
+                times.append(memory.settings.retry.delay(one.calls - 1, 1.0))
+                continue
+            seconds = refusal[1] if refusal is not None else shut.retry_after_seconds if shut is not None else None
+            if seconds is not None:
+                times.append(seconds)
+        return min(times, default=None)
 
     def _withdraw(self, now: float) -> bool:
         self._budget, granted = self._budget.withdraw(now)

@@ -132,6 +132,22 @@ def test_every_breaker_open_is_503_with_the_soonest_time(serve: Callable[..., Ga
     assert answer.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("fault", "status", "seconds"),
+    [("429", 429, 1), ("503", 503, 1), ("529", 529, 1), ("401", 502, 300), ("429 retry_after=40", 429, 40)],
+)
+def test_who_has_met_only_failures_is_told_when_to_come_back_and_not_to_pile_on(
+    serve: Callable[..., Gateway], primary: Upstream, fault: str, status: int, seconds: int
+) -> None:
+    node = serve(ANTHROPIC_API_KEY="", RETRY_MAX_ATTEMPTS="1", RETRY_BASE_DELAY_MS="1000")
+    primary.fault(fault)
+
+    answer = node.post(WHOLE)
+
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (status, "false")
+    assert answer.headers["retry-after"] == str(seconds)
+
+
 def test_no_more_upstream_calls_than_the_cap(
     serve: Callable[..., Gateway], primary: Upstream, secondary: Upstream
 ) -> None:

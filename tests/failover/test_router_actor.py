@@ -15,6 +15,7 @@ from attrs import evolve
 from runestone.config.settings import Price, TimeoutSettings
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, NoProviderAvailable, RunestoneError, UpstreamFailed
+from runestone.domain.failure import FailureKind
 from runestone.domain.routing import DEFAULT_GROUP
 from runestone.failover.attempts import Attempts
 from runestone.failover.router import FailoverRouter, GetStats
@@ -448,6 +449,38 @@ async def test_the_first_failover_of_a_request_is_free_of_the_budget() -> None:
 
         for _ in range(100):
             assert (await lease(node, tried(a), plan=a.plan)).choice.provider == "b"
+
+
+async def test_one_that_cannot_serve_a_field_is_no_failover_and_costs_nothing_of_the_budget() -> None:
+    async with fleet(*ABC, groups=PRIORITY, router=True) as node:
+        a = await lease(node)
+        skipped = tried(a, failure("unsupported"))
+        b = tried(await lease(node, skipped, plan=a.plan, calls=0))
+
+        for _ in range(100):
+            assert (await lease(node, skipped, b, plan=a.plan, calls=1)).choice.provider == "c"
+
+
+@pytest.mark.parametrize(
+    ("failed", "again"),
+    [
+        (["server_error"] * 3, 10.0),  # its breaker has opened
+        (["credentials"], 300.0),
+        (["rate_limited"], 1.0),
+        (["server_error"], 4.0),  # it would be let in at once: the back-off after its third call
+    ],
+)
+async def test_when_all_have_failed_it_is_told_when_the_first_of_them_may_be_asked_again(
+    failed: list[FailureKind], again: float
+) -> None:
+    async with fleet(provider("a"), router=True) as node:
+        one = await lease(node)
+        await node.fails(*failed)
+
+        answer = await exhausted(node, tried(one, failure(failed[0]), calls=3), plan=one.plan)
+
+        assert answer.reason == "attempts"
+        assert answer.retry_after_seconds == pytest.approx(again)
 
 
 async def test_a_wait_costs_nothing_of_the_budget_and_the_retry_after_it_does() -> None:
