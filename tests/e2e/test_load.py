@@ -215,8 +215,11 @@ async def test_newcomers_who_would_wait_too_long_at_the_door_are_told_to_come_ba
     }
     async with Node(environ=environ, demo=True) as node, httpx.AsyncClient(timeout=60, **PLAIN) as client:
         newcomers = Newcomers(httpx.URL(node.url).port or 0)
-        told = await newcomers.told
-        newcomers.leave()
+        try:
+            async with asyncio.timeout(60):
+                told = await newcomers.told
+        finally:
+            newcomers.leave()
 
         assert told.startswith(b"HTTP/1.1 503 ")
         assert b"takes a part of the requests only" in told
