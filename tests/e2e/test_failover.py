@@ -78,6 +78,19 @@ def test_a_model_that_its_family_does_not_know_never_goes_to_another_family(
     assert secondary.requests() == []
 
 
+@pytest.mark.parametrize(("fault", "status"), [("404", 404), ("403", 403), ("500", 500)])
+def test_an_upstreams_word_is_not_replaced_by_the_refusal_of_the_next_one(
+    node: Gateway, primary: Upstream, secondary: Upstream, fault: str, status: int
+) -> None:
+    primary.fault(fault)
+    node.ctl("breaker", "trip", "anthropic-default", "--seconds", "50")
+
+    answer = node.post(GROUP)
+
+    assert (answer.status_code, answer.json()["error"]["message"]) == (status, f"simulated error {fault}")
+    assert secondary.requests() == []
+
+
 def test_a_field_that_no_provider_of_the_first_tier_can_serve_is_named(serve: Callable[..., Gateway]) -> None:
     node = serve(OPENAI_API_KEY="")
 

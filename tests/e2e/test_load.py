@@ -127,18 +127,20 @@ async def test_one_key_cannot_take_every_place(serve: Callable[..., Gateway], pr
     primary.fault(PACED)
     url = f"{node.base_url}/chat/completions"
     async with httpx.AsyncClient(timeout=30, **PLAIN) as client:
-        body = {**HELLO, "model": "openai-default/gpt-4o-mini"}
+        body, served = {**HELLO, "model": "openai-default/gpt-4o-mini"}, asyncio.Event()
 
         async def stream(key: str) -> int:
             async with client.stream("POST", url, json=body, headers={"authorization": f"Bearer {key}"}) as answer:
                 async for _ in answer.aiter_bytes():
                     break
-                await asyncio.sleep(1.5 if answer.status_code == 200 else 0)
+                if answer.status_code == 200 and key == "key-hog":
+                    await served.wait()
                 return answer.status_code
 
         hogs = [asyncio.create_task(stream("key-hog")) for _ in range(20)]
         await asyncio.to_thread(eventually, lambda: in_flight(node) == 9, "the hog has nine places")
         assert await stream("key-modest") == 200
+        served.set()
         statuses = [await hog for hog in hogs]
 
     assert sorted(statuses) == [200] * 9 + [503] * 11
