@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from loguru import logger
 
 from runestone.config.settings import Price, TimeoutSettings
 from runestone.domain.chat import ChatRequest
@@ -325,6 +326,38 @@ async def test_where_none_is_good_enough_the_best_serves_and_it_is_counted() -> 
 
         assert (one.choice.provider, one.panic) == ("b", True)
         assert await counted(node) == {"requests": 1, "attempts": 1, "panics": 1}
+
+
+async def test_that_the_best_serves_for_want_of_a_good_one_is_said_once_and_so_is_its_end() -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda m: lines.append(f"{m.record['level'].name}: {m.record['message']}"), level="INFO")
+    try:
+        async with fleet(*ABC, groups=PRIORITY, router=True) as node:
+            for name, share in (("a", 0.2), ("b", 0.6), ("c", 0.4)):
+                stand(node, name, share)
+            assert await asked(node, 5) == "b b b b b"
+            stand(node, "c", 1.0)
+            assert await asked(node, 2) == "c c"
+    finally:
+        logger.remove(sink)
+
+    assert lines == [
+        "WARNING: group default-chat-service: nobody is good enough by its score; b, the best, serves",
+        "INFO: group default-chat-service: c is good enough by its score again",
+    ]
+
+
+async def test_where_every_breaker_is_open_nobody_serves_for_want_of_a_good_one() -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda m: lines.append(m.record["message"]), level="WARNING")
+    try:
+        async with fleet(provider("a"), router=True) as node:
+            await node.fails("server_error", "server_error", "server_error")
+            await exhausted(node)
+    finally:
+        logger.remove(sink)
+
+    assert lines == []
 
 
 async def test_without_a_circuit_breaker_a_bad_score_puts_nobody_out() -> None:
