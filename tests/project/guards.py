@@ -392,6 +392,13 @@ GUARDS: Final = [
         ":",
         f"{_OF_ROUTER}test_one_that_recovers_gets_its_probes_beside_the_healthy_and_is_back",
     ),
+    Guard(
+        "it is said that the best serves for want of a good one",
+        _ROUTER,
+        "if panic and plan.turn not in self._panics and",
+        "if panic and not self._panics and False and",
+        f"{_OF_ROUTER}test_that_the_best_serves_for_want_of_a_good_one_is_said_once_and_so_is_its_end",
+    ),
     # -- health score
     Guard(
         "success is squared",
@@ -768,6 +775,13 @@ GUARDS: Final = [
         "(error.status == 429 or error.status >= 500) and",
         "error.status < 0 and",
         f"{_OF_FAILOVER}test_who_has_met_only_failures_is_told_when_to_come_back_and_not_to_pile_on[503-503-1]",
+    ),
+    Guard(
+        "the time of one that is shut counts",
+        _ROUTER,
+        "if refusal is None and shut is None:",
+        "if True:",
+        f"{_OF_ROUTER}test_when_all_have_failed_it_is_told_when_the_first_of_them_may_be_asked_again[failed0-10.0]",
     ),
     Guard(
         "a failure is not replaced by a later refusal",
