@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 from runestone.domain.errors import InvalidRequest, NotAllowed, RunestoneError
 
+_HOST: Final = re.compile(
+    rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
+)  # a name or an address and a port, nothing else
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -15,8 +20,8 @@ def refusal(headers: Mapping[bytes, bytes]) -> RunestoneError | None:
 
     ``headers`` by lower-case name. A page may send a form, or text without a type, to any address unasked; JSON it may not.
     """
-    host = _hostname("//" + headers.get(b"host", b"localhost").decode("latin-1"))
-    if not _is_local(host):
+    host = headers.get(b"host", b"localhost")
+    if not _HOST.fullmatch(host) or not _is_local(_hostname("//" + host.decode("ascii"))):
         return NotAllowed(
             "Without inbound keys only a loopback Host is served. Use http://localhost, or set RUNESTONE_API_KEYS."
         )

@@ -149,8 +149,8 @@ class Failure:
 
     @property
     def may_retry(self) -> bool:
-        """Whether the same provider may be tried again; the upstream's own word goes before the table."""
-        return self.treatment.retry if self.should_retry is None else self.treatment.retry and self.should_retry
+        """Whether the same provider may be tried again; the upstream's no goes before the table."""
+        return self.treatment.retry and self.should_retry is not False
 
 
 class UpstreamError(Exception):

@@ -222,7 +222,7 @@ class Attempts:
         if served or (self._admit.tried and not refused1):
             last = (served or self._admit.tried)[-1]
             error = UpstreamFailed(last.failure, same_wire=wire_of(last.kind) == self._chat.wire)
-            if error.status in (429, 503) and error.retry_after_seconds is None:
+            if (error.status == 429 or error.status >= 500) and error.retry_after_seconds is None:
                 error.retry_after_seconds = exhausted.retry_after_seconds
             return error
         if refused1 and all(r.reason == "not_found" for r in refused1):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from attrs import define, evolve, field, frozen
+from loguru import logger
 
 from runestone.config.settings import GroupSettings, Settings
 from runestone.domain.catalogue import KINDS
@@ -33,6 +34,7 @@ from runestone.providers.messages import (
     Quote,
     Refused,
     Round,
+    Turn,
     Unroutable,
     Wait,
 )
@@ -107,6 +109,9 @@ class FailoverRouter(GenServer[object]):
         self._cursors: Counter[tuple[str, ...]] = Counter()  # requests so far, by those who take turns
         self._budget = RetryBudget()
         self._poor: set[str] = set()
+        self._panics: set[tuple[str, ...]] = (
+            set()
+        )  # by those who take turns: where the best serves for want of a good one
         self._stats: dict[str, GroupStats] = {}
         self._configure(settings)
 
@@ -116,6 +121,7 @@ class FailoverRouter(GenServer[object]):
         self._stats = {name: self._stats.get(name) or GroupStats() for name in self._groups}
         self._cursors = Counter({turn: count for turn, count in self._cursors.items() if turn[0] in self._groups})
         self._poor = {key for key in self._poor if key.partition("/")[0] in self._groups}
+        self._panics = {turn for turn in self._panics if turn[0] in self._groups}
         self._plans: OrderedDict[PlanKey, Plan] = OrderedDict()
         self._directory = directory(settings)
         self._vias = {p.name: self._registry.via(names.provider(p.name)) for p in settings.providers}
@@ -182,7 +188,9 @@ class FailoverRouter(GenServer[object]):
             self._budget = self._budget.deposit(now)
         wait = retry_wait(admit, self._retry_policy(admit), rules, now=now, chance=self._chance())
         order = turns(admit, plan, rules, self._scene(plan, now, admit.prices), wait)
-        beyond_the_first = len(admit.tried) > 1 or admit.waited
+        if order and not admit.tried and (order[0][2] or self._panics):
+            self._tell_panic(plan, order[0], now)
+        beyond_the_first = sum(t.failure.kind != "unsupported" for t in admit.tried) > 1 or admit.waited
         if order and beyond_the_first and not self._withdraw(now):
             self._exhausted(admit, Exhausted(group=plan.group, reason="budget"), caller)
         else:
@@ -265,7 +273,22 @@ class FailoverRouter(GenServer[object]):
         self._stats_of(answer.group).exhausted += 1
         if not is_throw_away(answer.group):
             self._bus.emit(answer.event(admit.request_id))
-        caller.reply(answer)
+        caller.reply(evolve(answer, again_seconds=self._again(admit)) if admit.tried else answer)
+
+    def _again(self, admit: Admit) -> float | None:
+        """Seconds until the first of those that failed may be asked again: when it is let in, or after the back-off that it would have."""
+        now, times = self.now(), list[float]()
+        for one in admit.tried:
+            if one.failure.kind == "unsupported" or (memory := self._memories.get(one.choice.provider)) is None:
+                continue
+            refusal, shut = memory.refusal(one.choice.model, now), memory.shut(now)
+            if refusal is None and shut is None:
+                times.append(memory.settings.retry.delay(one.calls - 1, 1.0))
+                continue
+            seconds = refusal[1] if refusal is not None else shut.retry_after_seconds if shut is not None else None
+            if seconds is not None:
+                times.append(seconds)
+        return min(times, default=None)
 
     def _withdraw(self, now: float) -> bool:
         self._budget, granted = self._budget.withdraw(now)
@@ -359,6 +382,18 @@ class FailoverRouter(GenServer[object]):
                     )
                 )
         return healthy
+
+    def _tell_panic(self, plan: Plan, first: Turn, now: float) -> None:
+        """Say it once that the best serves for want of a good one, and once that this is over."""
+        choice, _, panic = first
+        if panic and plan.turn not in self._panics and self._memories[choice.provider].usable(choice.model, now):
+            self._panics.add(plan.turn)
+            logger.warning(
+                "group {}: nobody is good enough by its score; {}, the best, serves", plan.group, choice.provider
+            )
+        elif not panic and plan.turn in self._panics:
+            self._panics.discard(plan.turn)
+            logger.info("group {}: {} is good enough by its score again", plan.group, choice.provider)
 
     def _describe(self, name: str) -> dict[str, object] | None:
         if name not in self._groups:

@@ -117,11 +117,12 @@ class Wait:
 
 @frozen(kw_only=True)
 class Exhausted:
-    """No candidate is left. ``refusals`` are those of this round."""
+    """No candidate is left. ``refusals`` are those of this round; after ``again_seconds`` one of those that failed may be asked again."""
 
     group: str
     reason: Literal["refused", "attempts", "budget", "deadline"]
     refusals: tuple[Refused, ...] = ()
+    again_seconds: float | None = None
 
     @property
     def restarting(self) -> bool:
@@ -131,7 +132,8 @@ class Exhausted:
     @property
     def retry_after_seconds(self) -> float | None:
         """The soonest time at which one of them may take requests again."""
-        return min((r.retry_after_seconds for r in self.refusals if r.retry_after_seconds is not None), default=None)
+        times = (self.again_seconds, *(r.retry_after_seconds for r in self.refusals))
+        return min((seconds for seconds in times if seconds is not None), default=None)
 
     def event(self, request_id: str) -> FailoverExhausted:
         """The same for the bus."""

@@ -73,16 +73,16 @@ class Client:
     async def ask(self, due: float | None = None) -> str:
         """One request over a connection of its own. Latency counts from ``due``, the moment at which it should have been sent."""
         started = time.perf_counter() if due is None else due
-        received = b""
+        received = bytearray()
         try:
             async with asyncio.timeout(_SECONDS):
-                received = await self._exchange()
+                await self._exchange(received)
         except TimeoutError:
             end = "hung"
         except OSError as error:
-            end = f"connection: {type(error).__name__}"
+            end = f"{'cut' if received else 'connection'}: {type(error).__name__}"
         else:
-            end = self._end(received)
+            end = self._end(bytes(received))
         self.told.ends[end] += 1
         if end == "whole":
             self.told.served.append(time.perf_counter() - started)
@@ -90,13 +90,14 @@ class Client:
             self.told.refused.append(time.perf_counter() - started)
         return end
 
-    async def _exchange(self) -> bytes:
-        data = json.dumps(self.body).encode()
+    async def _exchange(self, received: bytearray) -> None:
+        question = json.dumps(self.body).encode()
         head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close"
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            writer.write(f"{head}\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
-            return await reader.read()
+            writer.write(f"{head}\r\ncontent-length: {len(question)}\r\n\r\n".encode() + question)
+            while data := await reader.read(65536):
+                received += data
         finally:
             writer.transport.abort()
 

@@ -87,7 +87,7 @@ def test_an_act_is_told_with_who_why_and_what_has_changed(node: Gateway) -> None
             {"groups.cost-optimized-service.members": "['openai-default']"},
         ),
         (["drain"], {"phase": "ready"}, {"phase": "draining"}),
-        (["actor", "suspend", "failover", "--for", "50ms"], {"state": "running"}, {"state": "suspended"}),
+        (["actor", "suspend", "failover", "--for", "60s"], {"state": "running"}, {"state": "suspended"}),
         (["breaker", "reset", "openai-default"], {}, {}),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",

@@ -78,6 +78,19 @@ def test_a_model_that_its_family_does_not_know_never_goes_to_another_family(
     assert secondary.requests() == []
 
 
+@pytest.mark.parametrize(("fault", "status"), [("404", 404), ("403", 403), ("500", 500)])
+def test_an_upstreams_word_is_not_replaced_by_the_refusal_of_the_next_one(
+    node: Gateway, primary: Upstream, secondary: Upstream, fault: str, status: int
+) -> None:
+    primary.fault(fault)
+    node.ctl("breaker", "trip", "anthropic-default", "--seconds", "50")
+
+    answer = node.post(GROUP)
+
+    assert (answer.status_code, answer.json()["error"]["message"]) == (status, f"simulated error {fault}")
+    assert secondary.requests() == []
+
+
 def test_a_field_that_no_provider_of_the_first_tier_can_serve_is_named(serve: Callable[..., Gateway]) -> None:
     node = serve(OPENAI_API_KEY="")
 
@@ -130,6 +143,22 @@ def test_every_breaker_open_is_503_with_the_soonest_time(serve: Callable[..., Ga
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_provider_available")
     assert 15 <= int(answer.headers["retry-after"]) <= 20
     assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "seconds"),
+    [("429", 429, 1), ("503", 503, 1), ("529", 529, 1), ("401", 502, 300), ("429 retry_after=40", 429, 40)],
+)
+def test_who_has_met_only_failures_is_told_when_to_come_back_and_not_to_pile_on(
+    serve: Callable[..., Gateway], primary: Upstream, fault: str, status: int, seconds: int
+) -> None:
+    node = serve(ANTHROPIC_API_KEY="", RETRY_MAX_ATTEMPTS="1", RETRY_BASE_DELAY_MS="1000")
+    primary.fault(fault)
+
+    answer = node.post(WHOLE)
+
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (status, "false")
+    assert answer.headers["retry-after"] == str(seconds)
 
 
 def test_no_more_upstream_calls_than_the_cap(

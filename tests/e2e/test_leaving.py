@@ -22,7 +22,7 @@ class Footprint:
 
     def __init__(self, node: Gateway) -> None:
         self._node = node
-        self._client = httpx.Client(base_url=node.health_url, **PLAIN)
+        self._client = httpx.Client(base_url=node.health_url, timeout=30, **PLAIN)
         self.before = eventually(self._settled, "what a start sets going is over")
 
     def _settled(self) -> tuple[int, int, int] | None:
@@ -49,9 +49,14 @@ def node(serve: Callable[..., Gateway]) -> Gateway:
 
 
 def unblamed(node: Gateway) -> bool:
+    """How long first tokens took is no blame: on a busy machine that moves the score, too."""
     shown = node.provider("openai-default")
-    return bool(
-        shown["health_score"] == 1.0 and shown["breaker"]["consecutive_failures"] == 0 and shown["failures"] == 0
+    breaker, score = shown["breaker"], shown["score"]
+    return (breaker["state"], breaker["consecutive_failures"], shown["failures"], score["success"]) == (
+        "closed",
+        0,
+        0,
+        1.0,
     )
 
 
@@ -83,7 +88,7 @@ def test_a_client_that_leaves_closes_the_upstream_within_a_second_and_blames_nob
 
 
 def test_two_hundred_clients_that_leave_in_the_middle_leave_nothing_behind(node: Gateway, primary: Upstream) -> None:
-    primary.fault("pace=0.05 tokens=400")
+    primary.fault("pace=0.05 tokens=4000")
     footprint = Footprint(node)
 
     async def scene() -> None:

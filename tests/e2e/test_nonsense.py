@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
 
-from tests.e2e.node import gateway
+from tests.e2e.node import Upstream, gateway
 from tests.e2e.rows import MODELS, PATHS, QUICK, WIRES, Seen, Wire
 from tests.support.plain import PLAIN
 from tests.support.scripted import Peer, serving
@@ -120,3 +120,45 @@ def test_what_is_json_and_no_answer_is_never_the_gateways_own_error(
             assert ending in words, (provider, client, stream)
         elif told == name:
             assert ending in (*words, "200 whole"), (provider, client, stream)
+
+
+@pytest.mark.parametrize(
+    ("kind", "calls", "failures", "status"),
+    [
+        ("server_error", 2, 2, "up"),
+        ("overloaded_error", 2, 2, "up"),
+        ("insufficient_quota", 1, 0, "quarantined"),
+        ("rate_limit_error", 1, 0, "throttled"),
+    ],
+)
+def test_a_stream_that_is_answered_by_an_error_in_one_piece_has_met_that_error_and_goes_elsewhere(
+    tmp_path: Path, secondary: Upstream, kind: str, calls: int, failures: int, status: str
+) -> None:
+    body = b'{"error": {"message": "no", "type": "%s"}}' % kind.encode()
+    seen: list[bytes] = []
+
+    async def error(peer: Peer) -> None:
+        while True:
+            seen.append(await peer.request())
+            await peer.send(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+            )
+
+    async def scene() -> tuple[httpx.Response, dict[str, Any]]:
+        async with serving(error) as server:
+            keys = {"OPENAI_API_KEY": "sk-o", "ANTHROPIC_API_KEY": "sk-a"}
+            urls = {"OPENAI_BASE_URL": f"{server.url}/v1", "ANTHROPIC_BASE_URL": secondary.url}
+            running = gateway(tmp_path, {**QUICK, **keys, **urls})
+            node = await asyncio.to_thread(running.__enter__)
+            try:
+                question = {"model": MODELS["openai"], "messages": [{"role": "user", "content": "?"}], "stream": True}
+                answer = await asyncio.to_thread(node.post, question)
+                return answer, await asyncio.to_thread(node.provider, "openai-default")
+            finally:
+                await asyncio.to_thread(running.__exit__, None, None, None)
+
+    answer, provider = asyncio.run(scene())
+
+    assert answer.headers["x-runestone-provider"] == "anthropic-default"
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert (len(seen), provider["breaker"]["consecutive_failures"], provider["status"]) == (calls, failures, status)

@@ -146,6 +146,7 @@ def test_clients_that_leave_at_any_moment_leave_breaker_and_score_as_they_were(h
 
     after = house.provider("openai")
     assert (after["breaker"], after["failures"]) == (before["breaker"], before["failures"])
+    assert after["score"]["success"] == before["score"]["success"] == 1.0
     assert storm(house, 20, PINNED) == {200: 20}
     eventually(lambda: house.node.detailed()["in_flight"] == 0, "no request is left")
 

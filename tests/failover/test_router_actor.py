@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from loguru import logger
 
 from runestone.config.settings import Price, TimeoutSettings
 from runestone.domain.chat import ChatRequest
 from runestone.domain.errors import InvalidRequest, NoProviderAvailable, RunestoneError, UpstreamFailed
+from runestone.domain.failure import FailureKind
 from runestone.domain.routing import DEFAULT_GROUP
 from runestone.failover.attempts import Attempts
 from runestone.failover.router import FailoverRouter, GetStats
@@ -326,6 +328,38 @@ async def test_where_none_is_good_enough_the_best_serves_and_it_is_counted() -> 
         assert await counted(node) == {"requests": 1, "attempts": 1, "panics": 1}
 
 
+async def test_that_the_best_serves_for_want_of_a_good_one_is_said_once_and_so_is_its_end() -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda m: lines.append(f"{m.record['level'].name}: {m.record['message']}"), level="INFO")
+    try:
+        async with fleet(*ABC, groups=PRIORITY, router=True) as node:
+            for name, share in (("a", 0.2), ("b", 0.6), ("c", 0.4)):
+                stand(node, name, share)
+            assert await asked(node, 5) == "b b b b b"
+            stand(node, "c", 1.0)
+            assert await asked(node, 2) == "c c"
+    finally:
+        logger.remove(sink)
+
+    assert lines == [
+        "WARNING: group default-chat-service: nobody is good enough by its score; b, the best, serves",
+        "INFO: group default-chat-service: c is good enough by its score again",
+    ]
+
+
+async def test_where_every_breaker_is_open_nobody_serves_for_want_of_a_good_one() -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda m: lines.append(m.record["message"]), level="WARNING")
+    try:
+        async with fleet(provider("a"), router=True) as node:
+            await node.fails("server_error", "server_error", "server_error")
+            await exhausted(node)
+    finally:
+        logger.remove(sink)
+
+    assert lines == []
+
+
 async def test_without_a_circuit_breaker_a_bad_score_puts_nobody_out() -> None:
     members = provider("a", circuit_breaker=False), provider("b")
     async with fleet(*members, groups=(group("a", "b", strategy="priority"),), router=True) as node:
@@ -448,6 +482,38 @@ async def test_the_first_failover_of_a_request_is_free_of_the_budget() -> None:
 
         for _ in range(100):
             assert (await lease(node, tried(a), plan=a.plan)).choice.provider == "b"
+
+
+async def test_one_that_cannot_serve_a_field_is_no_failover_and_costs_nothing_of_the_budget() -> None:
+    async with fleet(*ABC, groups=PRIORITY, router=True) as node:
+        a = await lease(node)
+        skipped = tried(a, failure("unsupported"))
+        b = tried(await lease(node, skipped, plan=a.plan, calls=0))
+
+        for _ in range(100):
+            assert (await lease(node, skipped, b, plan=a.plan, calls=1)).choice.provider == "c"
+
+
+@pytest.mark.parametrize(
+    ("failed", "again"),
+    [
+        (["server_error"] * 3, 10.0),  # its breaker has opened
+        (["credentials"], 300.0),
+        (["rate_limited"], 1.0),
+        (["server_error"], 4.0),  # it would be let in at once: the back-off after its third call
+    ],
+)
+async def test_when_all_have_failed_it_is_told_when_the_first_of_them_may_be_asked_again(
+    failed: list[FailureKind], again: float
+) -> None:
+    async with fleet(provider("a"), router=True) as node:
+        one = await lease(node)
+        await node.fails(*failed)
+
+        answer = await exhausted(node, tried(one, failure(failed[0]), calls=3), plan=one.plan)
+
+        assert answer.reason == "attempts"
+        assert answer.retry_after_seconds == pytest.approx(again)
 
 
 async def test_a_wait_costs_nothing_of_the_budget_and_the_retry_after_it_does() -> None:

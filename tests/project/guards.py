@@ -12,6 +12,19 @@ _QUARANTINE: Final = "runestone/resilience/quarantine.py"
 _PLAN: Final = "runestone/failover/plan.py"
 _CALL: Final = "runestone/failover/call.py"
 _TRANSPORT: Final = "runestone/providers/transport.py"
+_HEALTH: Final = "runestone/resilience/health.py"
+_SELECTION: Final = "runestone/resilience/selection.py"
+_RETRY: Final = "runestone/resilience/retry.py"
+_ROUTER: Final = "runestone/failover/router.py"
+_ATTEMPTS: Final = "runestone/failover/attempts.py"
+_PROVIDER: Final = "runestone/providers/provider.py"
+_MEMORY: Final = "runestone/providers/memory.py"
+_MESSAGES: Final = "runestone/providers/messages.py"
+_FAILURE: Final = "runestone/domain/failure.py"
+_ERRORS: Final = "runestone/providers/codecs/errors.py"
+_CONCURRENCY: Final = "runestone/resilience/concurrency.py"
+_PASSING: Final = "runestone/providers/codecs/openai/passthrough_stream.py"
+_EVENT_STREAM: Final = "runestone/http/event_stream.py"
 _TRACES: Final = "runestone/telemetry/traces.py"
 _SPANS: Final = "runestone/telemetry/spans.py"
 _BODY: Final = "runestone/http/body.py"
@@ -22,6 +35,15 @@ _PROBER: Final = "runestone/providers/prober.py"
 _OF_BREAKER: Final = "tests/resilience/test_breaker.py::"
 _OF_PLAN: Final = "tests/failover/test_plan.py::"
 _OF_TRANSPORT: Final = "tests/providers/test_transport.py::"
+_OF_HEALTH: Final = "tests/resilience/test_health.py::"
+_OF_SELECTION: Final = "tests/resilience/test_selection.py::"
+_OF_RETRY: Final = "tests/resilience/test_retry.py::"
+_OF_ROUTER: Final = "tests/failover/test_router_actor.py::"
+_OF_PROVIDER: Final = "tests/providers/test_provider_actor.py::"
+_OF_LIMIT: Final = "tests/providers/test_concurrency_limit.py::"
+_OF_FAILOVER: Final = "tests/e2e/test_failover.py::"
+_OF_EVENT_STREAM: Final = "tests/http/test_event_stream.py::"
+_OF_DRAIN: Final = "tests/e2e/test_drain.py::"
 _OF_WIRE: Final = "tests/e2e/test_wire_safety.py::"
 _OF_PROBING: Final = "tests/resilience/test_probing.py::"
 _OF_PROBER: Final = "tests/providers/test_prober.py::"
@@ -101,6 +123,325 @@ GUARDS: Final = [
         "or False:",
         f"{_OF_BREAKER}test_a_slow_probe_opens_it_again",
     ),
+    Guard(
+        "open it lets nothing through",
+        _BREAKER,
+        "case Open(until) if now < until:\n                return BreakerRefusal",
+        "case Open(until) if until < now:\n                return BreakerRefusal",
+        f"{_OF_BREAKER}test_open_it_lets_nothing_through_before_its_time_and_says_when_to_come_back",
+    ),
+    Guard(
+        "half of the calls in the window open it",
+        _BREAKER,
+        "failed >= policy.window_ratio * calls",
+        "failed > 99 * calls",
+        f"{_OF_BREAKER}test_half_of_ten_calls_within_thirty_seconds_opens_it_though_no_row_is_long",
+    ),
+    Guard(
+        "slow first tokens open it",
+        _BREAKER,
+        "slow >= policy.slow_ratio * calls",
+        "slow > 99 * calls",
+        f"{_OF_BREAKER}test_it_opens_at_eight_slow_first_tokens_of_ten_and_not_before",
+    ),
+    Guard(
+        "what is older than the window is no part of it",
+        _BREAKER,
+        "if b[0] > number - _BUCKETS)",
+        "if b[0] > -1)",
+        f"{_OF_BREAKER}test_calls_older_than_the_window_do_not_count_in_the_ratio",
+    ),
+    Guard(
+        "each re-opening doubles the time",
+        _BREAKER,
+        "2.0 ** min(self.reopenings, _DOUBLINGS)",
+        "1.0",
+        f"{_OF_BREAKER}test_each_reopening_doubles_the_recovery_time_up_to_five_minutes",
+    ),
+    Guard(
+        "a recovery time is varied",
+        _BREAKER,
+        "(1 + policy.jitter * (2 * chance - 1))",
+        "1.0",
+        f"{_OF_BREAKER}test_the_recovery_time_varies_by_a_tenth",
+    ),
+    Guard(
+        "one good probe of several does not close it",
+        _BREAKER,
+        "if state.good >= min(2, self.policy.half_open_limit):",
+        "if state.good >= 1:",
+        f"{_OF_BREAKER}test_two_good_probes_close_it_or_one_where_only_one_may_be_out",
+    ),
+    Guard(
+        "a neutral end gives the probe back",
+        _BREAKER,
+        "for k, v in state.probes.items() if k != permit.id",
+        "for k, v in state.probes.items()",
+        f"{_OF_BREAKER}test_a_neutral_end_gives_the_probe_back",
+    ),
+    Guard(
+        "forced open it lets nothing through",
+        _BREAKER,
+        "case ForcedOpen(until) if until is None or now < until:\n                return BreakerRefusal",
+        "case ForcedOpen(until) if now < 0:\n                return BreakerRefusal",
+        f"{_OF_BREAKER}test_forced_open_lets_nothing_through_until_it_is_lifted",
+    ),
+    Guard(
+        "disabled it never opens",
+        _BREAKER,
+        "if too_bad and isinstance(self.state, Closed):",
+        "if too_bad:",
+        f"{_OF_BREAKER}test_disabled_it_measures_and_never_refuses",
+    ),
+    Guard(
+        "a probe is judged at its commit point",
+        _PROVIDER,
+        "        if probe:\n            self._settle",
+        "        if False:\n            self._settle",
+        f"{_OF_PROVIDER}test_a_probe_is_judged_at_its_first_content",
+    ),
+    Guard(
+        "a crash keeps what was learned",
+        _PROVIDER,
+        "memory.crashed_at is not None and now - memory.crashed_at < _CRASH_WINDOW_SECONDS",
+        "now >= 0.0",
+        f"{_OF_PROVIDER}test_a_crash_keeps_breaker_score_throttle_and_leases",
+    ),
+    Guard(
+        "a second crash soon after starts fresh",
+        _PROVIDER,
+        '                memory.forget(now, "crashes")',
+        "                pass",
+        f"{_OF_PROVIDER}test_a_second_crash_within_the_window_starts_fresh_and_keeps_the_leases",
+    ),
+    Guard(
+        "a refused request eats no probe",
+        _PROVIDER,
+        "if refusal is None:\n            before, counts",
+        "if True:\n            before, counts",
+        f"{_OF_PROVIDER}test_a_refused_request_eats_no_probe",
+    ),
+    Guard(
+        "without a circuit breaker nothing is refused",
+        _PROVIDER,
+        "elif counts:  # else it only measures",
+        "else:",
+        f"{_OF_PROVIDER}test_without_a_circuit_breaker_it_measures_and_never_refuses",
+    ),
+    # -- leases and restarts
+    Guard(
+        "a request that ends gives its lease back",
+        _PROVIDER,
+        'self._released(Release(lease_id, "neutral", None, ""))',
+        "pass",
+        f"{_OF_PROVIDER}test_the_end_of_its_owner_gives_a_lease_back_as_neutral",
+    ),
+    Guard(
+        "a lease that comes too late goes back",
+        _MESSAGES,
+        '            reply.release("neutral")',
+        "            pass",
+        f"{_OF_PROVIDER}test_a_caller_that_gives_up_at_the_very_reply_and_lives_on_holds_no_lease",
+    ),
+    Guard(
+        "the next incarnation watches the leases that are out",
+        _PROVIDER,
+        "        for record in memory.leases.values():\n            self._watch(record)",
+        "",
+        f"{_OF_PROVIDER}test_the_next_incarnation_watches_the_owners_of_the_leases_that_are_out",
+    ),
+    Guard(
+        "a restart is a clean slate",
+        "runestone/providers/roster.py",
+        "memory.forget(now)",
+        "pass",
+        "tests/providers/test_roster.py::test_a_restart_is_a_clean_slate_with_the_same_connections_and_the_leases_kept",
+    ),
+    Guard(
+        "a restart keeps the leases",
+        _MEMORY,
+        "        self.ended_cleanly, self.crashed_at = True, None",
+        "        self.ended_cleanly, self.crashed_at = True, None\n        self.leases.clear()",
+        "tests/providers/test_roster.py::test_a_restart_is_a_clean_slate_with_the_same_connections_and_the_leases_kept",
+    ),
+    # -- what counts
+    Guard(
+        "a 429 is no failure",
+        _FAILURE,
+        '"rate_limited": Treatment(\n        outcome="neutral"',
+        '"rate_limited": Treatment(\n        outcome="failure"',
+        f"{_ROW}[429 retry_after=30, openai to openai, whole]",
+    ),
+    Guard(
+        "a spent quota is no limit of the rate",
+        _ERRORS,
+        'return "quota_exceeded"\n    if kind is not None:',
+        'return "rate_limited"\n    if kind is not None:',
+        "tests/providers/test_errors_table.py::test_a_spent_quota_is_told_from_a_limit_of_the_rate",
+    ),
+    Guard(
+        "a wrong key takes the provider out",
+        _PROVIDER,
+        'case "credentials" | "quota_exceeded":',
+        'case "credentials_" | "quota_exceeded":',
+        f"{_ROW}[401, openai to openai, whole]",
+    ),
+    Guard(
+        "a model that is refused takes only itself out",
+        _PROVIDER,
+        "memory.quarantine.add(now, release.model, failure.kind",
+        "memory.quarantine.add(now, None, failure.kind",
+        f"{_OF_PROVIDER}test_a_model_that_is_refused_is_out_for_a_minute_and_the_others_are_not",
+    ),
+    Guard(
+        "a name that was only passed on takes nothing out",
+        _PROVIDER,
+        '"not_found" if memory.serves(release.model) and tells',
+        '"not_found" if tells',
+        f"{_OF_PROVIDER}test_a_name_that_was_only_passed_on_is_never_quarantined",
+    ),
+    Guard(
+        "an error in a 200 is a failure",
+        _PASSING,
+        'elif chunk.get("error") is not None:',
+        'elif chunk.get("error") == 0:',
+        f"{_ROW}[error_event, openai to openai, stream]",
+    ),
+    Guard(
+        "a timeout is not asked for again",
+        _FAILURE,
+        '"first_token_timeout": _failure("upstream_timeout", retry=False',
+        '"first_token_timeout": _failure("upstream_timeout", retry=True',
+        f"{_ROW}[stall, openai to openai, stream]",
+    ),
+    Guard(
+        "our own wrong key is not the client's",
+        "runestone/domain/errors.py",
+        'ours = failure.kind == "credentials"',
+        'ours = failure.kind == "credentials_"',
+        f"{_ROW}[401, openai to openai, whole]",
+    ),
+    Guard(
+        "no key and no URL survives in an error",
+        _ERRORS,
+        'return _URLS.sub("[url]", _KEYS.sub("***", text))',
+        "return text",
+        "tests/providers/test_upstream_errors.py::test_no_key_and_no_url_survives_in_any_word_of_an_error",
+    ),
+    # -- who goes first
+    Guard(
+        "round robin takes turns",
+        _SELECTION,
+        "turn = cursor % max(len(order), 1)",
+        "turn = 0",
+        f"{_OF_SELECTION}test_round_robin_goes_around",
+    ),
+    Guard(
+        "of two the one with less load",
+        _SELECTION,
+        "better, worse = sorted((first, second), key=_load)",
+        "better, worse = first, second",
+        f"{_OF_SELECTION}test_load_balanced_of_two_takes_the_one_with_less_expected_load",
+    ),
+    Guard(
+        "weights count",
+        _SELECTION,
+        "/ max(candidate.weight, 1e-9)",
+        "",
+        f"{_OF_SELECTION}test_load_balanced_counts_load_by_weight",
+    ),
+    Guard(
+        "the slow are tried now and then",
+        _SELECTION,
+        "if order and chance() < _EXPLORATION:",
+        "if False:",
+        f"{_OF_SELECTION}test_fastest_first_explores_in_five_of_a_hundred_requests",
+    ),
+    Guard(
+        "a price that is not known comes last",
+        _SELECTION,
+        "key=lambda c: (c.price is None, c.price or 0.0)",
+        "key=lambda c: c.price or 0.0",
+        f"{_OF_SELECTION}test_cost_optimized_takes_the_cheapest_and_an_unknown_price_last",
+    ),
+    Guard(
+        "the healthiest goes first",
+        _SELECTION,
+        "order.sort(key=lambda c: -c.score)",
+        "pass",
+        f"{_OF_SELECTION}test_health_aware_takes_the_highest_score_and_of_equals_the_listed_first",
+    ),
+    Guard(
+        "the only provider is never out by its score",
+        _PLAN,
+        ", *((left[c.name], tier, True) for c in poor))",
+        ",)",
+        f"{_OF_PLAN}test_where_none_is_good_enough_the_best_serves",
+    ),
+    Guard(
+        "out below the threshold, back a tenth above it",
+        _ROUTER,
+        "limit = min(group.health_threshold + 0.1, 1.0) if out else group.health_threshold",
+        "limit = group.health_threshold",
+        f"{_OF_ROUTER}test_one_below_the_threshold_is_out_and_back_at_a_tenth_above_it",
+    ),
+    Guard(
+        "one that recovers gets its probes",
+        _ROUTER,
+        ' or memory.breaker.name(self.now()) == "half_open":',
+        ":",
+        f"{_OF_ROUTER}test_one_that_recovers_gets_its_probes_beside_the_healthy_and_is_back",
+    ),
+    Guard(
+        "it is said that the best serves for want of a good one",
+        _ROUTER,
+        "if panic and plan.turn not in self._panics and",
+        "if panic and not self._panics and False and",
+        f"{_OF_ROUTER}test_that_the_best_serves_for_want_of_a_good_one_is_said_once_and_so_is_its_end",
+    ),
+    # -- health score
+    Guard(
+        "success is squared",
+        _HEALTH,
+        "return success * success, latency",
+        "return success, latency",
+        f"{_OF_HEALTH}test_success_is_squared",
+    ),
+    Guard(
+        "a provider is measured by its own baseline",
+        _HEALTH,
+        "_TOLERANCE * self.baseline_seconds",
+        "_TOLERANCE * 1.0",
+        f"{_OF_HEALTH}test_a_slow_provider_with_a_slow_baseline_is_as_healthy_as_a_fast_one",
+    ),
+    Guard(
+        "evidence fades",
+        _HEALTH,
+        "weight = min(self.all * _fading(now - self.at), 1.0)",
+        "weight = min(self.all, 1.0)",
+        f"{_OF_HEALTH}test_old_evidence_fades_without_a_jump_until_the_score_is_one_again",
+    ),
+    Guard(
+        "what is left of the rate limit counts",
+        _HEALTH,
+        "min(1.0, (1.0 - spent) / _AMPLE)",
+        "1.0",
+        f"{_OF_HEALTH}test_the_last_fifth_of_the_rate_limit_lowers_the_score",
+    ),
+    Guard(
+        "the breaker counts",
+        _HEALTH,
+        "headroom * _BREAKER[breaker], 0.0)",
+        "headroom, 0.0)",
+        f"{_OF_HEALTH}test_the_breaker_counts_in_full_half_or_not_at_all",
+    ),
+    Guard(
+        "headers tell what is left",
+        _PROVIDER,
+        "if message.headroom is not None:",
+        "if False:",
+        f"{_OF_PROVIDER}test_what_an_answer_says_is_left_of_the_rate_limit_moves_the_score_until_it_fades",
+    ),
     # -- what may be carried
     Guard(
         "calls that were out together lower the limit once",
@@ -136,6 +477,69 @@ GUARDS: Final = [
         "        self._load.give_back(self._key)",
         "        pass",
         "tests/test_load.py::test_places_are_given_back_however_the_request_ends",
+    ),
+    Guard(
+        "a provider has no more calls than its limit",
+        _CONCURRENCY,
+        "return limit is not None and in_flight >= limit",
+        "return limit is not None and in_flight > limit",
+        f"{_OF_LIMIT}test_more_calls_are_never_out_than_the_limit_whatever_the_schedule",
+    ),
+    Guard(
+        "too much lowers the limit",
+        _CONCURRENCY,
+        "min(self.found, float(in_flight)) * _DECREASE",
+        "min(self.found, float(in_flight))",
+        f"{_OF_LIMIT}test_an_adaptive_limit_is_lowered_by_429_and_529_and_raised_by_success",
+    ),
+    Guard(
+        "a 529 is too much",
+        _PROVIDER,
+        '("rate_limited", "overloaded")',
+        '("rate_limited",)',
+        f"{_OF_LIMIT}test_an_adaptive_limit_is_lowered_by_429_and_529_and_raised_by_success",
+    ),
+    Guard(
+        "a line has an end",
+        _PROVIDER,
+        "if len(self._line) >= policy.queue or seconds <= 0:",
+        "if seconds <= 0:",
+        f"{_OF_LIMIT}test_a_full_line_takes_nobody",
+    ),
+    Guard(
+        "nobody waits beyond its deadline",
+        _PROVIDER,
+        "min(policy.queue_seconds, acquire.round.admit.deadline - self.now())",
+        "policy.queue_seconds",
+        f"{_OF_LIMIT}test_nobody_waits_beyond_its_own_deadline",
+    ),
+    Guard(
+        "a place that is free is offered to the line",
+        _PROVIDER,
+        "        if self._line:\n            self._serve_the_line()",
+        "        pass",
+        f"{_OF_LIMIT}test_where_all_are_at_their_limit_the_request_waits_for_the_first_place",
+    ),
+    Guard(
+        "who is refused is refused before its body is read",
+        "runestone/http/inference.py",
+        "        with self.gateway.load.place(key, settings):",
+        "        await body.read(exchange, limit_bytes=settings.server.body_limit_bytes)\n        with self.gateway.load.place(key, settings):",
+        "tests/e2e/test_load.py::test_more_requests_than_the_node_may_carry_are_refused_before_their_body_is_read",
+    ),
+    Guard(
+        "connections have a cap",
+        "runestone/http/http11.py",
+        "self._unwanted = self.config.connections > self.config.most()",
+        "self._unwanted = False",
+        "tests/http/test_http11.py::test_a_connection_above_the_cap_is_told_so_and_closed_and_makes_room_for_none",
+    ),
+    Guard(
+        "others' load is not refused to who has less",
+        "runestone/resilience/shedding.py",
+        "return chance < self.share and (held + 1) * sharing > taken",
+        "return chance < self.share",
+        "tests/resilience/test_shedding.py::test_the_load_of_others_is_not_refused_to_who_has_less_than_a_share",
     ),
     # -- throttle and quarantine
     Guard(
@@ -202,6 +606,34 @@ GUARDS: Final = [
         "tests/resilience/test_quarantine.py::"
         "test_names_from_clients_fill_it_only_so_far_and_never_keep_the_provider_itself_in",
     ),
+    Guard(
+        "a 429 without a time doubles",
+        _THROTTLE,
+        "min(self.hits + 1, 10)",
+        "self.hits",
+        "tests/resilience/test_throttle.py::test_without_a_time_it_is_out_for_a_second_then_twice_as_long_each_time_up_to_a_minute",
+    ),
+    Guard(
+        "who is throttled is not asked",
+        _MEMORY,
+        "(wait := self.throttle.retry_after(now)) is not None",
+        "(wait := None) is not None",
+        "tests/e2e/test_storms.py::test_a_provider_that_throttles_is_not_called_before_its_time_and_its_breaker_stays_closed",
+    ),
+    Guard(
+        "who is quarantined is not asked",
+        _MEMORY,
+        "(wait := self.quarantine.retry_after(model, now)) is not None",
+        "(wait := None) is not None",
+        f"{_OF_PROVIDER}test_a_wrong_key_and_a_spent_quota_take_the_whole_provider_out_for_five_minutes",
+    ),
+    Guard(
+        "who is drained is not asked",
+        _MEMORY,
+        "if self.draining and (self.leaving or not trial):",
+        "if self.leaving:",
+        f"{_OF_PROVIDER}test_draining_takes_nothing_new_and_lets_what_runs_end",
+    ),
     # -- retries
     Guard(
         "retries have a budget",
@@ -251,6 +683,133 @@ GUARDS: Final = [
         "            await call.close()\n            self._past_seconds",
         "            self._past_seconds",
         f"{_ROW}[500, openai to openai, whole]",
+    ),
+    Guard(
+        "a back-off is drawn",
+        _RETRY,
+        "return limit * chance if self.jitter else limit",
+        "return limit",
+        f"{_OF_PLAN}test_the_back_off_is_full_jitter_by_the_number_of_calls_so_far",
+    ),
+    Guard(
+        "a back-off has a limit",
+        _RETRY,
+        "limit = min(self.cap_seconds, ",
+        "limit = max(0.0, ",
+        f"{_OF_RETRY}test_the_bound_grows_by_the_factor_up_to_thirty_seconds",
+    ),
+    Guard(
+        "an upstream that says when is heeded",
+        _PLAN,
+        "seconds = last.failure.retry_after_seconds + _SETTLE_SECONDS",
+        "pass",
+        f"{_OF_PLAN}test_the_upstreams_time_goes_before_the_back_off_and_is_not_cut_short",
+    ),
+    Guard(
+        "no wait goes beyond the deadline",
+        _PLAN,
+        "return seconds if now + seconds < admit.deadline else None",
+        "return seconds",
+        f"{_OF_PLAN}test_a_wait_beyond_the_deadline_is_not_begun",
+    ),
+    Guard(
+        "an upstream that says no is heeded",
+        _FAILURE,
+        "self.treatment.retry and self.should_retry is not False",
+        "self.treatment.retry",
+        f"{_OF_PLAN}test_an_upstream_that_says_no_is_not_asked_again",
+    ),
+    Guard(
+        "attempts at one provider have a limit",
+        _PLAN,
+        "last.calls >= retry.max_attempts",
+        "last.calls < 0",
+        f"{_OF_PLAN}test_the_attempts_at_one_provider_are_bounded_and_the_first_try_counts",
+    ),
+    Guard(
+        "who has failed is not asked again",
+        _PLAN,
+        "if c.provider not in failed and c.provider in scene",
+        "if c.provider in scene",
+        f"{_OF_PLAN}test_one_that_failed_is_not_asked_again",
+    ),
+    Guard(
+        "providers that are tried have a limit",
+        _PLAN,
+        ">= rules.max_attempts:",
+        ">= 99:",
+        f"{_OF_PLAN}test_no_more_providers_are_tried_than_allowed_but_the_last_may_be_retried",
+    ),
+    Guard(
+        "a throttled provider is not waited for while another may serve",
+        _PLAN,
+        ' and last.failure.kind != "rate_limited"',
+        "",
+        f"{_OF_PLAN}test_a_throttled_provider_is_not_waited_for_while_tier_2_may_serve",
+    ),
+    Guard(
+        "the first failover is free",
+        _ROUTER,
+        "> 1 or admit.waited",
+        "> 0 or admit.waited",
+        f"{_OF_ROUTER}test_the_first_failover_of_a_request_is_free_of_the_budget",
+    ),
+    Guard(
+        "who only could not serve a field has cost nothing",
+        _ROUTER,
+        'sum(t.failure.kind != "unsupported" for t in admit.tried) > 1',
+        "len(admit.tried) > 1",
+        f"{_OF_ROUTER}test_one_that_cannot_serve_a_field_is_no_failover_and_costs_nothing_of_the_budget",
+    ),
+    Guard(
+        "tier 2 does not answer for a model that is not known",
+        _PLAN,
+        't.failure.kind == "not_found" and t.tier == 1',
+        't.failure.kind == "nothing"',
+        f"{_OF_PLAN}test_a_model_that_tier_1_does_not_know_is_never_answered_by_tier_2",
+    ),
+    # -- who is left
+    Guard(
+        "who has met only failures is told when to come back",
+        _ATTEMPTS,
+        "(error.status == 429 or error.status >= 500) and",
+        "error.status < 0 and",
+        f"{_OF_FAILOVER}test_who_has_met_only_failures_is_told_when_to_come_back_and_not_to_pile_on[503-503-1]",
+    ),
+    Guard(
+        "the time of one that is shut counts",
+        _ROUTER,
+        "if refusal is None and shut is None:",
+        "if True:",
+        f"{_OF_ROUTER}test_when_all_have_failed_it_is_told_when_the_first_of_them_may_be_asked_again[failed0-10.0]",
+    ),
+    Guard(
+        "a failure is not replaced by a later refusal",
+        _ATTEMPTS,
+        "if served or (self._admit.tried and not refused1):",
+        "if False:",
+        f"{_OF_FAILOVER}test_an_upstreams_word_is_not_replaced_by_the_refusal_of_the_next_one[404-404]",
+    ),
+    Guard(
+        "all throttled is a 429",
+        _ATTEMPTS,
+        'all(r.reason == "throttled" for r in exhausted.refusals)\n',
+        "None\n",
+        "tests/e2e/test_chat.py::test_429_reaches_the_client_when_every_candidate_is_throttled",
+    ),
+    Guard(
+        "the soonest of all times is told",
+        _MESSAGES,
+        "return min((seconds for seconds in times",
+        "return max((seconds for seconds in times",
+        f"{_OF_FAILOVER}test_every_breaker_open_is_503_with_the_soonest_time",
+    ),
+    Guard(
+        "clients are told not to pile on",
+        "runestone/http/errors.py",
+        "if error.should_retry is not None:",
+        "if False:",
+        f"{_OF_FAILOVER}test_every_breaker_open_is_503_with_the_soonest_time",
     ),
     # -- one call
     Guard(
@@ -303,6 +862,15 @@ GUARDS: Final = [
         f"{_ROW}[429 retry_after=30 stall at=20, openai to openai, whole]",
     ),
     Guard(
+        "an error in one piece is the error that it says, for a stream too",
+        _CALL,
+        'elif "json" in kind:',
+        'elif "nothing" in kind:',
+        "tests/e2e/test_nonsense.py::"
+        "test_a_stream_that_is_answered_by_an_error_in_one_piece_has_met_that_error_and_goes_elsewhere"
+        "[insufficient_quota-1-0-quarantined]",
+    ),
+    Guard(
         "a page is no stream",
         _CALL,
         'elif "html" in kind:',
@@ -323,6 +891,48 @@ GUARDS: Final = [
         "return self._size > self._limit",
         "return self._size > 99 * self._limit",
         "tests/providers/test_sse.py::test_a_line_without_end_is_noticed_before_it_is_kept_for_long",
+    ),
+    Guard(
+        "[DONE] without a finish reason is no end",
+        _PASSING,
+        "if self._finished or (self._seen_choices and self._seen_choices <= self._finished_choices):",
+        "if True:",
+        "tests/providers/test_openai_codec_stream.py::test_what_is_not_whole_fails_after_what_came_before",
+    ),
+    Guard(
+        "a model that thinks first is waited for",
+        _CALL,
+        "self._prompt = chat.stream and not thinks_first(lease.choice.model)",
+        "self._prompt = chat.stream",
+        "tests/e2e/test_load.py::test_a_model_that_thinks_first_is_waited_for",
+    ),
+    Guard(
+        "a slow client is not its provider's fault",
+        "runestone/failover/idle.py",
+        "due = (now if self._since is None else self._since) + self._seconds",
+        "due = (0.0 if self._since is None else self._since) + self._seconds",
+        "tests/failover/test_idle.py::test_a_stream_that_nobody_reads_is_not_idle",
+    ),
+    Guard(
+        "a client that waits is kept",
+        _EVENT_STREAM,
+        "if self._sending is None or self._sending.done():",
+        "if False:",
+        f"{_OF_EVENT_STREAM}test_fifteen_seconds_of_silence_are_a_comment_of_one_line",
+    ),
+    Guard(
+        "no comment comes into a write",
+        _EVENT_STREAM,
+        '        """The writer has something to write."""\n        self._since = None',
+        '        """The writer has something to write."""',
+        f"{_OF_EVENT_STREAM}test_no_heartbeat_comes_while_a_write_is_in_progress",
+    ),
+    Guard(
+        "a heartbeat is no event",
+        _EVENT_STREAM,
+        'b": ping\\n"',
+        'b": ping\\n\\n"',
+        f"{_OF_EVENT_STREAM}test_fifteen_seconds_of_silence_are_a_comment_of_one_line",
     ),
     # -- the way to a provider
     Guard(
@@ -398,11 +1008,39 @@ GUARDS: Final = [
         f"{_OF_WIRE}test_a_body_that_does_not_come_is_refused_after_its_deadline",
     ),
     Guard(
+        "a Host is a name and a port",
+        "runestone/auth/loopback.py",
+        "not _HOST.fullmatch(host) or ",
+        "",
+        "tests/auth/test_loopback.py::test_only_a_loopback_host_is_served",
+    ),
+    Guard(
         "a request of two lengths is refused",
         "runestone/http/guard.py",
         'if b"content-length" in names and b"transfer-encoding" in names:',
         "if not names:",
         f"{_OF_WIRE}test_a_request_with_both_lengths_is_refused_closed_and_what_is_behind_it_not_served",
+    ),
+    Guard(
+        "a draining node takes nothing new",
+        "runestone/http/front.py",
+        "        if self.gateway.phase.draining:\n            raise",
+        "        if self.gateway.phase.cut:\n            raise",
+        f"{_OF_DRAIN}test_while_draining_new_requests_are_refused_with_a_time_and_readiness_says_so",
+    ),
+    Guard(
+        "a draining node is not ready",
+        "runestone/http/health.py",
+        "        if self.node.phase.draining:\n            return json_answer",
+        "        if False:\n            return json_answer",
+        f"{_OF_DRAIN}test_while_draining_new_requests_are_refused_with_a_time_and_readiness_says_so",
+    ),
+    Guard(
+        "who outlasts a drain is told so",
+        "runestone/gateway.py",
+        "        self.cut = True",
+        "        pass",
+        f"{_OF_DRAIN}test_a_stream_that_outlasts_the_drain_is_told_in_band_and_gets_no_done",
     ),
     # -- probes
     Guard(

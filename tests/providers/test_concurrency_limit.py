@@ -70,13 +70,14 @@ async def held_lease(node: Fleet) -> Lease:
 async def test_where_all_are_at_their_limit_the_request_waits_for_the_first_place() -> None:
     async with fleet(limited("a"), router=True) as node:
         held = await held_lease(node)
-        waiting = admit(node)
+        waiting, began = admit(node), now()
         await settle()
         assert (waiting.done(), node.memories["a"].waiting) == (False, 1)
         release(held)
         answer = await waiting
 
         assert isinstance(answer, Lease)
+        assert now() == began
         assert not answer.panic
         assert node.memories["a"].waiting == 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -540,29 +541,49 @@ async def test_a_caller_cancelled_before_its_turn_leaves_no_lease() -> None:
         assert (node.memories["a"].leases, node.late_replies()) == ({}, 1)
 
 
+async def cancelled_at_the_very_reply(node: Fleet, work: Callable[[], Awaitable[object]]) -> asyncio.Task[object]:
+    await suspend(node.ref())
+    request = node.request(work)
+    await settle()
+    handled = asyncio.Event()
+    behaviour = node.ref().process.behaviour
+    assert behaviour is not None
+    real = behaviour.handle_call
+
+    def and_cancel(message: object, caller: object) -> object:
+        result = real(message, caller)
+        request.cancel()  # the reply is set, the caller has not run yet
+        handled.set()
+        return result
+
+    behaviour.handle_call = and_cancel  # a moment that no message can choose
+    await resume(node.ref())
+    await settle()
+    assert handled.is_set()
+    return request
+
+
 async def test_a_caller_cancelled_at_the_very_reply_leaves_no_lease() -> None:
     async with fleet(provider("a")) as node:
-        await suspend(node.ref())
-        request = node.request(node.lease)
-        await settle()
-        handled = asyncio.Event()
-        behaviour = node.ref().process.behaviour
-        assert behaviour is not None
-        real = behaviour.handle_call
+        request = await cancelled_at_the_very_reply(node, node.lease)
 
-        def and_cancel(message: object, caller: object) -> object:
-            result = real(message, caller)
-            request.cancel()  # the reply is set, the caller has not run yet
-            handled.set()
-            return result
-
-        behaviour.handle_call = and_cancel  # a moment that no message can choose
-        await resume(node.ref())
-        await settle()
-
-        assert handled.is_set()
         assert request.cancelled()
         assert (node.memories["a"].leases, node.late_replies()) == ({}, 0)
+
+
+async def test_a_caller_that_gives_up_at_the_very_reply_and_lives_on_holds_no_lease() -> None:
+    async with fleet(provider("a")) as node:
+
+        async def work() -> None:
+            with suppress(asyncio.CancelledError):
+                await node.lease()
+            await asyncio.sleep(100)
+
+        request = await cancelled_at_the_very_reply(node, work)
+
+        assert not request.done()
+        assert node.memories["a"].leases == {}
+        request.cancel()
 
 
 async def test_a_caller_cancelled_after_the_reply_leaves_no_lease() -> None:
