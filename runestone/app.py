@@ -379,11 +379,11 @@ class Composition:
 
 
 def _price(
-    done: RequestFinished, at_epoch: float, memories: Mapping[str, ProviderMemory], settings: Settings
+    done: RequestFinished, at_epoch: float, memories: Mapping[str, ProviderMemory], settings: Settings, books: Books
 ) -> float | None:
     """For the access line."""
     memory = None if done.provider is None else memories.get(done.provider)
-    return None if memory is None else answer_cost(done, memory.settings.kind, settings.prices, at_epoch)
+    return None if memory is None else answer_cost(done, memory.settings.kind, settings.prices, at_epoch, books.answers)
 
 
 def _no_log(level: str) -> None:
@@ -424,7 +424,7 @@ def compose(
     bus.subscribe(recorder.handle)
     if sink is not None:
         access = AccessLog(
-            sink, lambda: live.settings.logs.access, lambda done, at: _price(done, at, memories, live.settings)
+            sink, lambda: live.settings.logs.access, lambda done, at: _price(done, at, memories, live.settings, books)
         )
         bus.subscribe(access.handle, AccessLog.KINDS)
     node = Node(

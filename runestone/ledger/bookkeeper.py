@@ -162,7 +162,7 @@ class Bookkeeper(GenServer[Tried]):
         books = self._books
         while books.ended:
             batch = list(islice(books.ended, BATCH))
-            rows = await run_blocking(all_priced, batch, self._live.settings.prices)
+            rows = await run_blocking(all_priced, batch, self._live.settings.prices, books.answers)
             for ended, row in zip(batch, rows, strict=True):
                 books.ended.popleft()
                 if self._store is not None:

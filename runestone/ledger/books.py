@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from attrs import define, field
 
-from runestone.ledger.row import Ended, Row
+from runestone.ledger.row import Answers, Ended, Row
 from runestone.telemetry.events import AttemptFinished, Event
 
 _MOST: Final = 100_000
@@ -20,7 +20,7 @@ class Books:
     """Calls in the order of their ends: first those that have no price yet, then those that wait for the ledger.
 
     At most ``most`` of them; beyond, calls are dropped and counted, and the ledger does not hold them. ``failing`` says why nothing can be
-    written now.
+    written now. ``answers`` are those that the log has priced before the ledger came to them.
     """
 
     KINDS: ClassVar = (AttemptFinished,)  # of events that it is for
@@ -28,6 +28,7 @@ class Books:
     most: int = _MOST
     ended: deque[Ended] = field(factory=deque)
     rows: deque[Row] = field(factory=deque)
+    answers: Answers = field(factory=dict)
     written: int = 0
     dropped: int = 0
     failures: int = 0

@@ -23,6 +23,8 @@ from runestone.telemetry.ids import random_bits
 _MOST_TOKENS: Final = 2**31 - 1  # of one call; sums of many rows must fit into 64 bits
 _MOST_PICODOLLARS: Final = 2**63 - 1
 _MOST_TEXT: Final = 200
+_OK: Final = "ok"
+_MOST_ANSWERS: Final = 10_000
 _AT_ONCE: Final = 32  # rows that are made in one go, some seven microseconds each
 _TURN_SECONDS: Final = 1e-4
 _counts: Final[Callable[[Usage], tuple[Any, ...]]] = attrgetter(
@@ -75,6 +77,17 @@ class Row(NamedTuple):
     cost_told: bool = False  # the cost is what the provider says that it charges, not a price of ours
 
 
+class Answer(NamedTuple):
+    """What an answer that was whole has cost, in picodollars, and whether the provider has told that."""
+
+    usage: Usage
+    model: str
+    cost: int | None
+    told: bool
+
+
+#: Answers that were priced for the log and not for the ledger yet, by the id of their usage, which both events hold. For all threads.
+Answers = dict[int, Answer]
 COLUMNS: Final = Row._fields
 _OF_USAGE: Final = tuple(name for name in COLUMNS if name in Usage.__struct_fields__)
 _of_usage: Final[Callable[[Usage], tuple[Any, ...]]] = attrgetter(*_OF_USAGE)
@@ -82,12 +95,17 @@ _FIRST_TOKENS: Final = COLUMNS.index("cost_picodollars") - COLUMNS.index(_OF_USA
 _UNTOLD: Final[tuple[Any, ...]] = (None,) * len(_OF_USAGE)
 
 
-def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
+def priced(ended: Ended, own: Mapping[str, Price], answers: Answers) -> Row:
     """The row of a call, with its price: slow, not for the event loop. ``own`` are the operator's prices."""
     event, usage = ended.event, _told(ended.event.usage)
     ended_ms = ended.ended_ns // 1_000_000
     first = event.first_content_seconds
-    told = charged(usage, api=event.api, model=event.model, own=own)
+    known = answers.pop(id(event.usage), None)
+    if known is not None and known.usage is event.usage and (event.outcome, event.model) == (_OK, known.model):
+        cost, told = known.cost, known.told
+    else:
+        charge = charged(usage, api=event.api, model=event.model, own=own)
+        cost, told = (_cost(ended, usage, own), False) if charge is None else (charge, True)
     model, key, group, provider, kind, outcome = _words(
         event.model, event.key, event.group, event.provider, event.kind, event.outcome
     )
@@ -106,11 +124,11 @@ def priced(ended: Ended, own: Mapping[str, Price]) -> Row:
         event.stream,
         outcome,
         *tokens[:_FIRST_TOKENS],
-        _cost(ended, usage, own) if told is None else told,
+        cost,
         round(event.duration_seconds * 1000),
         None if first is None else round(first * 1000),
         *tokens[_FIRST_TOKENS:],
-        told is not None,
+        told,
     )
     return Row._make(row)
 
@@ -121,25 +139,34 @@ def _words(model: str, *others: str) -> tuple[str, ...]:
     return "***" if looks_secret(model) else _text(model), *map(_text, others)
 
 
-def answer_cost(done: RequestFinished, kind: str, own: Mapping[str, Price], at_epoch: float) -> float | None:
-    """US dollars for the call that has answered a request, at a provider of ``kind``; ``None``: not known. Not for the event loop."""
+def answer_cost(
+    done: RequestFinished, kind: str, own: Mapping[str, Price], at_epoch: float, answers: Answers
+) -> float | None:
+    """US dollars for the call that has answered a request, at a provider of ``kind``; ``None``: not known. Not for the event loop.
+
+    What was found is left in ``answers``: the ledger need not find it again.
+    """
     usage, model = _told(done.usage), done.model
     if usage is None or model is None:
         return None
     api: Api = "count_tokens" if done.route.endswith("/count_tokens") else "chat"
-    cost = charged(usage, api=api, model=model, own=own)
-    if cost is None:
+    charge = cost = charged(usage, api=api, model=model, own=own)
+    if charge is None:
         cost = _booked(done.outcome, usage, True, api, kind, model, own, at_epoch)  # noqa: FBT003 - it has answered
+    if done.outcome == _OK and done.usage is not None:
+        if len(answers) >= _MOST_ANSWERS:
+            answers.clear()
+        answers[id(done.usage)] = Answer(done.usage, model, cost, charge is not None)
     return None if cost is None else cost / PICODOLLARS
 
 
-def all_priced(calls: list[Ended], own: Mapping[str, Price]) -> list[Row]:
+def all_priced(calls: list[Ended], own: Mapping[str, Price], answers: Answers) -> list[Row]:
     """The rows of ``calls``. After some of them everybody else has a turn: a thread that computes makes the event loop wait for the
     interpreter at each of its system calls. A turn costs more than a row.
     """
     rows = []
     for begin in range(0, len(calls), _AT_ONCE):
-        rows += [priced(ended, own) for ended in calls[begin : begin + _AT_ONCE]]
+        rows += [priced(ended, own, answers) for ended in calls[begin : begin + _AT_ONCE]]
         time.sleep(_TURN_SECONDS)
     return rows
 

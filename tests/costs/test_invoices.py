@@ -450,6 +450,7 @@ def test_a_request_that_failed_over_costs_what_each_of_its_calls_does() -> None:
             for number, (outcome, usage, kind, model) in enumerate(calls, start=1)
         ],
         own,
+        {},
     )  # fmt: skip
 
     assert [row.outcome for row in rows] == ["server_error", "overloaded", "ok"]

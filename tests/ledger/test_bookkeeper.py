@@ -40,7 +40,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 @pytest.fixture(scope="module", autouse=True)
 def _prices() -> None:
     """The list of prices is loaded: a second of real time in a thread would be one of virtual time."""
-    all_priced([Ended(0, event())], {})
+    all_priced([Ended(0, event())], {}, {})
 
 
 @define
