@@ -7,7 +7,7 @@ from typing import Any
 
 from runestone.console import render
 from runestone.console.bodies import duration, watched
-from runestone.console.commands import Argument, Command, plain
+from runestone.console.commands import Argument, Command, at_most, plain
 
 ACTOR = Argument(
     name="name", metavar="ACTOR", help="a registered name, a path of the tree, or the end of one", complete="actors"
@@ -106,7 +106,7 @@ COMMANDS: tuple[Command, ...] = (
         help="the actors with the most of something",
         arguments=(
             Argument(name="--sort", help="of what", choices=("mailbox", "busy", "rate", "restarts")),
-            Argument(name="-n", help="how many; 20 without it", type=int, metavar="N"),
+            at_most(20, "n"),
             Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="watch so long; 1s without it"),
         ),
         lasts=watched,

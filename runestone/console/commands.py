@@ -18,9 +18,13 @@ Renderer = Callable[[Mapping[str, Any]], str]
 
 @frozen(kw_only=True)
 class Argument:
-    """One argument of a command; one with a leading dash is an option. ``complete`` says which live names it takes."""
+    """One argument of a command; one with a leading dash is an option. ``complete`` says which live names it takes.
+
+    ``also``: what an option may be called too, which is understood and told nobody.
+    """
 
     name: str
+    also: str | None = None
     help: str
     type: Callable[[str], Any] = str
     flag: bool = False
@@ -80,6 +84,13 @@ class Command:
 _OUTCOME: Final = ("done", "failed", "needs_restart", "warnings")
 PROVIDER = Argument(name="name", help="the provider, such as openai-default", complete="providers")
 GROUP = Argument(name="name", help="the group, such as default-chat-service", complete="groups")
+
+
+def at_most(count: int, key: str, of: str = "") -> Argument:
+    """How many there may be in an answer, in all verbs that list; ``key`` is what the node calls that."""
+    return Argument(
+        name="-n", also="--last", key=key, help=f"so many{of} at most, {count} without it", type=int, metavar="N"
+    )
 
 
 def plain(data: Mapping[str, Any]) -> str:
@@ -145,6 +156,8 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     if argument.append:
         options["action"] = "append"
     parser.add_argument(argument.name, **options)
+    if argument.also is not None:
+        parser.add_argument(argument.also, **options | {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS})
 
 
 def _literal(text: str) -> str:

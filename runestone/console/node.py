@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runestone.console import bodies, output, render
 from runestone.console.bodies import duration
-from runestone.console.commands import Argument, Command, changed, plain
+from runestone.console.commands import Argument, Command, at_most, changed, plain
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -66,7 +66,7 @@ COMMANDS: tuple[Command, ...] = (
                 Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
                 Argument(name="--provider", help="about this provider", metavar="NAME", complete="providers"),
                 Argument(name="--request", help="about this request", metavar="ID", complete="requests"),
-                Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
+                at_most(100, "limit"),
                 Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
                 Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
             ),

@@ -45,8 +45,8 @@ def test_every_verb_of_the_table_is_in_the_vocabulary_with_its_arguments(verbs: 
         ("", ["providers", "status", "help"]),
         ("pro", ["provider", "providers"]),
         ("provider re", ["remove", "restart"]),
-        ("events ", ["export", "tail", "--last", "--follow"]),
-        ("events tail --l", ["--last"]),
+        ("events ", ["export", "tail", "-n", "--follow"]),
+        ("events tail -", ["-n", "--since"]),
         ("why an", ["anthropic-default"]),
         ("what-if op", ["openai-default"]),
         ("prov re", ["remove", "restart"]),
@@ -78,6 +78,8 @@ def test_what_fits_is_offered(verbs: Vocabulary, text: str, some: list[str]) -> 
         ("provider restart x --hard --", "--hard"),  # it is there already
         ("provider restart ", "--hard"),  # the name comes first
         ("status | grep ", "grep"),
+        ("events --", "--last"),
+        ("events --last 3 -", "-n"),
         ("provider show 'op", "openai-default"),
         ("no-such-verb ", "openai-default"),
         ("help provider show ", "openai-default"),
@@ -123,6 +125,7 @@ def test_there_is_an_offer_for_every_beginning(verbs: Vocabulary, text: str) -> 
         ("failover explain g ", "--model MODEL"),
         ("status; trace failover --max 3 ", "--for TIME"),
         ("provider restart op", ""),
+        ("events --last ", "N"),
         ("status | ", ""),
         ("", ""),
         ("nonsense ", ""),

@@ -113,7 +113,7 @@ def _arguments(verb: Verb, given: tuple[str, ...], word: str, names: Names) -> I
         if slot.required:
             return
     for option in verb.options:
-        if option.many or not set(option.names) & set(given):
+        if option.many or not option.among(given):
             yield Candidate(option.names[-1], option.help)
 
 
