@@ -80,6 +80,26 @@ class Command:
     offline: str | None = None  # the argument with which that is so
     into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
+    @property
+    def well(self) -> Callable[[Mapping[str, Any]], bool] | None:
+        """Whether an answer is good news, where it may be or not."""
+        if self.good is not None or self.verdict is fine:
+            return self.good
+        return lambda data: self.verdict(data) == 0
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Those of the options of every command that mean nothing to it, each with why. Its help leaves them out."""
+        why = {}
+        if self.stream or not self.reads:
+            does = "goes on by itself" if self.stream else "acts"
+            why["--watch"] = f"--watch reads again and again; {self.path} {does}"
+        if self.reads and self.well is None:
+            why["--wait"] = f"--wait: {self.path} tells nothing that could be well or not"
+        if self.reads:
+            why["--dry-run"] = f"--dry-run: {self.path} changes nothing anyway"
+        return why
+
 
 _OUTCOME: Final = ("done", "failed", "needs_restart", "warnings")
 PROVIDER = Argument(name="name", help="the provider, such as openai-default", complete="providers")
@@ -136,7 +156,7 @@ def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None
             verb,
             help=_literal(command.help),
             description=_literal(command.help),
-            parents=[common(argument.name for argument in command.arguments)],
+            parents=[common((argument.name for argument in command.arguments), command.refused)],
         )
         for argument in command.arguments:
             _add_argument(one, argument)

@@ -56,6 +56,9 @@ def test_every_verb_of_the_table_is_in_the_vocabulary_with_its_arguments(verbs: 
         ("actor show prov", ["provider:openai-default"]),
         ("provider restart x --h", ["--hard"]),
         ("top --sort b", ["busy"]),
+        ("status --w", ["--watch", "--wait"]),
+        ("provider restart x --w", ["--wait"]),
+        ("provider set x --d", ["--dry-run"]),
         ("failover set-strategy default-chat-service pr", ["priority"]),
         ("provider add new --kind anth", ["anthropic"]),
         ("status | ", ["grep", "head", "count", "json"]),
@@ -78,6 +81,11 @@ def test_what_fits_is_offered(verbs: Vocabulary, text: str, some: list[str]) -> 
         ("provider restart x --hard --", "--hard"),  # it is there already
         ("provider restart ", "--hard"),  # the name comes first
         ("status | grep ", "grep"),
+        ("provider restart x --w", "--watch"),
+        ("breaker reset x --", "--watch"),
+        ("trace x --w", "--watch"),
+        ("tree --", "--wait"),
+        ("status --d", "--dry-run"),
         ("events --", "--last"),
         ("events --last 3 -", "-n"),
         ("provider show 'op", "openai-default"),

@@ -144,6 +144,19 @@ def test_how_many_are_listed_is_told_in_one_way_and_understood_in_both(node: Gat
     assert "--last" not in help_page
 
 
+def test_no_help_tells_of_an_option_that_is_refused(demo: Gateway) -> None:
+    for command in COMMANDS:
+        page = demo.ctl_raw(*command.path.split(), "--help").stdout
+        told = set(re.findall(r"(?<![\w-])--[a-z-]+", page))
+        assert ("--watch" in told) == (command.reads and not command.stream), command.path
+        assert ("--dry-run" in told) != command.reads, command.path
+        if command.reads and not any(argument.required or argument.name[0] != "-" for argument in command.arguments):
+            refused = (
+                "could be well or not" in demo.ctl_raw("--timeout", "1ms", *command.path.split(), "--wait=1ms").stderr
+            )
+            assert ("--wait" in told) != refused, command.path
+
+
 def test_waiting_ends_as_soon_as_it_is_well(node: Gateway, primary: Upstream) -> None:
     primary.fault("refused")
     assert node.ctl_raw("health", "check", "all").returncode == 4
