@@ -10,6 +10,7 @@ from attrs import Factory, field, frozen
 
 from runestone.console import bodies, output, render
 from runestone.console.bodies import Values
+from runestone.console.client import AdminClient
 from runestone.console.options import common
 
 Live = Literal["providers", "groups", "actors", "requests"]
@@ -48,6 +49,11 @@ def fine(_: Mapping[str, Any]) -> int:
     return 0
 
 
+def as_answered(_: AdminClient, data: dict[str, Any]) -> dict[str, Any]:
+    """There is no more to tell."""
+    return data
+
+
 @frozen(kw_only=True)
 class Command:
     """``path`` is what is typed, ``route`` what is asked; ``{name}`` in it stands for the argument of that name.
@@ -78,6 +84,9 @@ class Command:
     lasts: Callable[[Values], float] = bodies.at_once
     local: Callable[[Values], Mapping[str, Any] | None] = lambda _: None  # an answer for which no node is needed
     offline: str | None = None  # the argument with which that is so
+    completed: Callable[[AdminClient, dict[str, Any]], dict[str, Any]] = (
+        as_answered  # the answer to an act, with what it has led to
+    )
     into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
     @property

@@ -205,6 +205,7 @@ def _carry_out(order: Order, arguments: argparse.Namespace) -> int:
 def _once(order: Order, arguments: argparse.Namespace) -> int:
     command = order.command
     data = _waited(order, arguments.wait) if command.reads and arguments.wait is not None else _answered(order)
+    data = command.completed(order.client, data)
     after = None if command.reads or arguments.wait is None or arguments.dry_run else _afterwards(order)
     if after is not None:
         _waited(after, arguments.wait)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from runestone.console import bodies, output, render
+from runestone.console.actors import restarted, succeeded
 from runestone.console.bodies import duration
-from runestone.console.commands import Argument, Command, at_most, changed, plain
+from runestone.console.commands import Argument, Command, at_most, changed
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -103,6 +104,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/crash",
         help="crash one process of the tree as a bug would (serve --allow-faults or --demo)",
         arguments=(Argument(name="name", help="a registered name, a path of the tree, or the end of one"),),
-        render=plain,
+        render=restarted,
+        completed=succeeded,
     ),
 )

@@ -170,11 +170,11 @@ class ActorActions:
                 raise OperationError("refused", f"{node.path} comes and goes; {parent.path} restarts nobody on request")
 
     def crash(self, name: str) -> Answer:
-        """Make one actor crash as a bug would."""
+        """Make one actor crash as a bug would. Who serves then is not waited for: the crash may end who would tell."""
         self._check_faults()
         node, _parent = self._find(name)
         self._ref(node).process.crash(RuntimeError("crashed on request"))
-        return {"name": name, "incarnation": node.incarnation}
+        return {"name": name, "actor": node.path, "incarnation_before": node.incarnation}
 
     async def block(self, _: str, body: Body) -> Answer:
         """Hold the event loop up for ``seconds``, as a handler with a bug would."""
