@@ -167,14 +167,15 @@ class Fleet:
             {
                 "key": (key := ".".join(path)),
                 "value": _shown(path, value),
-                "before": before.get(path),
+                "before": None if (entry := before.get(path)) is None else entry.shown,
+                "before_origin": None if entry is None else str(entry.origin),
                 "unsaved": key in unsaved,
             }
             for path, value in self.memory.overlay.values()
         ]
         if "until" in (log := self.node.log_level()):
-            held = {"key": "log.level", "value": log["level"], "before": None, "unsaved": False, "until": log["until"]}
-            values.append(held)
+            held = {"key": "log.level", "value": log["level"], "before": log["then"], "before_origin": None}
+            values.append({**held, "unsaved": False, "until": log["until"]})
         rejected = self.memory.last_rejection
         return {
             "changes": values,
