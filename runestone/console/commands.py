@@ -110,7 +110,7 @@ class Command:
         return why
 
 
-_OUTCOME: Final = ("done", "failed", "needs_restart", "warnings")
+_OUTCOME: Final = ("done", "failed", "needs_restart", "warnings", "changes", "learned")
 PROVIDER = Argument(name="name", help="the provider, such as openai-default", complete="providers")
 GROUP = Argument(name="name", help="the group, such as default-chat-service", complete="groups")
 
@@ -139,12 +139,21 @@ def changed(kind: str) -> Renderer:
         told = {**(about if isinstance(about, Mapping) else {}), **data}
         done = "would be done" if data.get("dry_run") else "done"
         lines += [f"{done}: {line}" for line in told.get("done", ())]
+        lines += [_change(one) for one in told.get("changes", ())]
+        are = "would be" if data.get("dry_run") else "are"
+        lines += [f"{name}: its breaker and score {are} {how}" for name, how in told.get("learned", {}).items()]
         lines += [f"failed: {line}" for line in told.get("failed", ())]
         lines += [f"needs a restart of the process: {key}" for key in told.get("needs_restart", ())]
         lines += [f"warning: {line}" for line in told.get("warnings", ())]
         return "\n".join(lines) or "nothing to do"
 
     return renderer
+
+
+def _change(one: Mapping[str, Any]) -> str:
+    """One setting; of a secret only that it is another one."""
+    before, after = render.cell(one["before"]), render.cell(one["after"])
+    return f"{one['key']}: {before} -> {'another' if before == after else after}"
 
 
 def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import define
 
 from runestone.config.build import Entry, Loaded, build
-from runestone.config.inherited import in_force
+from runestone.config.inherited import InForce
 from runestone.config.overlay import BREAKERS
 from runestone.config.settings import ConfigurationError, Settings
 from runestone.configuration import Memory
@@ -48,7 +48,8 @@ class Drift:
         if base is None:
             return {}
         paths = [path for path, _ in memory.overlay.values()]
-        found = {path: in_force(base, _own(path)) for path in paths}
+        in_force = InForce(base)
+        found = {path: in_force.at(_own(path)) for path in paths}
         return {path: entry for path, entry in found.items() if entry is not None}
 
 
