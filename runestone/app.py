@@ -167,7 +167,7 @@ class Composition:
         observers = (LogObserver(), self.metrics.observe, partial(tell_of_tree, self.bus))
         spec = ChildSpec(id=names.ROOT, start=root, type="supervisor")
         actions = self.actions()
-        self.metrics.expect_actions(f"{method} {path}" for method, path, _ in actions.table() if method == "POST")
+        self.metrics.expect_actions(one.route for one in actions.table() if not one.reads)
         self.node.root = await start(spec, registry=self.registry, fail_circular_calls=True, observers=observers)
         return Running(self.node, actions, self.sockets)
 

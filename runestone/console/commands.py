@@ -62,6 +62,7 @@ class Command:
     ``render`` has them one by one. ``beside``: it is asked of the socket beside the admin socket, which answers while the loop is stuck.
     ``lasts``: seconds that the node may take before it answers, by the arguments. ``asks``: somebody at a terminal confirms it first.
 
+    ``reads``: it may be asked again and again. ``acts``: it is on record and not for observers, as is all that calls a provider.
     ``good`` says of an answer whether ``--wait`` need not wait any more; an act names the command that reads it afterwards (``then``).
     """
 
@@ -77,6 +78,7 @@ class Command:
     good: Callable[[Mapping[str, Any]], bool] | None = None
     then: str | None = None
     reads: bool = field(default=Factory(lambda self: self.method == "GET", takes_self=True))
+    acts: bool = field(default=Factory(lambda self: self.method != "GET", takes_self=True))
     asks: bool = False  # whether it is meant, on a terminal
     entries: str | None = None  # the answer's list, whose entries `--follow` prints as they come
     stream: bool = False

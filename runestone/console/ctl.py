@@ -156,7 +156,7 @@ def _socket(command: Command, admin: Path) -> Path:
     if command.beside:
         return stacks_socket(admin)
     beside = observe_socket(admin)
-    observes = command.method == "GET" and not os.access(admin, os.W_OK) and os.access(beside, os.W_OK)
+    observes = not command.acts and not os.access(admin, os.W_OK) and os.access(beside, os.W_OK)
     return beside if observes else admin
 
 

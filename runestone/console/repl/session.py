@@ -118,11 +118,11 @@ class Session:
         except SystemExit:  # it has printed a page of help
             return 0
         command: Command = arguments.command
-        if self.read_only and command.method != "GET":
+        if self.read_only and command.acts:
             return self.refuse(f"{command.path} acts, and this console is read only", ctl.EXIT_CODES["denied"])
         with _key_unseen(arguments):
             code = self._answered(lambda: self._shown(typed, command, arguments), command, arguments)
-        if code == _UNREACHABLE and self.interactive and command.method != "GET":
+        if code == _UNREACHABLE and self.interactive and command.acts:
             print("whether it was done is not known; look before you repeat it", file=sys.stderr)
         return code
 
@@ -134,7 +134,7 @@ class Session:
         for pause in _PAUSES:
             self.link.wait(_say)
             code = ask()
-            if code != _UNREACHABLE or command.method != "GET" or command.stream:
+            if code != _UNREACHABLE or command.acts or command.stream:
                 return code
             time.sleep(pause)
         return _UNREACHABLE
