@@ -360,7 +360,8 @@ class Composition:
         return Admission(
             most=lambda: min(self.live.settings.server.max_connections, most_connections()),
             patience=lambda: self.live.settings.server.max_loop_lag_seconds,
-            refused=self.gateway.load.turned_away,
+            refused=partial(self.gateway.load.turned_away, cause="queue"),
+            beyond=self.gateway.load.turned_away,
         )
 
     def _listener(

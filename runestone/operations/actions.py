@@ -19,6 +19,7 @@ from runestone.operations.evaluation import EvaluationActions
 from runestone.operations.fleet import Fleet
 from runestone.operations.history import HistoryActions
 from runestone.operations.lifecycle import LifecycleActions
+from runestone.operations.limits import LimitActions
 from runestone.operations.log import LogActions
 from runestone.operations.node import Node
 from runestone.operations.operation import Action, Body, Operation
@@ -98,6 +99,7 @@ class Actions:
             *DoctorActions(self.node, self.fleet).table(),
             *RequestActions(self.node).table(),
             *LogActions(self.node).table(),
+            *LimitActions(self.node).table(),
             *HistoryActions(self.node).table(),
             *ServiceActions(self.node).table(),
             *LifecycleActions(self.node).table(),
