@@ -16,6 +16,7 @@ METAS: Final = {
     "json": "answers as JSON, or as tables again",
     "watch": "repeat the last command: \\watch 2s; Ctrl-C ends it",
     "timing": "say how long each command took, or no longer",
+    "pager": "long answers through $PAGER: \\pager on, off, or auto for those that are longer than the screen",
     "connect": "another node: \\connect PATH of its admin socket",
     "q": "leave the console",
     "?": "these words",
