@@ -12,6 +12,7 @@ from runestone.console import bodies, output, render
 from runestone.console.bodies import Values
 from runestone.console.client import AdminClient
 from runestone.console.options import common
+from runestone.operations.edits import EDITS
 
 Live = Literal["providers", "groups", "actors", "requests"]
 Renderer = Callable[[Mapping[str, Any]], str]
@@ -109,6 +110,8 @@ class Command:
             why["--wait"] = f"--wait: {self.path} tells nothing that could be well or not"
         if self.reads:
             why["--dry-run"] = f"--dry-run: {self.path} changes nothing anyway"
+        elif f"{self.method} {self.route}" not in EDITS:
+            why["--dry-run"] = f"--dry-run: {self.path} is no edit of the settings, so there is nothing to try"
         return why
 
 

@@ -14,6 +14,7 @@ from runestone.operations import chat, costs, export, given
 from runestone.operations.actors import ActorActions
 from runestone.operations.audit import Record, Who
 from runestone.operations.diagnosis import DoctorActions
+from runestone.operations.edits import EDITS
 from runestone.operations.errors import OperationError
 from runestone.operations.evaluation import EvaluationActions
 from runestone.operations.fleet import Fleet
@@ -31,23 +32,6 @@ _LONGEST_SECONDS: Final = 24 * 3600.0  # for which another log level holds
 _EVENTS: Final = 100  # without a limit
 _MOST_EVENTS: Final = 1000
 _DIGITS: Final = 20
-#: What is checked and told with ``dry_run``, and not done.
-EDITS: Final = frozenset(
-    {
-        "POST /v1/providers",
-        "POST /v1/providers/{name}",
-        "POST /v1/providers/{name}/remove",
-        "POST /v1/breakers/{name}",
-        "POST /v1/groups",
-        "POST /v1/groups/{name}",
-        "POST /v1/groups/{name}/add",
-        "POST /v1/groups/{name}/remove",
-        "POST /v1/groups/{name}/delete",
-        "POST /v1/mode",
-        "POST /v1/config/reload",
-        "POST /v1/log/level",
-    }
-)
 
 
 @frozen

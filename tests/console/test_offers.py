@@ -86,6 +86,7 @@ def test_what_fits_is_offered(verbs: Vocabulary, text: str, some: list[str]) -> 
         ("trace x --w", "--watch"),
         ("tree --", "--wait"),
         ("status --d", "--dry-run"),
+        ("provider restart x --d", "--dry-run"),
         ("events --", "--last"),
         ("events --last 3 -", "-n"),
         ("provider show 'op", "openai-default"),
