@@ -167,7 +167,7 @@ class Composition:
         observers = (LogObserver(), self.metrics.observe, partial(tell_of_tree, self.bus))
         spec = ChildSpec(id=names.ROOT, start=root, type="supervisor")
         actions = self.actions()
-        self.metrics.expect_actions(f"{method} {path}" for method, path, _ in actions.table() if method == "POST")
+        self.metrics.expect_actions(one.route for one in actions.table() if not one.reads)
         self.node.root = await start(spec, registry=self.registry, fail_circular_calls=True, observers=observers)
         return Running(self.node, actions, self.sockets)
 
@@ -360,7 +360,8 @@ class Composition:
         return Admission(
             most=lambda: min(self.live.settings.server.max_connections, most_connections()),
             patience=lambda: self.live.settings.server.max_loop_lag_seconds,
-            refused=self.gateway.load.turned_away,
+            refused=partial(self.gateway.load.turned_away, cause="queue"),
+            beyond=self.gateway.load.turned_away,
         )
 
     def _listener(

@@ -16,6 +16,7 @@ from attrs import define, evolve, field, frozen
 from loguru import logger
 
 from runestone.config.build import Loaded, build
+from runestone.config.inherited import Difference, differences
 from runestone.config.live import Live
 from runestone.config.load import Sources, placed
 from runestone.config.overlay import BREAKERS, Overlay, Whole
@@ -44,6 +45,7 @@ from supervisors import (
 )
 
 Path = tuple[str, ...]
+Learned = Literal["kept", "forgotten"]
 _REACH_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 1.0
 #: What is read at a start of the process and lasts as long, by its section and its name in the settings, with its key.
@@ -67,13 +69,16 @@ _AT_A_START: Final = {
 class Changed:
     """A change that is in force: what was done, in words, and the keys whose new values need a start of the process.
 
-    ``failed`` tells what is set and does not run: it is tried again.
+    ``failed`` tells what is set and does not run: it is tried again. ``learned`` tells of each provider with other settings whether its
+    breaker, score, throttle and quarantine are ``kept`` or ``forgotten``.
     """
 
     done: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    changes: tuple[Difference, ...] = ()
+    learned: Mapping[str, Learned] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -213,19 +218,23 @@ class _Beside:
 
 
 @frozen(kw_only=True)
-class Difference:
+class Steps:
     """What must be done so that the node runs with other settings. ``hard``: with new connections too."""
 
     to_set: tuple[tuple[ProviderSettings, bool], ...] = ()
     to_remove: tuple[str, ...] = ()
+    learned: Mapping[str, Learned] = field(factory=dict)
 
 
-def difference(running: Mapping[str, ProviderSettings], before: Settings, after: Settings) -> Difference:
+def steps_between(running: Mapping[str, ProviderSettings], before: Settings, after: Settings) -> Steps:
     """What leads from ``before``, with the providers that are ``running``, to ``after``."""
     wanted = {p.name: p for p in after.providers}
     redial = before.timeouts.connect_seconds != after.timeouts.connect_seconds
-    return Difference(
-        to_set=tuple((p, redial) for p in after.providers if redial or running.get(p.name) != p),
+    to_set = [p for p in after.providers if redial or running.get(p.name) != p]
+    there = [(p, running[p.name]) for p in to_set if p.name in running]
+    return Steps(
+        to_set=tuple((p, redial) for p in to_set),
+        learned={p.name: "forgotten" if p.reaches_elsewhere_than(was) else "kept" for p, was in there},
         to_remove=tuple(name for name in running if name not in wanted),
     )
 
@@ -308,6 +317,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
                 caller.reply(self._tried(change.change, sources))
             self.ref.cast(_Finished())
             return
+        before = self._memory.loaded
         taken = self._take(change, sources)
         if isinstance(change, Reload):
             self._memory.last_reload = self._memory.last_reload.followed_by(taken)
@@ -318,7 +328,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
                 logger.error("configuration refused, nothing changed: {}", taken.message)
             self._bus.emit(ConfigRefused(reason=taken.reason))
         else:
-            answer = await self._apply(taken, caller)
+            answer = await self._apply(taken, caller, differences(before, self._memory.loaded))
         if answer is not None and caller is not None:
             caller.reply(answer)
         self.ref.cast(_Finished())
@@ -339,7 +349,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
             return built
         wanted = built[1].settings
         before, after = memory.applied, lasting(wanted, memory.started)
-        steps = difference(self._running(), before, after)
+        steps = steps_between(self._running(), before, after)
         set_up = (
             f"provider {p.name}: {'restarted' if p.name in self._providers else 'started'}" for p, _ in steps.to_set
         )
@@ -348,6 +358,8 @@ class Configuration(GenServer[ReloadNow | _Finished]):
             done=(*set_up, *_other_changes(before, after), *gone),
             needs_restart=memory.waiting(wanted),
             warnings=wanted.warnings,
+            changes=differences(memory.loaded, built[1]),
+            learned=steps.learned,
         )
 
     def _built(self, change: Change | None, sources: Sources) -> tuple[Overlay, Loaded] | Rejected:
@@ -395,13 +407,17 @@ class Configuration(GenServer[ReloadNow | _Finished]):
     def _in_base(self, path: Path) -> bool:
         return path[1] in _names(path[0], build(self._memory.sources, {}).settings)
 
-    async def _apply(self, settings: Settings, caller: Caller[Any] | None) -> Changed | None:
+    async def _apply(
+        self, settings: Settings, caller: Caller[Any] | None, changes: tuple[Difference, ...]
+    ) -> Changed | None:
         """Put ``settings`` in force. ``None``: the caller is answered later, when what goes on beside the line is over."""
         memory, roster = self._memory, self._names.via(names.ROSTER)
         before, after = memory.applied, lasting(settings, memory.started)
-        steps = difference(self._running(), before, after)
+        steps = steps_between(self._running(), before, after)
         memory.live.settings = after
-        told = Changed(needs_restart=memory.needs_restart, warnings=settings.warnings)
+        told = Changed(
+            needs_restart=memory.needs_restart, warnings=settings.warnings, changes=changes, learned=steps.learned
+        )
         later: list[SetProvider | RemoveProvider] = []
         part = names.ROSTER
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import Final, Literal, get_args
 
 from attrs import define, field
 
@@ -21,6 +21,8 @@ _LOOKS_AT_ONCE: Final = (
     100  # of those that were missed while nobody asked: by then a calm loop has forgotten everything
 )
 _RETRY_SECONDS: Final = 1.0
+#: No place was free; the loop was late; and before they were requests: too many connections, too many at the door.
+Cause = Literal["requests", "lateness", "connections", "queue"]
 
 
 @define(slots=True, eq=False)
@@ -29,7 +31,7 @@ class Load:
 
     _lag: LoopLag
     _chance: Callable[[], float]
-    refused: int = 0
+    shed: dict[Cause, int] = field(factory=lambda: dict.fromkeys(get_args(Cause), 0))  # what was refused, by what for
     _taken: int = 0
     _held: Counter[str] = field(factory=Counter)  # by key; no zeros
     _shedding: Shedding = CALM
@@ -38,6 +40,16 @@ class Load:
     def place(self, key: str, settings: Settings) -> Place:
         """A place for one request of ``key``, to be entered and left."""
         return Place(self, key, settings)
+
+    @property
+    def refused(self) -> int:
+        """How many requests and connections were."""
+        return sum(self.shed.values())
+
+    @property
+    def taken(self) -> int:
+        """Places that are taken."""
+        return self._taken
 
     @property
     def shedding(self) -> float:
@@ -56,7 +68,7 @@ class Load:
             sharing=sharing,
             several=len(settings.auth.keys) > 1,
         ):
-            self.refused += 1
+            self.shed["requests"] += 1
             raise Overloaded(
                 f"This gateway serves {self._taken} requests and takes no more of yours now. Send the request again later.",
                 retry_after_seconds=_RETRY_SECONDS,
@@ -64,7 +76,7 @@ class Load:
         if self._shedding.share and self._shedding.refuses(
             self._chance(), held=held, taken=self._taken, sharing=sharing
         ):
-            self.refused += 1
+            self.shed["lateness"] += 1
             raise Overloaded(
                 "This gateway is at its limit and takes a part of the requests only. Send the request again later.",
                 retry_after_seconds=_RETRY_SECONDS,
@@ -72,9 +84,9 @@ class Load:
         self._taken += 1
         self._held[key] = held + 1
 
-    def turned_away(self, count: int) -> None:
+    def turned_away(self, count: int = 1, cause: Cause = "connections") -> None:
         """So many were refused before they were requests."""
-        self.refused += count
+        self.shed[cause] += count
 
     def give_back(self, key: str) -> None:
         """Count it out."""

@@ -55,6 +55,9 @@ def test_a_loop_that_stays_late_has_new_requests_refused_until_it_catches_up() -
 
     with pytest.raises(Overloaded):
         late.take("", all_of_it)
+    late.turned_away(3, "queue")
+    assert late.shed == {"requests": 0, "lateness": 1, "connections": 0, "queue": 3}
+    assert late.refused == 4
     for _ in range(60):
         lag.observe(0.0)
     late.take("", all_of_it)

@@ -33,7 +33,7 @@ async def endpoints(site: Site) -> str:
             require(answer.status_code == 401, f"POST {path} without a key: {said(answer)}")
         else:
             good = answer.status_code == 200 and holds in fields(answer)
-            require(good, f"POST {path}: {said(answer)}", "runestone ctl events --name 'request.*' --last 20")
+            require(good, f"POST {path}: {said(answer)}", "runestone ctl events --name 'request.*' -n 20")
     if not site.closed:
         await _others(site)
     await _somebody_serves(site)

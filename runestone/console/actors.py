@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import quote
 
 from runestone.console import render
 from runestone.console.bodies import duration, watched
-from runestone.console.commands import Argument, Command, plain
+from runestone.console.client import AdminClient, Refused, Unreachable
+from runestone.console.commands import Argument, Command, at_most, plain
 
+_SUCCESSION_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.02
 ACTOR = Argument(
     name="name", metavar="ACTOR", help="a registered name, a path of the tree, or the end of one", complete="actors"
 )
@@ -25,8 +31,23 @@ _TOP_COLUMNS = (
 )
 
 
-def _restarted(data: Mapping[str, Any]) -> str:
-    return f"{data['actor']}: incarnation {data['incarnation_before']} -> {data['incarnation']}"
+def restarted(data: Mapping[str, Any]) -> str:
+    """Which incarnation there was, and which there is."""
+    now = data["incarnation"]
+    after = "none yet; `runestone ctl tree` shows it when there is one" if now is None else now
+    return f"{data['actor']}: incarnation {data['incarnation_before']} -> {after}"
+
+
+def succeeded(client: AdminClient, data: dict[str, Any]) -> dict[str, Any]:
+    """A crash, with the ``incarnation`` that serves after it; ``None`` where its supervisor takes its time."""
+    route, end = f"/v1/actors/{quote(data['actor'], safe='')}", time.monotonic() + _SUCCESSION_SECONDS
+    while time.monotonic() < end:
+        time.sleep(_LOOK_SECONDS)
+        with suppress(Unreachable, Refused, TimeoutError):  # it may have taken more along than itself
+            actor = client.within(_SUCCESSION_SECONDS).request("GET", route)["actor"]
+            if actor["state"] == "running" and actor["incarnation"] != data["incarnation_before"]:
+                return {**data, "incarnation": actor["incarnation"]}
+    return {**data, "incarnation": None}
 
 
 def _stacks(data: Mapping[str, Any]) -> str:
@@ -96,7 +117,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/actors/{name}/restart",
         help="restart it by its supervisor; that is no failure and costs nothing of the restart budget",
         arguments=(ACTOR,),
-        render=_restarted,
+        render=restarted,
         then="actor show",
     ),
     Command(
@@ -106,7 +127,7 @@ COMMANDS: tuple[Command, ...] = (
         help="the actors with the most of something",
         arguments=(
             Argument(name="--sort", help="of what", choices=("mailbox", "busy", "rate", "restarts")),
-            Argument(name="-n", help="how many; 20 without it", type=int, metavar="N"),
+            at_most(20, "n"),
             Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="watch so long; 1s without it"),
         ),
         lasts=watched,

@@ -1,4 +1,4 @@
-"""The admin API on the unix socket: GET reads, POST acts; what comes is told as server-sent events to who asks for those.
+"""The admin API on the unix socket: GET reads, POST acts (an estimate only reads); what comes is told as server-sent events to who asks so.
 
 The file mode of the socket is its access check.
 """
@@ -77,8 +77,8 @@ class _Admin:
         """One object."""
         try:
             self._permit(request)
-            body = await _body(request, self.actions) if request.method == "POST" else dict(request.query_params)
-            path = request.scope["raw_path"].decode("ascii")
+            body = await self._body(request) if request.method == "POST" else dict(request.query_params)
+            path = _path(request)
             dry_run = request.method == "POST" and request.query_params.get("dry_run") in ("true", "1")
             data = await self.dispatch(request.method, path, body, _who(request), dry_run=dry_run)
         except OperationError as error:
@@ -113,7 +113,7 @@ class _Admin:
 
     async def chat(self, request: Request) -> Told:
         """The events of a chat."""
-        return self.actions.chat(await _body(request, self.actions))
+        return self.actions.chat(await self._body(request))
 
     async def trace(self, request: Request) -> Told:
         """The messages that an actor handles."""
@@ -125,9 +125,22 @@ class _Admin:
 
     def _permit(self, request: Request) -> None:
         """Raises :class:`OperationError` ``denied``."""
-        if self.observes and (request.method == "POST" or request.url.path.endswith(_OPERATES)):
+        looks = self.dispatch.reads(request.method, _path(request)) and not request.url.path.endswith(_OPERATES)
+        if self.observes and not looks:
             what = f"{request.method} {request.url.path[:100]}"
             raise OperationError("denied", f"this socket is for observers; {what} is for the admin socket beside it")
+
+    async def _body(self, request: Request) -> dict[str, Any]:
+        """The JSON object that was sent; what a client may send to the API, an operator may ask about."""
+        most = _BODY_BYTES
+        if request.url.path in _WITH_REQUESTS and not self.observes:
+            most = max(most, self.actions.node.settings.server.body_limit_bytes)
+        return await _body(request, most)
+
+
+def _path(request: Request) -> str:
+    """As it was sent: a name may hold a slash."""
+    return str(request.scope["raw_path"].decode("ascii"))
 
 
 async def _closing(parts: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
@@ -206,11 +219,8 @@ async def _drained(receive: Receive) -> None:
         message = await receive()
 
 
-async def _body(request: Request, actions: Actions) -> dict[str, Any]:
+async def _body(request: Request, most: int) -> dict[str, Any]:
     """The JSON object that was sent. Raises :class:`OperationError`, ``too_large`` before it is read whole."""
-    most = _BODY_BYTES
-    if request.url.path in _WITH_REQUESTS:
-        most = max(most, actions.node.settings.server.body_limit_bytes)
     raw = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):

@@ -129,7 +129,7 @@ def request(values: Values) -> dict[str, Any]:
 
 def events(values: Values) -> dict[str, Any]:
     """Which events are wanted."""
-    return {("limit" if key == "last" else key): value for key, value in values.items() if key != "follow"}
+    return {key: value for key, value in values.items() if key != "follow"}
 
 
 def _listed(text: str) -> list[str]:

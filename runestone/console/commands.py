@@ -10,7 +10,9 @@ from attrs import Factory, field, frozen
 
 from runestone.console import bodies, output, render
 from runestone.console.bodies import Values
+from runestone.console.client import AdminClient
 from runestone.console.options import common
+from runestone.operations.edits import EDITS
 
 Live = Literal["providers", "groups", "actors", "requests"]
 Renderer = Callable[[Mapping[str, Any]], str]
@@ -18,9 +20,13 @@ Renderer = Callable[[Mapping[str, Any]], str]
 
 @frozen(kw_only=True)
 class Argument:
-    """One argument of a command; one with a leading dash is an option. ``complete`` says which live names it takes."""
+    """One argument of a command; one with a leading dash is an option. ``complete`` says which live names it takes.
+
+    ``also``: what an option may be called too, which is understood and told nobody.
+    """
 
     name: str
+    also: str | None = None
     help: str
     type: Callable[[str], Any] = str
     flag: bool = False
@@ -44,6 +50,11 @@ def fine(_: Mapping[str, Any]) -> int:
     return 0
 
 
+def as_answered(_: AdminClient, data: dict[str, Any]) -> dict[str, Any]:
+    """There is no more to tell."""
+    return data
+
+
 @frozen(kw_only=True)
 class Command:
     """``path`` is what is typed, ``route`` what is asked; ``{name}`` in it stands for the argument of that name.
@@ -52,6 +63,7 @@ class Command:
     ``render`` has them one by one. ``beside``: it is asked of the socket beside the admin socket, which answers while the loop is stuck.
     ``lasts``: seconds that the node may take before it answers, by the arguments. ``asks``: somebody at a terminal confirms it first.
 
+    ``reads``: it may be asked again and again. ``acts``: it is on record and not for observers, as is all that calls a provider.
     ``good`` says of an answer whether ``--wait`` need not wait any more; an act names the command that reads it afterwards (``then``).
     """
 
@@ -67,6 +79,7 @@ class Command:
     good: Callable[[Mapping[str, Any]], bool] | None = None
     then: str | None = None
     reads: bool = field(default=Factory(lambda self: self.method == "GET", takes_self=True))
+    acts: bool = field(default=Factory(lambda self: self.method != "GET", takes_self=True))
     asks: bool = False  # whether it is meant, on a terminal
     entries: str | None = None  # the answer's list, whose entries `--follow` prints as they come
     stream: bool = False
@@ -74,12 +87,44 @@ class Command:
     lasts: Callable[[Values], float] = bodies.at_once
     local: Callable[[Values], Mapping[str, Any] | None] = lambda _: None  # an answer for which no node is needed
     offline: str | None = None  # the argument with which that is so
+    completed: Callable[[AdminClient, dict[str, Any]], dict[str, Any]] = (
+        as_answered  # the answer to an act, with what it has led to
+    )
     into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
+    @property
+    def well(self) -> Callable[[Mapping[str, Any]], bool] | None:
+        """Whether an answer is good news, where it may be or not."""
+        if self.good is not None or self.verdict is fine:
+            return self.good
+        return lambda data: self.verdict(data) == 0
 
-_OUTCOME: Final = ("done", "failed", "needs_restart", "warnings")
+    @property
+    def refused(self) -> dict[str, str]:
+        """Those of the options of every command that mean nothing to it, each with why. Its help leaves them out."""
+        why = {}
+        if self.stream or not self.reads:
+            does = "goes on by itself" if self.stream else "acts"
+            why["--watch"] = f"--watch reads again and again; {self.path} {does}"
+        if self.reads and self.well is None:
+            why["--wait"] = f"--wait: {self.path} tells nothing that could be well or not"
+        if self.reads:
+            why["--dry-run"] = f"--dry-run: {self.path} changes nothing anyway"
+        elif f"{self.method} {self.route}" not in EDITS:
+            why["--dry-run"] = f"--dry-run: {self.path} is no edit of the settings, so there is nothing to try"
+        return why
+
+
+_OUTCOME: Final = ("done", "failed", "needs_restart", "warnings", "changes", "learned")
 PROVIDER = Argument(name="name", help="the provider, such as openai-default", complete="providers")
 GROUP = Argument(name="name", help="the group, such as default-chat-service", complete="groups")
+
+
+def at_most(count: int, key: str, of: str = "") -> Argument:
+    """How many there may be in an answer, in all verbs that list; ``key`` is what the node calls that."""
+    return Argument(
+        name="-n", also="--last", key=key, help=f"so many{of} at most, {count} without it", type=int, metavar="N"
+    )
 
 
 def plain(data: Mapping[str, Any]) -> str:
@@ -99,12 +144,21 @@ def changed(kind: str) -> Renderer:
         told = {**(about if isinstance(about, Mapping) else {}), **data}
         done = "would be done" if data.get("dry_run") else "done"
         lines += [f"{done}: {line}" for line in told.get("done", ())]
+        lines += [_change(one) for one in told.get("changes", ())]
+        are = "would be" if data.get("dry_run") else "are"
+        lines += [f"{name}: its breaker and score {are} {how}" for name, how in told.get("learned", {}).items()]
         lines += [f"failed: {line}" for line in told.get("failed", ())]
         lines += [f"needs a restart of the process: {key}" for key in told.get("needs_restart", ())]
         lines += [f"warning: {line}" for line in told.get("warnings", ())]
         return "\n".join(lines) or "nothing to do"
 
     return renderer
+
+
+def _change(one: Mapping[str, Any]) -> str:
+    """One setting; of a secret only that it is another one."""
+    before, after = render.cell(one["before"]), render.cell(one["after"])
+    return f"{one['key']}: {before} -> {'another' if before == after else after}"
 
 
 def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None:
@@ -125,7 +179,7 @@ def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None
             verb,
             help=_literal(command.help),
             description=_literal(command.help),
-            parents=[common(argument.name for argument in command.arguments)],
+            parents=[common((argument.name for argument in command.arguments), command.refused)],
         )
         for argument in command.arguments:
             _add_argument(one, argument)
@@ -145,6 +199,8 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     if argument.append:
         options["action"] = "append"
     parser.add_argument(argument.name, **options)
+    if argument.also is not None:
+        parser.add_argument(argument.also, **options | {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS})
 
 
 def _literal(text: str) -> str:

@@ -21,6 +21,7 @@ COMMANDS: tuple[Command, ...] = (
         render=render.estimates,
         rows=render.estimated,
         reads=True,
+        acts=False,
     ),
     Command(
         path="cost show",

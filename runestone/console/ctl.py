@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from runestone.config.run_directory import admin_socket, observe_socket, stacks_
 from runestone.console import output
 from runestone.console.bodies import Unusable
 from runestone.console.client import AdminClient, Refused, Unreachable
-from runestone.console.commands import Command, add_to, fine
+from runestone.console.commands import Command, add_to
 from runestone.console.options import Usage, add_common
 from runestone.console.repl.names import live_names
 from runestone.console.table import COMMANDS
@@ -156,21 +156,24 @@ def _socket(command: Command, admin: Path) -> Path:
     if command.beside:
         return stacks_socket(admin)
     beside = observe_socket(admin)
-    observes = command.method == "GET" and not os.access(admin, os.W_OK) and os.access(beside, os.W_OK)
+    observes = not command.acts and not os.access(admin, os.W_OK) and os.access(beside, os.W_OK)
     return beside if observes else admin
 
 
 def _check(command: Command, arguments: argparse.Namespace) -> None:
     """Whether the options mean something for ``command``. Raises :class:`Unusable`."""
-    ends = not command.stream and not (command.entries is not None and arguments.follow)
-    if arguments.watch is not None and not (command.reads and ends):
-        raise Unusable(f"--watch reads again and again; {command.path} {'acts' if ends else 'goes on by itself'}")
-    if arguments.watch is not None and arguments.wait is not None:
+    given = {
+        "--watch": arguments.watch is not None,
+        "--wait": arguments.wait is not None,
+        "--dry-run": arguments.dry_run,
+    }
+    for option, why in command.refused.items():
+        if given[option]:
+            raise Unusable(why)
+    if given["--watch"] and command.entries is not None and arguments.follow:
+        raise Unusable(f"--watch reads again and again; {command.path} --follow goes on by itself")
+    if given["--watch"] and given["--wait"]:
         raise Unusable("one of --watch and --wait")
-    if arguments.wait is not None and command.reads and _good(command) is None:
-        raise Unusable(f"--wait: {command.path} tells nothing that could be well or not")
-    if arguments.dry_run and command.reads:
-        raise Unusable(f"--dry-run: {command.path} changes nothing anyway")
 
 
 def _meant(order: Order, arguments: argparse.Namespace) -> bool:
@@ -202,6 +205,7 @@ def _carry_out(order: Order, arguments: argparse.Namespace) -> int:
 def _once(order: Order, arguments: argparse.Namespace) -> int:
     command = order.command
     data = _waited(order, arguments.wait) if command.reads and arguments.wait is not None else _answered(order)
+    data = command.completed(order.client, data)
     after = None if command.reads or arguments.wait is None or arguments.dry_run else _afterwards(order)
     if after is not None:
         _waited(after, arguments.wait)
@@ -254,7 +258,7 @@ def _watch(order: Order, seconds: float) -> int:
 def _waited(order: Order, seconds: float) -> dict[str, Any]:
     """The first good answer. Raises ``TimeoutError`` where there is none for ``seconds``."""
     end, why = time.monotonic() + seconds, ""
-    good = _good(order.command) or (lambda _: True)
+    good = order.command.well or (lambda _: True)
     while (left := end - time.monotonic()) > 0:
         client = order.client.within(min(order.patience, left))
         try:
@@ -275,12 +279,6 @@ def _waited(order: Order, seconds: float) -> dict[str, Any]:
             why = ""
         time.sleep(max(0.0, min(_WAIT_SECONDS, end - time.monotonic())))
     raise TimeoutError(f"{order.command.path}: it is not well after {seconds:g} s{why}")
-
-
-def _good(command: Command) -> Callable[[Mapping[str, Any]], bool] | None:
-    if command.good is not None or command.verdict is fine:
-        return command.good
-    return lambda data: command.verdict(data) == 0
 
 
 def _afterwards(order: Order) -> Order | None:

@@ -43,6 +43,11 @@ _OPTIONS = (
 )
 
 
+def _standing(provider: Mapping[str, Any]) -> dict[str, Any]:
+    """A provider for people, to whom one word says whether an operator has it out of service; programs have ``draining`` too."""
+    return {key: value for key, value in provider.items() if key != "draining"}
+
+
 def _restarted(data: Mapping[str, Any]) -> str:
     """One, or a line for each."""
     if "restarted" not in data:
@@ -57,7 +62,7 @@ COMMANDS: tuple[Command, ...] = (
         method="GET",
         route="/v1/providers",
         help="all providers and how they are",
-        render=lambda data: render.table(data["providers"], _COLUMNS),
+        render=lambda data: render.table([_standing(one) for one in data["providers"]], _COLUMNS),
         good=lambda data: all(provider["usable"] for provider in data["providers"]),
     ),
     Command(
@@ -66,7 +71,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/providers/{name}",
         help="one provider, with its last success and error",
         arguments=(PROVIDER,),
-        render=lambda data: render.facts(data["provider"]),
+        render=lambda data: render.facts(_standing(data["provider"])),
         good=lambda data: data["provider"]["status"] == "up",
     ),
     Command(

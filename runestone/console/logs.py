@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from runestone.console import bodies, render
-from runestone.console.commands import Argument, Command
+from runestone.console.commands import Argument, Command, at_most
 
 _SHOWN = 50  # without a number
 _HEAD = ("seq", "ts", "level", "logger", "event", "trace")
@@ -15,7 +15,7 @@ _HEAD = ("seq", "ts", "level", "logger", "event", "trace")
 
 def wanted(values: bodies.Values) -> dict[str, Any]:
     """Which lines are wanted; those behind a number come whole."""
-    given = bodies.events({("last" if key == "n" else key): value for key, value in values.items()})
+    given = bodies.events(values)
     return given if "since" in given else {"limit": _SHOWN, **given}
 
 
@@ -44,7 +44,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument(
                 name="--logger", help="of this logger and those below it, such as runestone.access", metavar="NAME"
             ),
-            Argument(name="-n", help="so many at most, 50 without it", type=int, metavar="N"),
+            at_most(_SHOWN, "limit"),
             Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
             Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
         ),

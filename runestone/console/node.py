@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from runestone.console import bodies, output, render
+from runestone.console.actors import restarted, succeeded
 from runestone.console.bodies import duration
-from runestone.console.commands import Argument, Command, changed, plain
+from runestone.console.commands import Argument, Command, at_most, changed
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -66,7 +67,7 @@ COMMANDS: tuple[Command, ...] = (
                 Argument(name="--name", help="of these events, such as 'breaker.*'", metavar="PATTERN"),
                 Argument(name="--provider", help="about this provider", metavar="NAME", complete="providers"),
                 Argument(name="--request", help="about this request", metavar="ID", complete="requests"),
-                Argument(name="--last", help="so many at most, 100 by default", type=int, metavar="N"),
+                at_most(100, "limit"),
                 Argument(name="--since", help="those behind this number, the oldest first", type=int, metavar="SEQ"),
                 Argument(name="--follow", help="go on with what comes, until Ctrl-C", flag=True),
             ),
@@ -103,6 +104,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/crash",
         help="crash one process of the tree as a bug would (serve --allow-faults or --demo)",
         arguments=(Argument(name="name", help="a registered name, a path of the tree, or the end of one"),),
-        render=plain,
+        render=restarted,
+        completed=succeeded,
     ),
 )

@@ -81,27 +81,33 @@ class Parser(argparse.ArgumentParser):
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options, with their values."""
-    _add(parser, (), default=True)
+    _add(parser, default=True)
     parser.set_defaults(**DEFAULTS)
 
 
-def common(taken: Iterable[str]) -> argparse.ArgumentParser:
-    """A parent for parsers of verbs: it has the options, but for those whose names are ``taken``, which mean something else there."""
-    return _parent(frozenset(taken) & _NAMES)
+def common(taken: Iterable[str], refused: Iterable[str]) -> argparse.ArgumentParser:
+    """A parent for parsers of verbs: it has the options, but for those whose names are ``taken``, which mean something else there.
+
+    Those that are ``refused`` are understood, so that it can be said why, and stand in no help.
+    """
+    return _parent(frozenset(taken) & _NAMES, frozenset(refused))
 
 
 @cache
-def _parent(taken: frozenset[str]) -> argparse.ArgumentParser:
+def _parent(taken: frozenset[str], refused: frozenset[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    _add(parser.add_argument_group("options of every command"), taken, default=False)
+    _add(parser.add_argument_group("options of every command"), taken, refused, default=False)
     return parser
 
 
-def _add(parser: Any, taken: Container[str], *, default: bool) -> None:
+def _add(parser: Any, taken: Container[str] = (), refused: Container[str] = (), *, default: bool) -> None:
     for names, about in _COMMON:
-        if not any(name in taken for name in names):
-            options = about if default else {**about, "default": argparse.SUPPRESS}
-            parser.add_argument(*names, **options)
+        if any(name in taken for name in names):
+            continue
+        options = about if default else {**about, "default": argparse.SUPPRESS}
+        if any(name in refused for name in names):
+            options = {**options, "help": argparse.SUPPRESS}
+        parser.add_argument(*names, **options)
 
 
 _NAMES: Final = frozenset(name for names, _ in _COMMON for name in names)

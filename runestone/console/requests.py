@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from runestone.console import render
-from runestone.console.commands import Argument, Command
+from runestone.console.commands import Argument, Command, at_most
 
 _COLUMNS = (
     "at",
@@ -114,7 +114,7 @@ COMMANDS: tuple[Command, ...] = (
                 choices=("first_content", "duration"),
             ),
             Argument(name="--failed", help="those that failed", flag=True),
-            Argument(name="-n", help="so many at most, 20 without it", type=int, metavar="N"),
+            at_most(20, "n"),
             Argument(
                 name="--provider",
                 help="that this provider was called for, or refused",

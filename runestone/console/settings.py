@@ -11,11 +11,17 @@ from runestone.console.commands import Command, changed
 
 def _difference(data: Mapping[str, Any]) -> str:
     until = ("until",) if any("until" in one for one in data["changes"]) else ()
-    lines: list[str] = [render.table(data["changes"], ("key", "value", "before", "unsaved", *until))]
+    rows = [{**one, "before": _before(one)} for one in data["changes"]]
+    lines: list[str] = [render.table(rows, ("key", "value", "before", "unsaved", *until))]
     lines += [f"needs a restart of the process: {key}" for key in data["needs_restart"]]
     if data["last_rejection"] is not None:
         lines.append(f"the last change was refused: {data['last_rejection']}")
     return "\n".join(lines)
+
+
+def _before(change: Mapping[str, Any]) -> str:
+    default = " (default)" if change["before_origin"] == "default" else ""
+    return f"{render.cell(change['before'])}{default}"
 
 
 COMMANDS: tuple[Command, ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runestone.console import actors, costs, doctor, fleet, groups, logs, node, requests, service, settings, why
+from runestone.console import actors, costs, doctor, fleet, groups, limits, logs, node, requests, service, settings, why
 from runestone.console.commands import Command
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -17,6 +17,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *doctor.COMMANDS,
     *requests.COMMANDS,
     *logs.COMMANDS,
+    *limits.COMMANDS,
     *service.COMMANDS,
     *why.COMMANDS,
 )

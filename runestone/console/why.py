@@ -10,7 +10,7 @@ from typing import Any, Final
 from runestone.console import render
 from runestone.console.bodies import Unusable, Values
 from runestone.console.client import Refused
-from runestone.console.commands import PROVIDER, Argument, Command
+from runestone.console.commands import PROVIDER, Argument, Command, at_most
 
 _STATES: Final = {"half_open": "half-open", "forced_open": "forced open"}
 _INDENT: Final = "  "
@@ -231,7 +231,7 @@ COMMANDS: tuple[Command, ...] = (
         help="why a provider is as it is: what has moved its breaker and its score, and what else keeps calls from it",
         arguments=(
             PROVIDER,
-            Argument(name="--last", help="so many changes of the breaker, 5 without it", type=int, metavar="N"),
+            at_most(5, "last", " changes of the breaker"),
         ),
         render=_why,
     ),

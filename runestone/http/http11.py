@@ -50,13 +50,20 @@ _TOO_MANY = refusal("This gateway has as many connections as it may have. Try ag
 class ServerConfig(Config):
     """hypercorn's settings for one server, how many connections it has and has ever had, and those that wait for a request.
 
-    ``most`` tells how many it may have; what comes above that is told to come back later. With ``knows_peers``, which takes a unix
-    socket, ``peer`` in a scope's state is the process that has connected: pid and uid.
+    ``most`` tells how many it may have; what comes above that is told to come back later, and ``refused`` of it. With ``knows_peers``,
+    which takes a unix socket, ``peer`` in a scope's state is the process that has connected: pid and uid.
     """
 
-    def __init__(self, most: Callable[[], int] = lambda: sys.maxsize, *, knows_peers: bool = False) -> None:
+    def __init__(
+        self,
+        most: Callable[[], int] = lambda: sys.maxsize,
+        refused: Callable[[], None] = lambda: None,
+        *,
+        knows_peers: bool = False,
+    ) -> None:
         super().__init__()
         self.most = most
+        self.refused = refused
         self.head_seconds = _HEAD_SECONDS
         self.linger_seconds = _LINGER_SECONDS
         self.most_leaving = sockets.most_leaving()
@@ -112,6 +119,7 @@ class Http11(H11Protocol):
             return
         elif self._unwanted:
             self._count_out()
+            self.config.refused()
             await self._to_server(RawData(_TOO_MANY))
             self._linger()
             return

@@ -35,11 +35,15 @@ http11.install()
 
 @frozen
 class Admission:
-    """How many connections a listener may have, how many seconds new ones may wait for it for long, and who counts those turned away."""
+    """How many connections a listener may have, how many seconds new ones may wait for it for long, and who counts those turned away.
+
+    ``refused`` counts those that waited at the door, ``beyond`` each that came above ``most``.
+    """
 
     most: Callable[[], int] = lambda: sys.maxsize
     patience: Callable[[], float] = lambda: 0.0
     refused: Callable[[int], None] = lambda _: None
+    beyond: Callable[[], None] = lambda: None
 
 
 ANY: Final = Admission()
@@ -50,9 +54,9 @@ class _Look(Info):
     """To itself: see who waits at the door."""
 
 
-def config(listener: socket.socket, graceful_seconds: float, most: Callable[[], int]) -> ServerConfig:
-    """Hypercorn's settings for serving a copy of ``listener`` to ``most`` connections."""
-    settings = ServerConfig(most, knows_peers=listener.family == socket.AF_UNIX)
+def config(listener: socket.socket, graceful_seconds: float, admission: Admission = ANY) -> ServerConfig:
+    """Hypercorn's settings for serving a copy of ``listener`` to the connections of ``admission``."""
+    settings = ServerConfig(admission.most, admission.beyond, knows_peers=listener.family == socket.AF_UNIX)
     settings.bind = [f"fd://{listener.detach()}"]
     settings.accesslog = None
     settings.errorlog = logging.getLogger("hypercorn.error")
@@ -89,7 +93,7 @@ class Listener(GenServer[object]):
         """Start a server that stops accepting when this process ends, however it ends."""
         over = asyncio.Event()
         self.process.on_exit(lambda _process, _reason: over.set())
-        settings = self._settings = config(self._listener.dup(), self._graceful_seconds, self._admission.most)
+        settings = self._settings = config(self._listener.dup(), self._graceful_seconds, self._admission)
 
         async def until_over() -> None:
             await over.wait()

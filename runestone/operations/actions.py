@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -13,41 +14,24 @@ from runestone.operations import chat, costs, export, given
 from runestone.operations.actors import ActorActions
 from runestone.operations.audit import Record, Who
 from runestone.operations.diagnosis import DoctorActions
+from runestone.operations.edits import EDITS
 from runestone.operations.errors import OperationError
 from runestone.operations.evaluation import EvaluationActions
 from runestone.operations.fleet import Fleet
 from runestone.operations.history import HistoryActions
 from runestone.operations.lifecycle import LifecycleActions
+from runestone.operations.limits import LimitActions
 from runestone.operations.log import LogActions
 from runestone.operations.node import Node
+from runestone.operations.operation import Action, Body, Operation
 from runestone.operations.requests import RequestActions
 from runestone.operations.service import ServiceActions
-from runestone.telemetry.logs import masked
 
-Body = Mapping[str, Any]
 Answer = dict[str, Any]
-Action = Callable[[str, Body], Awaitable[Answer]]
 _LONGEST_SECONDS: Final = 24 * 3600.0  # for which another log level holds
 _EVENTS: Final = 100  # without a limit
 _MOST_EVENTS: Final = 1000
 _DIGITS: Final = 20
-#: What is checked and told with ``dry_run``, and not done.
-EDITS: Final = frozenset(
-    {
-        "POST /v1/providers",
-        "POST /v1/providers/{name}",
-        "POST /v1/providers/{name}/remove",
-        "POST /v1/breakers/{name}",
-        "POST /v1/groups",
-        "POST /v1/groups/{name}",
-        "POST /v1/groups/{name}/add",
-        "POST /v1/groups/{name}/remove",
-        "POST /v1/groups/{name}/delete",
-        "POST /v1/mode",
-        "POST /v1/config/reload",
-        "POST /v1/log/level",
-    }
-)
 
 
 @frozen
@@ -57,48 +41,49 @@ class Actions:
     node: Node
     fleet: Fleet
 
-    def table(self) -> list[tuple[str, str, Action]]:
-        """All of them: method, path, action. GET reads, POST acts."""
+    def table(self) -> list[Operation]:
+        """All of them."""
         return [
-            ("GET", "/v1/status", self._status),
-            ("GET", "/v1/dashboard", self._dashboard),
-            ("GET", "/v1/tree", self._tree),
-            ("GET", "/v1/metrics/{name}", self._metrics),
-            ("GET", "/v1/events", self._events),
-            ("POST", "/v1/health/{name}", self._probe),
-            ("GET", "/v1/providers", self._providers),
-            ("POST", "/v1/providers", self._register),
-            ("GET", "/v1/providers/{name}", self._provider),
-            ("POST", "/v1/providers/{name}", self._set_provider),
-            ("POST", "/v1/providers/{name}/remove", self._unregister),
-            ("POST", "/v1/providers/{name}/fault", self._fault),
-            ("GET", "/v1/breakers", self._breakers),
-            ("GET", "/v1/breakers/{name}", self._breaker),
-            ("POST", "/v1/breakers/{name}", self._tune),
-            ("POST", "/v1/breakers/{name}/reset", self._reset),
-            ("POST", "/v1/breakers/{name}/trip", self._trip),
-            ("GET", "/v1/groups", self._groups),
-            ("POST", "/v1/groups", self._create_group),
-            ("POST", "/v1/groups/{name}", self._set_group),
-            ("POST", "/v1/groups/{name}/add", self._add_members),
-            ("POST", "/v1/groups/{name}/remove", self._remove_members),
-            ("POST", "/v1/groups/{name}/delete", self._delete_group),
-            ("GET", "/v1/failover/{name}", self._failover),
-            ("GET", "/v1/failover/{name}/explain", self._explain),
-            ("POST", "/v1/mode", self._mode),
-            ("POST", "/v1/costs/estimate", self._estimate),
-            ("GET", "/v1/costs", self._costs),
-            ("POST", "/v1/costs/prune", self._prune_costs),
-            ("GET", "/v1/config", self._config),
-            ("GET", "/v1/config/diff", self._config_diff),
-            ("GET", "/v1/config/export", self._config_export),
-            ("POST", "/v1/config/reload", self._reload),
-            ("POST", "/v1/log/level", self._log_level),
-            ("POST", "/v1/crash", self._crash),
+            Operation("GET", "/v1/status", self._status),
+            Operation("GET", "/v1/dashboard", self._dashboard),
+            Operation("GET", "/v1/tree", self._tree),
+            Operation("GET", "/v1/metrics/{name}", self._metrics),
+            Operation("GET", "/v1/events", self._events),
+            Operation("POST", "/v1/health/{name}", self._probe),
+            Operation("GET", "/v1/providers", self._providers),
+            Operation("POST", "/v1/providers", self._register),
+            Operation("GET", "/v1/providers/{name}", self._provider),
+            Operation("POST", "/v1/providers/{name}", self._set_provider),
+            Operation("POST", "/v1/providers/{name}/remove", self._unregister),
+            Operation("POST", "/v1/providers/{name}/fault", self._fault),
+            Operation("GET", "/v1/breakers", self._breakers),
+            Operation("GET", "/v1/breakers/{name}", self._breaker),
+            Operation("POST", "/v1/breakers/{name}", self._tune),
+            Operation("POST", "/v1/breakers/{name}/reset", self._reset),
+            Operation("POST", "/v1/breakers/{name}/trip", self._trip),
+            Operation("GET", "/v1/groups", self._groups),
+            Operation("POST", "/v1/groups", self._create_group),
+            Operation("POST", "/v1/groups/{name}", self._set_group),
+            Operation("POST", "/v1/groups/{name}/add", self._add_members),
+            Operation("POST", "/v1/groups/{name}/remove", self._remove_members),
+            Operation("POST", "/v1/groups/{name}/delete", self._delete_group),
+            Operation("GET", "/v1/failover/{name}", self._failover),
+            Operation("GET", "/v1/failover/{name}/explain", self._explain),
+            Operation("POST", "/v1/mode", self._mode),
+            Operation("POST", "/v1/costs/estimate", self._estimate, reads=True),
+            Operation("GET", "/v1/costs", self._costs),
+            Operation("POST", "/v1/costs/prune", self._prune_costs),
+            Operation("GET", "/v1/config", self._config),
+            Operation("GET", "/v1/config/diff", self._config_diff),
+            Operation("GET", "/v1/config/export", self._config_export),
+            Operation("POST", "/v1/config/reload", self._reload),
+            Operation("POST", "/v1/log/level", self._log_level),
+            Operation("POST", "/v1/crash", self._crash),
             *ActorActions(self.node).table(),
             *DoctorActions(self.node, self.fleet).table(),
             *RequestActions(self.node).table(),
             *LogActions(self.node).table(),
+            *LimitActions(self.node).table(),
             *HistoryActions(self.node).table(),
             *ServiceActions(self.node).table(),
             *LifecycleActions(self.node).table(),
@@ -248,40 +233,51 @@ class Dispatch:
     """Finds an action and does it."""
 
     actions: Actions
-    _routes: list[tuple[str, str, Any, Action]] = field(init=False)
+    _routes: list[tuple[Operation, re.Pattern[str]]] = field(init=False)
     _dry: Mapping[str, Action] = field(init=False)  # edits by route, as far as they can be tried
 
     @_routes.default
-    def _compiled(self) -> list[tuple[str, str, Any, Action]]:
-        return [(method, path, compile_path(path)[0], action) for method, path, action in self.actions.table()]
+    def _compiled(self) -> list[tuple[Operation, re.Pattern[str]]]:
+        return [(one, compile_path(one.path)[0]) for one in self.actions.table()]
 
     @_dry.default
     def _edits(self) -> Mapping[str, Action]:
         dry = evolve(self.actions, fleet=evolve(self.actions.fleet, dry=True))
-        return {route: action for method, path, action in dry.table() if (route := f"{method} {path}") in EDITS}
+        return {one.route: one.action for one in dry.table() if one.route in EDITS}
+
+    def reads(self, method: str, path: str) -> bool:
+        """Whether what they name only looks. What there is not would act, if it came by POST."""
+        found = self._found(method, path)
+        return method == "GET" if found is None else found[0].reads
 
     async def __call__(self, method: str, path: str, body: Body, who: Who, *, dry_run: bool = False) -> Answer:
         """The answer of what ``method`` and ``path`` name. ``who`` asks, for the record. Raises :class:`OperationError`.
 
         ``dry_run``: an edit of the settings is checked and told, and not made; anything else is refused.
         """
-        for known, route, pattern, action in self._routes:
-            if known == method and (match := pattern.fullmatch(path)) is not None:
-                name = unquote(match.groupdict().get("name", ""))
-                if method == "GET":
-                    return await action(name, body)
-                subject = name or body.get("group" if route == "/v1/mode" else "name")
-                record = Record.begin(
-                    self.actions.fleet,
-                    who,
-                    f"{method} {path}{_said(route, body)}",
-                    f"{method} {route}",
-                    subject if isinstance(subject, str) else None,
-                )
-                if dry_run:
-                    return await self._recorded(record, self._tried(record.route, name, body), "dry_run")
-                return await self._recorded(record, action(name, body), "ok")
-        raise OperationError("not_found", f"there is no {method} {path[:100]}")
+        if (found := self._found(method, path)) is None:
+            raise OperationError("not_found", f"there is no {method} {path[:100]}")
+        one, name = found
+        if one.reads:
+            return await one.action(name, body)
+        subject = name or body.get("group" if one.path == "/v1/mode" else "name")
+        record = Record.begin(
+            self.actions.fleet,
+            who,
+            one.told(path, body),
+            one.route,
+            subject if isinstance(subject, str) else None,
+        )
+        if dry_run:
+            return await self._recorded(record, self._tried(record.route, name, body), "dry_run")
+        return await self._recorded(record, one.action(name, body), "ok")
+
+    def _found(self, method: str, path: str) -> tuple[Operation, str] | None:
+        """What is asked for, and the name in its path."""
+        for one, pattern in self._routes:
+            if one.method == method and (match := pattern.fullmatch(path)) is not None:
+                return one, unquote(match.groupdict().get("name", ""))
+        return None
 
     async def _tried(self, route: str, name: str, body: Body) -> Answer:
         if (action := self._dry.get(route)) is None:
@@ -299,11 +295,6 @@ class Dispatch:
         finally:
             record.end(told)
         return answer
-
-
-def _said(route: str, body: Body) -> str:
-    """What an act is about beyond its path, for the record."""
-    return f" {masked(str(body.get('code')))}" if route == "/v1/eval" else ""
 
 
 def _text(body: Body, key: str) -> str:

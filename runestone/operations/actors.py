@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, get_args
 
@@ -16,6 +16,7 @@ from runestone.domain.catalogue import KINDS
 from runestone.operations import stacks
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node, tree_as_data
+from runestone.operations.operation import Operation
 from runestone.operations.redaction import redacted
 from runestone.resilience.selection import Strategy
 from supervisors import (
@@ -65,17 +66,17 @@ class ActorActions:
 
     node: Node
 
-    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
-        """All of them: method, path, action."""
+    def table(self) -> list[Operation]:
+        """All of them."""
         return [
-            ("GET", "/v1/actors", self.top),
-            ("GET", "/v1/actors/{name}", self.show),
-            ("GET", "/v1/actors/{name}/state", self.state),
-            ("POST", "/v1/actors/{name}/suspend", self.suspend),
-            ("POST", "/v1/actors/{name}/resume", self.resume),
-            ("POST", "/v1/actors/{name}/restart", self.restart),
-            ("GET", "/v1/stacks", self.stacks),
-            ("POST", "/v1/block", self.block),
+            Operation("GET", "/v1/actors", self.top),
+            Operation("GET", "/v1/actors/{name}", self.show),
+            Operation("GET", "/v1/actors/{name}/state", self.state),
+            Operation("POST", "/v1/actors/{name}/suspend", self.suspend),
+            Operation("POST", "/v1/actors/{name}/resume", self.resume),
+            Operation("POST", "/v1/actors/{name}/restart", self.restart),
+            Operation("GET", "/v1/stacks", self.stacks),
+            Operation("POST", "/v1/block", self.block),
         ]
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -170,11 +171,11 @@ class ActorActions:
                 raise OperationError("refused", f"{node.path} comes and goes; {parent.path} restarts nobody on request")
 
     def crash(self, name: str) -> Answer:
-        """Make one actor crash as a bug would."""
+        """Make one actor crash as a bug would. Who serves then is not waited for: the crash may end who would tell."""
         self._check_faults()
         node, _parent = self._find(name)
         self._ref(node).process.crash(RuntimeError("crashed on request"))
-        return {"name": name, "incarnation": node.incarnation}
+        return {"name": name, "actor": node.path, "incarnation_before": node.incarnation}
 
     async def block(self, _: str, body: Body) -> Answer:
         """Hold the event loop up for ``seconds``, as a handler with a bug would."""

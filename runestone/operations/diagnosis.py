@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
@@ -13,6 +13,7 @@ from runestone.operations.doctor import RULES, examine
 from runestone.operations.findings import LEVELS
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node
+from runestone.operations.operation import Operation
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -25,9 +26,9 @@ class DoctorActions:
     node: Node
     fleet: Fleet
 
-    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
-        """All of them: method, path, action."""
-        return [("GET", "/v1/doctor", self.examine)]
+    def table(self) -> list[Operation]:
+        """All of them."""
+        return [Operation("GET", "/v1/doctor", self.examine)]
 
     async def examine(self, _: str, __: Body) -> Answer:
         """All findings, the worst first, how many of each level, and whether there is no error among them."""

@@ -8,13 +8,13 @@ from typing import Any, Final
 from attrs import define
 
 from runestone.config.build import Entry, Loaded, build
+from runestone.config.inherited import InForce
 from runestone.config.overlay import BREAKERS
 from runestone.config.settings import ConfigurationError, Settings
 from runestone.configuration import Memory
 
 Path = tuple[str, ...]
 _NAMED: Final = ("providers", "groups", BREAKERS)
-_DEEP: Final = 4  # providers.NAME.circuit_breaker.KEY
 
 
 @define(slots=True, eq=False)
@@ -42,18 +42,21 @@ class Drift:
             return []
         return [".".join(path) for path, _ in memory.overlay.values() if base is None or not _same(path, base, loaded)]
 
-    def before(self, memory: Memory) -> Mapping[Path, Any]:
-        """The values, as they may be told, that file and variables give, by the paths of the overlay."""
+    def before(self, memory: Memory) -> Mapping[Path, Entry]:
+        """What file and variables give, or the defaults, by the paths of the overlay."""
         base = self.base(memory)
         if base is None:
             return {}
-        written = {entry.path: entry.shown for entry in base.entries if entry.written}
-        tuned: dict[Path, Any] = {
-            (BREAKERS, name, key): value
-            for (kind, name, table, key), value in ((path, v) for path, v in written.items() if len(path) == _DEEP)
-            if (kind, table) == ("providers", "circuit_breaker")
-        }
-        return {**written, **tuned}
+        paths = [path for path, _ in memory.overlay.values()]
+        in_force = InForce(base)
+        found = {path: in_force.at(_own(path)) for path in paths}
+        return {path: entry for path, entry in found.items() if entry is not None}
+
+
+def _own(path: Path) -> Path:
+    """Where a setting of a provider stands that was made by `breaker set`."""
+    kind, *rest = path
+    return ("providers", rest[0], "circuit_breaker", *rest[1:]) if kind == BREAKERS else path
 
 
 def _same(path: Path, one: Loaded, other: Loaded) -> bool:

@@ -6,7 +6,7 @@ import ast
 import asyncio
 import inspect
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -15,6 +15,7 @@ from loguru import logger
 from runestone.operations.errors import OperationError
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node
+from runestone.operations.operation import Operation
 from runestone.telemetry.logs import masked
 
 Body = Mapping[str, Any]
@@ -33,9 +34,9 @@ class EvaluationActions:
     node: Node
     fleet: Fleet
 
-    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
-        """All of them: method, path, action."""
-        return [("POST", "/v1/eval", self.evaluate)]
+    def table(self) -> list[Operation]:
+        """All of them."""
+        return [Operation("POST", "/v1/eval", self.evaluate, tells="code")]
 
     async def evaluate(self, _: str, body: Body) -> Answer:
         """The value of an expression, or what statements print; ``await`` is allowed. Each time it begins with its names alone.

@@ -63,14 +63,15 @@ class Fleet:
     async def tune_breaker(self, name: str, config: Options) -> dict[str, Any]:
         """Set a breaker's ``failure_threshold``, ``recovery_timeout`` (ms) or ``half_open_limit``.
 
-        For a name that is not registered yet it is kept, and applied on registration.
+        For a name that is not registered yet it is kept, and applied on registration; likewise for a breaker that only measures.
         """
         table = _table(breaker_table, config)
         edits = [Edit(path=("breakers", name, key), value=value) for key, value in table.items()]
         told = _told(await self._change(*edits))
-        if name in self.node.memories and not self.dry:
-            return {"breaker": self.node.breaker(name), **told}
-        return {"breaker": {"provider": name, "state": None, "kept": dict(table)}, **told}
+        memory = self.node.memories.get(name)
+        waits = {"kept": dict(table)} if memory is None or not memory.settings.circuit_breaker else {}
+        breaker = {"provider": name, "state": None} if memory is None else self.node.breaker(name)
+        return {"breaker": {**breaker, **waits}, **told}
 
     # -- groups --------------------------------------------------------------------------------------------------------
 
@@ -167,14 +168,15 @@ class Fleet:
             {
                 "key": (key := ".".join(path)),
                 "value": _shown(path, value),
-                "before": before.get(path),
+                "before": None if (entry := before.get(path)) is None else entry.shown,
+                "before_origin": None if entry is None else str(entry.origin),
                 "unsaved": key in unsaved,
             }
             for path, value in self.memory.overlay.values()
         ]
         if "until" in (log := self.node.log_level()):
-            held = {"key": "log.level", "value": log["level"], "before": None, "unsaved": False, "until": log["until"]}
-            values.append(held)
+            held = {"key": "log.level", "value": log["level"], "before": log["then"], "before_origin": None}
+            values.append({**held, "unsaved": False, "until": log["until"]})
         rejected = self.memory.last_rejection
         return {
             "changes": values,
@@ -228,6 +230,8 @@ def _told(changed: Changed) -> dict[str, Any]:
         "failed": list(changed.failed),
         "needs_restart": list(changed.needs_restart),
         "warnings": list(changed.warnings),
+        "changes": [{"key": one.key, "before": one.before, "after": one.after} for one in changed.changes],
+        "learned": dict(changed.learned),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from attrs import frozen
 
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
+from runestone.operations.operation import Operation
 from runestone.operations.recording import Kept, lines
 from runestone.operations.what_if import changes_of, compared
 from runestone.operations.why import Standing, explained
@@ -33,11 +34,11 @@ class HistoryActions:
 
     node: Node
 
-    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
-        """All of them: method, path, action."""
+    def table(self) -> list[Operation]:
+        """All of them."""
         return [
-            ("GET", "/v1/providers/{name}/why", self.why),
-            ("GET", "/v1/breakers/{name}/what-if", self.what_if),
+            Operation("GET", "/v1/providers/{name}/why", self.why),
+            Operation("GET", "/v1/breakers/{name}/what-if", self.what_if),
         ]
 
     async def why(self, name: str, query: Body) -> Answer:

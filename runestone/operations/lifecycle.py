@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from attrs import frozen
@@ -12,6 +11,7 @@ from runestone.operations import given
 from runestone.operations.errors import OperationError
 from runestone.operations.given import Body
 from runestone.operations.node import Node
+from runestone.operations.operation import Operation
 
 Answer = dict[str, Any]
 _MOST_SECONDS: Final = 24 * 3600.0
@@ -23,12 +23,12 @@ class LifecycleActions:
 
     node: Node
 
-    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
-        """All of them: method, path, action."""
+    def table(self) -> list[Operation]:
+        """All of them."""
         return [
-            ("POST", "/v1/drain", self.drain),
-            ("POST", "/v1/undrain", self.undrain),
-            ("POST", "/v1/shutdown", self.shutdown),
+            Operation("POST", "/v1/drain", self.drain),
+            Operation("POST", "/v1/undrain", self.undrain),
+            Operation("POST", "/v1/shutdown", self.shutdown),
         ]
 
     async def drain(self, _: str, body: Body) -> Answer:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import frozen
 
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
+from runestone.operations.operation import Operation
 from runestone.telemetry.log_tail import LEVELS, WantedLines, find
 
 Body = Mapping[str, Any]
@@ -23,9 +24,9 @@ class LogActions:
 
     node: Node
 
-    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
-        """All of them: method, path, action."""
-        return [("GET", "/v1/log/lines", self.lines)]
+    def table(self) -> list[Operation]:
+        """All of them."""
+        return [Operation("GET", "/v1/log/lines", self.lines)]
 
     async def lines(self, _: str, query: Body) -> Answer:
         """The last lines, or those behind ``since``. Raises :class:`OperationError` ``unavailable`` where the log is not the node's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from attrs import frozen
 from runestone.ledger.report import MOMENT, moment
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
+from runestone.operations.operation import Operation
 from runestone.telemetry.events import (
     BreakerChanged,
     ConfigChanged,
@@ -43,12 +44,12 @@ class RequestActions:
 
     node: Node
 
-    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
-        """All of them: method, path, action."""
+    def table(self) -> list[Operation]:
+        """All of them."""
         return [
-            ("GET", "/v1/requests", self.last),
-            ("GET", "/v1/requests/{name}", self.show),
-            ("GET", "/v1/names/requests", self.names),
+            Operation("GET", "/v1/requests", self.last),
+            Operation("GET", "/v1/requests/{name}", self.show),
+            Operation("GET", "/v1/names/requests", self.names),
         ]
 
     async def last(self, _: str, query: Body) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from runestone.operations import given, trial
 from runestone.operations.errors import OperationError
 from runestone.operations.given import Body
 from runestone.operations.node import Node
+from runestone.operations.operation import Operation
 from runestone.providers import names
 from runestone.providers.memory import ProviderMemory
 from runestone.providers.messages import AdminState
@@ -31,16 +31,16 @@ class ServiceActions:
 
     node: Node
 
-    def table(self) -> list[tuple[str, str, Callable[[str, Body], Awaitable[Answer]]]]:
-        """All of them: method, path, action."""
+    def table(self) -> list[Operation]:
+        """All of them."""
         return [
-            ("POST", "/v1/providers/{name}/drain", self.drain),
-            ("POST", "/v1/providers/{name}/maint", self.maint),
-            ("POST", "/v1/providers/{name}/ready", self.ready),
-            ("POST", "/v1/providers/{name}/restart", self.restart),
-            ("POST", "/v1/providers/{name}/test", self.test),
-            ("POST", "/v1/breakers/{name}/auto", self.auto),
-            ("POST", "/v1/breakers/{name}/disable", self.disable),
+            Operation("POST", "/v1/providers/{name}/drain", self.drain),
+            Operation("POST", "/v1/providers/{name}/maint", self.maint),
+            Operation("POST", "/v1/providers/{name}/ready", self.ready),
+            Operation("POST", "/v1/providers/{name}/restart", self.restart),
+            Operation("POST", "/v1/providers/{name}/test", self.test),
+            Operation("POST", "/v1/breakers/{name}/auto", self.auto),
+            Operation("POST", "/v1/breakers/{name}/disable", self.disable),
         ]
 
     # -- in service, and out of it -------------------------------------------------------------------------------------

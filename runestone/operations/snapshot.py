@@ -99,7 +99,7 @@ def take(node: Node, fleet: Fleet) -> Snapshot:
         alerts=node.seen.alerts,
         providers=tuple(_provider(node, memory) for _, memory in sorted(node.memories.items())),
         actors=tuple(_actors(tree)),
-        connections=_connections(tree),
+        connections=connections(tree),
         restarted=_restarted(kept, now),
         in_flight=node.in_flight(),
         descriptors=None if opened is None else (opened, process.most_descriptors(), process.allowed_descriptors()),
@@ -148,12 +148,12 @@ def _actors(node: TreeNode) -> Iterator[ActorSight]:
         yield from _actors(child)
 
 
-def _connections(node: TreeNode) -> tuple[int, int] | None:
-    """As the listener of the public port tells."""
+def connections(node: TreeNode) -> tuple[int, int] | None:
+    """Those of clients: open, and how many may be, as the listener of the public port tells."""
     opened, most = node.status.get("connections"), node.status.get("most connections")
     if node.name == names.PUBLIC and isinstance(opened, int) and isinstance(most, int):
         return opened, most
-    found = (_connections(child) for child in node.children)
+    found = (connections(child) for child in node.children)
     return next((pair for pair in found if pair is not None), None)
 
 

@@ -14,6 +14,7 @@ import pytest
 from attrs import define, evolve
 
 from runestone.config.build import build
+from runestone.config.inherited import Difference
 from runestone.config.live import Live
 from runestone.config.load import Sources, read
 from runestone.config.settings import LedgerSettings, LogSettings, ProviderSettings, ServerSettings, Settings
@@ -21,16 +22,16 @@ from runestone.configuration import (
     Alter,
     Changed,
     Configuration,
-    Difference,
     Edit,
     Members,
     Memory,
     Rejected,
     Reload,
+    Steps,
     TakeOut,
     Unfinished,
-    difference,
     lasting,
+    steps_between,
 )
 from runestone.domain.secret import Secret
 from runestone.failover.router import FailoverRouter
@@ -310,9 +311,9 @@ def test_the_difference_is_what_must_be_done_and_nothing_else() -> None:
     running = {"a": a}
     other = evolve(a, timeout_seconds=1.0)
 
-    assert difference(running, before, before) == Difference()
-    assert difference(running, before, evolve(before, providers=(other,))).to_set == ((other, False),)
-    assert difference(running, before, evolve(before, providers=())).to_remove == ("a",)
+    assert steps_between(running, before, before) == Steps()
+    assert steps_between(running, before, evolve(before, providers=(other,))).to_set == ((other, False),)
+    assert steps_between(running, before, evolve(before, providers=())).to_remove == ("a",)
 
 
 def test_what_is_read_at_a_start_lasts_and_the_rest_changes() -> None:
@@ -333,7 +334,8 @@ async def test_what_waits_for_a_start_is_told_until_it_is_taken_back() -> None:
             assert told.needs_restart == ("log.format",)
             assert one.memory.needs_restart == ("log.format",)
         assert one.memory.live.settings.logs.format == "auto"
-        assert await one.reload(RUNESTONE_LOG_FORMAT="auto") == Changed()
+        back = await one.reload(RUNESTONE_LOG_FORMAT="auto")
+        assert back == Changed(changes=(Difference("log.format", "json", "auto"),))
 
 
 async def test_a_change_that_met_a_part_that_was_away_is_made_up_for_in_every_respect() -> None:

@@ -230,6 +230,20 @@ async def test_restarts_by_hand_under_streams_drop_none_and_print_both_incarnati
     assert node.ctl_raw("actor", "restart", "failover").stdout == f"{FAILOVER}: incarnation 2 -> 3\n"
 
 
+def test_a_crash_on_request_tells_which_incarnation_fell_and_which_serves_now(serve: Callable[..., Gateway]) -> None:
+    node = serve("--allow-faults")
+
+    script = node.ctl("crash", "failover")
+    serves = node.ctl("actor", "show", "failover")["actor"]
+    person = node.ctl_raw("crash", "failover").stdout
+    patient = node.ctl_raw("crash", "ledger").stdout
+
+    assert (script["incarnation_before"], script["incarnation"]) == (1, 2)
+    assert (serves["incarnation"], serves["state"]) == (2, "running")
+    assert person == f"{FAILOVER}: incarnation 2 -> 3\n"
+    assert patient.startswith("runestone/node/ledger: incarnation 1 -> none yet")
+
+
 def test_restarts_by_hand_count_for_nothing_however_many(node: Gateway) -> None:
     for _ in range(8):  # a supervisor gives up after three crashes in five seconds
         node.ctl("actor", "restart", "failover")

@@ -224,6 +224,17 @@ async def test_one_taken_out_of_service_gets_no_new_call_ends_its_streams_whole_
     assert set(told.ends) == {"whole"}
 
 
+def test_one_word_tells_people_what_an_operator_has_made_of_a_provider(node: Gateway) -> None:
+    for verb, word in (("drain", "draining"), ("maint", "maintenance"), ("ready", "ready")):
+        node.ctl("provider", verb, OPENAI)
+
+        person = node.ctl_raw("provider", "show", OPENAI).stdout.splitlines()
+        told = [line for line in person if line.startswith(("admin state", "draining"))]
+        assert [line.split() for line in told] == [["admin", "state", word]]
+        assert "DRAINING" not in node.ctl_raw("providers", "-o", "wide").stdout.splitlines()[0]
+        assert shown(node)["draining"] == (word != "ready")
+
+
 def test_what_an_operator_has_taken_out_outlasts_crashes_restarts_and_new_settings(
     serve: Callable[..., Gateway], primary: Upstream
 ) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from runestone.console.client import AdminClient
-from runestone.operations.actions import EDITS
+from runestone.console.client import AdminClient, Refused
+from runestone.operations.edits import EDITS
 from tests.e2e.node import Gateway, Upstream, eventually
 
 CANARY = "sk-canary0123456789"
@@ -204,3 +204,13 @@ def test_a_dry_run_refuses_what_the_edit_itself_would_and_what_is_none(
     assert done.stderr
     assert node.ctl("config", "diff")["changes"] == []
     assert node.provider("openai-default")["incarnation"] == 1
+
+
+def test_the_node_itself_tries_no_act_that_is_no_edit(node: Gateway) -> None:
+    trying = AdminClient(node.socket, about={"dry_run": "true"})
+
+    with pytest.raises(Refused, match="no edit of the settings") as refused:
+        trying.request("POST", "/v1/breakers/openai-default/trip")
+
+    assert refused.value.code == "usage"
+    assert node.ctl("breaker", "show", "openai-default")["breaker"]["state"] == "closed"

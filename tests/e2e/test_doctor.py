@@ -174,6 +174,40 @@ def test_changes_at_run_time_are_found_until_the_file_has_them(serve: Callable[.
     assert node.ctl("status")["unsaved"] == {"changes": 0, "needs_restart": []}
 
 
+def test_what_was_before_a_change_is_told_though_nobody_had_set_it(
+    serve: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    file = tmp_path / "runestone.toml"
+    file.write_text("[failover]\nmax_attempts = 2\n")
+    node = serve("--config", str(file))
+    for words in (
+        ["provider", "set", "openai-default", "--timeout", "3s", "--max-concurrency", "4"],
+        ["breaker", "set", "openai-default", "--failure-threshold", "9"],
+        ["group", "create", "mine", "--members", "openai-default"],
+        ["failover", "set-strategy", "default-chat-service", "fastest_first"],
+        ["group", "set", "cost-optimized-service", "--max-attempts", "1"],
+        ["mode", "legacy"],
+        ["log", "level", "error", "--for", "10m"],
+    ):
+        node.ctl(*words)
+
+    changes = {c["key"]: (c["before"], c["before_origin"]) for c in node.ctl("config", "diff")["changes"]}
+    lines = {line.split()[0]: line for line in node.ctl_raw("config", "diff").stdout.splitlines()}
+
+    assert changes == {
+        "breakers.openai-default.failure_threshold": (5, "default"),
+        "groups.cost-optimized-service.max_attempts": (2, "runestone.toml:2"),
+        "groups.default-chat-service.strategy": ("priority", "env:FAILOVER_STRATEGY"),
+        "groups.mine.members": (None, None),
+        "log.level": ("DEBUG", None),
+        "providers.openai-default.max_concurrency": (None, "default"),
+        "providers.openai-default.timeout_ms": (120_000, "default"),
+        "server.mode": ("enhanced", "default"),
+    }
+    assert "120000 (default)" in lines["providers.openai-default.timeout_ms"]
+    assert "(default)" not in lines["groups.mine.members"]
+
+
 def test_a_file_that_was_refused_or_needs_a_new_start_is_found(serve: Callable[..., Gateway], tmp_path: Path) -> None:
     file = tmp_path / "runestone.toml"
     file.write_text("")

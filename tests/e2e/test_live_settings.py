@@ -21,6 +21,7 @@ from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.streams import HELLO, streams
 from tests.support.plain import PLAIN
 
+OPENAI = "openai-default"
 WHOLE = {**HELLO, "stream": False}
 FILE = """
 [retry]
@@ -238,6 +239,62 @@ def test_a_provider_registered_at_run_time_serves_and_survives_a_crash_of_every_
     shown = node.provider("custom")
     assert shown["breaker"]["failure_threshold"] == 10
     assert shown["breaker"]["recovery_timeout_seconds"] == 120.0
+
+
+def test_an_edit_tells_what_each_setting_was_and_is_before_it_is_made_and_after(node: Gateway) -> None:
+    words = ("provider", "set", OPENAI, "--timeout", "3s", "--retry-attempts", "2")
+
+    tried, made, again = node.ctl(*words, "--dry-run"), node.ctl(*words), node.ctl(*words)
+
+    changes = [
+        {"key": "providers.openai-default.retry_attempts", "before": 3, "after": 2},
+        {"key": "providers.openai-default.timeout_ms", "before": 120_000, "after": 3000},
+    ]
+    assert tried["changes"] == made["changes"] == changes
+    assert (again["changes"], again["done"]) == ([], [])
+    person = node.ctl_raw("provider", "set", OPENAI, "--timeout", "4s", "--dry-run").stdout.splitlines()
+    assert "providers.openai-default.timeout_ms: 3000 -> 4000" in person
+    assert f"{OPENAI}: its breaker and score would be kept" in person
+
+
+def test_of_another_key_that_alone_is_told_and_that_what_was_learned_is_gone(node: Gateway) -> None:
+    edit = ["provider", "set", OPENAI, "--key-stdin"]
+    node.ctl("breaker", "trip", OPENAI)
+
+    tried, made = run(node, *edit, "--dry-run", key="sk-another"), run(node, *edit, key="sk-another")
+
+    told = {"key": "providers.openai-default.api_key", "before": "***", "after": "***"}
+    for answer in (tried, made):
+        assert (answer["changes"], answer["learned"]) == ([told], {OPENAI: "forgotten"})
+    assert node.ctl("breaker", "show", OPENAI)["breaker"]["state"] == "closed"
+
+
+def test_a_breaker_that_would_be_tuned_is_told_as_it_is_with_what_stays(node: Gateway) -> None:
+    node.ctl("breaker", "trip", OPENAI)
+    words = ("breaker", "set", OPENAI, "--failure-threshold", "9")
+
+    tried = node.ctl(*words, "--dry-run")
+    person = node.ctl_raw(*words, "--dry-run").stdout.splitlines()
+    made = node.ctl(*words)
+
+    assert (tried["breaker"]["state"], tried["breaker"]["failure_threshold"]) == ("open", 5)
+    key = f"providers.{OPENAI}.circuit_breaker.failure_threshold"
+    assert tried["changes"] == made["changes"] == [{"key": key, "before": 5, "after": 9}]
+    assert tried["learned"] == made["learned"] == {OPENAI: "kept"}
+    assert "kept" not in tried["breaker"]
+    assert {f"{key}: 5 -> 9", f"{OPENAI}: its breaker and score would be kept"} <= set(person)
+    assert (made["breaker"]["state"], made["breaker"]["failure_threshold"]) == ("open", 9)
+
+
+def test_what_is_tuned_of_a_breaker_that_only_measures_waits(node: Gateway) -> None:
+    node.ctl("provider", "set", OPENAI, "--circuit-breaker", "false")
+
+    for more in (["--dry-run"], []):
+        told = node.ctl("breaker", "set", OPENAI, "--failure-threshold", "9", *more)
+        assert (told["breaker"]["mode"], told["breaker"]["failure_threshold"]) == ("measuring", 5)
+        assert (told["breaker"]["kept"], told["changes"]) == ({"failure_threshold": 9}, [])
+    node.ctl("provider", "set", OPENAI, "--circuit-breaker", "true")
+    assert node.ctl("breaker", "show", OPENAI)["breaker"]["failure_threshold"] == 9
 
 
 def test_registrations_are_refused_with_the_guide_s_words(node: Gateway, primary: Upstream) -> None:

@@ -124,7 +124,10 @@ def test_the_level_changes_by_the_console_and_a_wrong_one_changes_nothing(serve:
     node.post(WHOLE, {"x-request-id": "after"})
     wrong = node.ctl_raw("log", "level", "loud")
 
-    assert (done.returncode, done.stdout) == (0, "level  DEBUG\ndone: log level: changed\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "level  DEBUG\ndone: log level: changed\nlog.level: WARNING -> DEBUG\n",
+    )
     assert wrong.returncode == 78
     assert "loud" in wrong.stderr
     access(node, "after")

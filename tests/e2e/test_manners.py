@@ -13,8 +13,10 @@ import pytest
 
 from runestone.console.options import Usage, spelled_out
 from runestone.console.table import COMMANDS
+from runestone.operations.edits import EDITS
 from tests.e2e.node import Gateway, Upstream, eventually, gateway
 from tests.e2e.spawned import interruptible, terminal
+from tests.e2e.streams import HELLO
 
 
 def command(node: Gateway, *arguments: str) -> list[str]:
@@ -125,6 +127,35 @@ def test_a_quiet_act_says_nothing_and_a_quiet_read_what_was_asked(demo: Gateway)
     assert read.stdout
     assert (refused.returncode, refused.stdout) == (3, "")
     assert "nobody" in refused.stderr
+
+
+@pytest.mark.parametrize("verb", ["events", "events tail", "logs tail", "requests", "top", "why openai-default"])
+def test_how_many_are_listed_is_told_in_one_way_and_understood_in_both(node: Gateway, verb: str) -> None:
+    for _ in range(2):
+        node.post(HELLO)
+        node.ctl("breaker", "trip", "openai-default")
+        node.ctl("breaker", "reset", "openai-default")
+
+    for option in ("-n", "--last"):
+        told = node.ctl(*verb.split(), option, "1")
+        listed = told["why"]["breaker"]["turns"] if "why" in told else next(v for v in told.values() if type(v) is list)
+        assert len(listed) == 1
+    help_page = node.ctl_raw(*verb.split(), "--help").stdout
+    assert "-n N" in help_page
+    assert "--last" not in help_page
+
+
+def test_no_help_tells_of_an_option_that_is_refused(demo: Gateway) -> None:
+    for command in COMMANDS:
+        page = demo.ctl_raw(*command.path.split(), "--help").stdout
+        told = set(re.findall(r"(?<![\w-])--[a-z-]+", page))
+        assert ("--watch" in told) == (command.reads and not command.stream), command.path
+        assert ("--dry-run" in told) == (f"{command.method} {command.route}" in EDITS), command.path
+        if command.reads and not any(argument.required or argument.name[0] != "-" for argument in command.arguments):
+            refused = (
+                "could be well or not" in demo.ctl_raw("--timeout", "1ms", *command.path.split(), "--wait=1ms").stderr
+            )
+            assert ("--wait" in told) != refused, command.path
 
 
 def test_waiting_ends_as_soon_as_it_is_well(node: Gateway, primary: Upstream) -> None:

@@ -140,7 +140,7 @@ def test_counters_never_go_down_though_who_counts_crashes(serve: Callable[..., G
 
     for name in ("telemetry", "provider:openai-default", "telemetry", "provider:anthropic-default", "telemetry"):
         node.post(WHOLE)
-        crashed = admin.request("POST", "/v1/crash", {"name": name})["incarnation"]
+        crashed = admin.request("POST", "/v1/crash", {"name": name})["incarnation_before"]
         eventually(partial(_lives_again, admin, name, crashed), f"{name} is back")
         node.post(WHOLE)
         after, _ = scrape(node)

@@ -16,6 +16,7 @@ import pytest
 
 from runestone.console.table import COMMANDS
 from tests.e2e.node import Gateway, gateway
+from tests.support.forked import carried_out
 
 NOBODY, GROUP = 65534, 4711
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
@@ -133,12 +134,35 @@ def test_an_observer_looks_and_does_not_act(shared: Gateway) -> None:
     assert shared.ctl("breaker", "show", "openai-default")["breaker"]["state"] == "closed"
 
 
+def test_an_estimate_is_for_observers_and_off_the_record_and_a_real_probe_is_neither(
+    node: Gateway, tmp_path: Path
+) -> None:
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}))
+    observe = ["--socket", str(node.socket.with_name("observe.sock"))]
+
+    estimated = carried_out("ctl", *observe, "--json", "cost", "estimate", "--request", str(file))
+    read_only = carried_out("console", *observe, "--read-only", "-c", f"cost estimate --request {file}")
+    node.ctl("cost", "estimate", "--request", str(file))
+    probed = carried_out("ctl", *observe, "health", "check", "all")
+    node.ctl("health", "check", "all")
+    file.write_text(json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x" * 2**20}]}))
+    large = carried_out("ctl", *observe, "cost", "estimate", "--request", str(file))
+
+    assert json.loads(estimated.stdout)["costs"]["openai-default"] is not None
+    assert (read_only.returncode, read_only.stderr) == (0, "")
+    assert (probed.returncode, large.returncode) == (77, 1)
+    assert "larger than" in large.stderr
+    acts = node.ctl("events", "--name", "admin.acted")["events"]
+    assert [(one["action"], one["outcome"]) for one in acts] == [("POST /v1/health/all", "ok")]
+
+
 def test_the_socket_for_observers_refuses_whatever_acts_or_operates(node: Gateway) -> None:
     transport = httpx.HTTPTransport(uds=str(node.socket.with_name("observe.sock")))
     with httpx.Client(transport=transport, base_url="http://node", timeout=20) as client:
         for command in COMMANDS:
             route = command.route.format(name="openai-default")
-            if command.method == "POST" or command.path in ("trace", "stacks"):
+            if (command.method == "POST" and command.path != "cost estimate") or command.path in ("trace", "stacks"):
                 answer = client.request(command.method, route, content=b"{}" if command.method == "POST" else None)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (403, "denied"), route
         chat = client.post("/v1/chat", json={"request": {}})

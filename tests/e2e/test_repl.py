@@ -251,6 +251,63 @@ def test_a_console_begins_with_what_its_user_wants_of_every_one(node: Gateway, t
 
 
 @needs_tmux
+def test_a_long_answer_goes_through_the_pager_and_others_where_that_is_wanted(node: Gateway, tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\nsed 's/^/paged: /'\n")
+    pager.chmod(0o755)
+    wanted = environment(tmp_path) | {"PAGER": str(pager)}
+    with terminal(tmp_path, [*COMMAND, str(node.socket)], wanted, PROMPT) as console:
+        console.enter("config show")  # longer than the screen
+        console.shows("^paged: .*server.port")
+        console.enter("breaker list")
+        console.shows("^openai-default")
+        console.enter("config show | grep ledger")
+        console.shows("^ledger.url")
+        console.enter(r"\pager on")
+        console.shows("^pager: on")
+        console.enter("breaker list; history")
+        console.shows("^paged: openai-default")
+        console.shows("^paged: config show")
+        console.enter("events --name breaker.changed --follow")  # which has no end
+        node.ctl("breaker", "trip", "openai-default")
+        console.shows(r"^\d+ .* breaker\.changed")
+        console.press("C-c")
+        console.enter("prov show openai-default | grep ^kind")
+        console.shows("^paged: kind")
+        console.enter(r"\watch 100ms")
+        eventually(lambda: len(re.findall("^kind", console.screen(), re.MULTILINE)) > 2, console.screen)
+        console.press("C-c")
+        console.enter(r"\pager off")
+        console.enter("config show; history | count")
+        console.shows("^ledger.interval_ms")
+        console.enter(r"\pager sideways")
+        console.shows("takes on, off or auto, not 'sideways'")
+
+
+@needs_tmux
+def test_a_pager_that_is_left_early_or_is_not_there_costs_nothing_of_the_console(node: Gateway, tmp_path: Path) -> None:
+    for pager, shows in (("less", r"^lines 1-|^:$"), ("no-such-pager", "PAGER: no-such-pager: No such file")):
+        with terminal(
+            tmp_path, [*COMMAND, str(node.socket)], environment(tmp_path) | {"PAGER": pager}, PROMPT
+        ) as console:
+            console.enter("config show")
+            console.shows(shows)
+            if pager == "less":
+                console.press("C-c")
+                console.press("q")
+            console.enter("provider show openai-default | grep ^kind")
+            console.shows("^kind +openai")
+
+
+def test_a_script_has_no_pager(node: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGER", "false")
+
+    done = once(node, r"\pager on; config show")
+
+    assert (done.returncode, "ledger.url" in done.stdout) == (0, True)
+
+
+@needs_tmux
 def test_what_cannot_be_taken_back_is_asked_about(node: Gateway, console: Terminal) -> None:
     for answer, phase in (("n", "ready"), ("y", "draining")):
         console.enter("drain")

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 
 from runestone.http import http11
 from runestone.http.http11 import ServerConfig
-from runestone.http.server import config
+from runestone.http.server import Admission, config
 from runestone.http.sockets import bind_tcp
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ async def server(
     keep_alive_seconds: float, most: int = 100
 ) -> AsyncIterator[tuple[int, ServerConfig, asyncio.Task[None]]]:
     with bind_tcp("127.0.0.1", 0) as listener:
-        settings = config(listener.dup(), 5.0, lambda: most)
+        settings = config(listener.dup(), 5.0, Admission(most=lambda: most))
         settings.keep_alive_timeout = keep_alive_seconds
         over = asyncio.Event()
 

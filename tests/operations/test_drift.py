@@ -94,8 +94,8 @@ def test_what_was_before_is_told_by_the_same_path_and_no_key_is(tmp_path: Path) 
 
     before = Drift().before(memory(tmp_path, text, overlay))
 
-    assert before["log", "level"] == "ERROR"
-    assert before["breakers", "late", "failure_threshold"] == 7
+    assert before["log", "level"].shown == "ERROR"
+    assert before["breakers", "late", "failure_threshold"].shown == 7
     assert "sk-late" not in str(before)
 
 

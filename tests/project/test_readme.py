@@ -59,7 +59,7 @@ def routes() -> set[tuple[str, str]]:
     actions = Actions(empty(Node), empty(Fleet))
     streams = [route for route in app(actions).routes if isinstance(route, Route) and route.path != "/{path:path}"]
     lines = {(method, route.path.replace(":path", "")) for route in streams for method in route.methods or ()}
-    return {(method, path) for method, path, _ in actions.table()} | (lines - {("HEAD", path) for _, path in lines})
+    return {(one.method, one.path) for one in actions.table()} | (lines - {("HEAD", path) for _, path in lines})
 
 
 def test_every_verb_has_its_route_and_every_route_its_verb() -> None:

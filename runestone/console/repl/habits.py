@@ -8,10 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runestone.console.repl.pager import MODES
+
 if TYPE_CHECKING:
     from runestone.console.repl.session import Session
 
-_TAKEN: Final = ("\\x", "\\json", "\\timing")  # nothing that acts, nor leads elsewhere
+_TAKEN: Final = (
+    "\\x",
+    "\\json",
+    "\\timing",
+    *(f"\\pager {mode}" for mode in MODES),
+)  # nothing that acts, nor leads elsewhere
 
 
 def habits_file(environ: Mapping[str, str] = os.environ) -> Path:

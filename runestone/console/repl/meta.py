@@ -16,6 +16,7 @@ from runestone.console.bodies import duration
 from runestone.console.repl.grammar import Meta, Unreadable, expanded
 from runestone.console.repl.link import Link
 from runestone.console.repl.offers import METAS
+from runestone.console.repl.pager import MODES
 
 if TYPE_CHECKING:
     from runestone.console.repl.session import Session
@@ -48,6 +49,15 @@ def _time(session: Session) -> int:
     return _told("timing", "on" if session.timing else "off")
 
 
+def _page(session: Session, mode: str = "") -> int:
+    """Say when, or be told."""
+    if mode:
+        if mode not in MODES:
+            return session.refuse(f"\\pager takes {', '.join(MODES[:-1])} or {MODES[-1]}, not {mode!r}")
+        session.pager = mode
+    return _told("pager", session.pager)
+
+
 def _watch(session: Session, every: str = "") -> int:
     """Repeat the last command until Ctrl-C, or until it fails."""
     if (last := session.last) is None:
@@ -61,7 +71,7 @@ def _watch(session: Session, every: str = "") -> int:
     try:
         while True:
             print(f"{datetime.now().astimezone():%H:%M:%S}  every {seconds:g}s, Ctrl-C ends it")
-            if code := session.carry_out(last):
+            if code := session.carry_out(last, paged=False):
                 return code
             print(flush=True)
             time.sleep(seconds)
@@ -111,6 +121,7 @@ _METAS: Final[Mapping[str, tuple[Callable[..., int], int]]] = {
     "x": (_expand, 0),
     "json": (_json, 0),
     "timing": (_time, 0),
+    "pager": (_page, 1),
     "watch": (_watch, 1),
     "connect": (_connect, 1),
     "q": (_leave, 0),

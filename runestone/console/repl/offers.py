@@ -16,6 +16,7 @@ METAS: Final = {
     "json": "answers as JSON, or as tables again",
     "watch": "repeat the last command: \\watch 2s; Ctrl-C ends it",
     "timing": "say how long each command took, or no longer",
+    "pager": "long answers through $PAGER: \\pager on, off, or auto for those that are longer than the screen",
     "connect": "another node: \\connect PATH of its admin socket",
     "q": "leave the console",
     "?": "these words",
@@ -113,7 +114,7 @@ def _arguments(verb: Verb, given: tuple[str, ...], word: str, names: Names) -> I
         if slot.required:
             return
     for option in verb.options:
-        if option.many or not set(option.names) & set(given):
+        if option.many or not option.among(given):
             yield Candidate(option.names[-1], option.help)
 
 

@@ -17,7 +17,7 @@ from attrs import evolve
 from runestone.console import ctl
 from runestone.console.commands import Command
 from runestone.console.options import Parser, Usage, spelled_out
-from runestone.console.repl import meta
+from runestone.console.repl import meta, pager
 from runestone.console.repl.grammar import Meta, Typed, Unreadable, expanded, narrowed, parse
 from runestone.console.repl.link import Link
 from runestone.console.repl.output import Enough, Piped, View
@@ -43,6 +43,8 @@ class Session:
         self.read_only = read_only
         self.view = View(terminal=sys.stdout.isatty() and find_spec("rich") is not None)
         self.timing = False
+        self.pager: pager.Mode = "auto"
+        self._unread = ""  # an answer that is still to be shown
         self.last: Typed | None = None  # the last command, which `\watch` repeats
         self.typed: Callable[[], Iterable[str]] = tuple  # the lines before, oldest first
         self._parser = _parser()
@@ -72,8 +74,8 @@ class Session:
             return True
         return False
 
-    def carry_out(self, typed: Typed) -> int:
-        """One command: the exit code."""
+    def carry_out(self, typed: Typed, *, paged: bool = True) -> int:
+        """One command: the exit code. A person has a long answer ``paged``."""
         try:
             path, rest = self._expanded(typed.words)
         except Unreadable as error:
@@ -83,11 +85,14 @@ class Session:
         self.last = typed
         began = time.monotonic()
         try:
-            code = self._remote(typed, path, rest)
+            code = self._remote(typed, path, rest, paged=paged)
         except KeyboardInterrupt:
             code = ctl.EX_INTERRUPTED
+        took = time.monotonic() - began
+        unread, self._unread = self._unread, ""
+        pager.show(unread, self.pager)
         if self.timing:
-            print(f"time: {(time.monotonic() - began) * 1000:.1f} ms", file=sys.stderr)
+            print(f"time: {took * 1000:.1f} ms", file=sys.stderr)
         return code
 
     def refuse(self, message: str, code: int = USAGE) -> int:
@@ -105,7 +110,7 @@ class Session:
             return "", tuple(words)
         return expanded(words, self.vocabulary)
 
-    def _remote(self, typed: Typed, path: str, rest: Sequence[str]) -> int:
+    def _remote(self, typed: Typed, path: str, rest: Sequence[str], *, paged: bool) -> int:
         try:
             words = ["ctl", "--socket", str(self.link.socket), *path.split(), *rest]
             arguments = self._parser.parse_args(spelled_out(words))
@@ -118,11 +123,12 @@ class Session:
         except SystemExit:  # it has printed a page of help
             return 0
         command: Command = arguments.command
-        if self.read_only and command.method != "GET":
+        if self.read_only and command.acts:
             return self.refuse(f"{command.path} acts, and this console is read only", ctl.EXIT_CODES["denied"])
         with _key_unseen(arguments):
-            code = self._answered(lambda: self._shown(typed, command, arguments), command, arguments)
-        if code == _UNREACHABLE and self.interactive and command.method != "GET":
+            show = self._kept if paged and self._pages(command, arguments) else self._shown
+            code = self._answered(lambda: show(typed, command, arguments), command, arguments)
+        if code == _UNREACHABLE and self.interactive and command.acts:
             print("whether it was done is not known; look before you repeat it", file=sys.stderr)
         return code
 
@@ -134,10 +140,21 @@ class Session:
         for pause in _PAUSES:
             self.link.wait(_say)
             code = ask()
-            if code != _UNREACHABLE or command.method != "GET" or command.stream:
+            if code != _UNREACHABLE or command.acts or command.stream:
                 return code
             time.sleep(pause)
         return _UNREACHABLE
+
+    def _pages(self, command: Command, arguments: argparse.Namespace) -> bool:
+        """Whether a pager may have the answer: somebody is there, and the answer has an end."""
+        goes_on = command.stream or arguments.watch is not None or getattr(arguments, "follow", False)
+        return self.pager != "off" and self.interactive and sys.stdout.isatty() and not goes_on
+
+    def _kept(self, typed: Typed, command: Command, arguments: argparse.Namespace) -> int:
+        with pager.written() as paper:
+            code = self._shown(typed, command, arguments)
+        self._unread = paper.getvalue()
+        return code
 
     def _shown(self, typed: Typed, command: Command, arguments: argparse.Namespace) -> int:
         piped = Piped(sys.stdout, typed.pipes) if typed.pipes else None
@@ -171,7 +188,7 @@ class Session:
         else:
             text = "\n".join(self.typed())
         if not typed.pipes:
-            print(text)
+            pager.show(f"{text}\n", self.pager if self.interactive and sys.stdout.isatty() else "off")
             return 0
         out = Piped(sys.stdout, typed.pipes)
         with suppress(Enough):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from attrs import frozen
@@ -22,12 +22,17 @@ class Slot:
     help: str
     metavar: str
     names: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()  # what it may be called too, which nobody is told
     takes: bool = True
     many: bool = False
     required: bool = False
     own: bool = True
     choices: tuple[str, ...] = ()
     live: Live | None = None
+
+    def among(self, words: Container[str]) -> bool:
+        """Whether ``words`` have it by one of its names."""
+        return any(name in words for name in (*self.names, *self.also))
 
     @property
     def usage(self) -> str:
@@ -79,7 +84,7 @@ class Verb:
             return open_slot.value
         words = self.placed(given)
         arguments = [slot.usage for slot in self.arguments[len(words) :]]
-        options = [slot for slot in self.options if slot.own and not set(slot.names) & set(given)]
+        options = [slot for slot in self.options if slot.own and not slot.among(given)]
         required = [slot.usage for slot in options if slot.required]
         others = [slot.usage for slot in options if not slot.required]
         more = ["…"] if len(others) > _OPTIONS_HINTED else []
@@ -87,7 +92,7 @@ class Verb:
 
     def option(self, word: str) -> Slot | None:
         """The one that is called ``word``."""
-        return next((slot for slot in self.options if word in slot.names), None)
+        return next((slot for slot in self.options if slot.among((word,))), None)
 
     def awaited(self, given: tuple[str, ...]) -> Slot | None:
         """The option whose value comes next."""
@@ -141,7 +146,7 @@ def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[Command, list
 
 
 def _verb(command: Command, actions: Iterable[argparse.Action]) -> Verb:
-    slots = tuple(_slot(action, command) for action in actions)
+    slots = tuple(_slot(action, command) for action in actions if action.help != argparse.SUPPRESS)
     return Verb(path=command.path, help=command.help, slots=slots, command=command)
 
 
@@ -154,6 +159,7 @@ def _slot(action: argparse.Action, command: Command) -> Slot:
         help=(action.help or "").replace("%%", "%"),
         metavar=metavar,
         names=tuple(action.option_strings),
+        also=() if argument is None or argument.also is None else (argument.also,),
         takes=action.nargs != 0,
         many=action.nargs in ("+", "*") or isinstance(action, argparse._AppendAction),  # noqa: SLF001 - likewise
         required=action.required if named else action.nargs not in ("?", "*"),
