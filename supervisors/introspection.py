@@ -198,9 +198,12 @@ async def measure_handlers(
     await _ask(ref, switch, timeout)
 
 
-def on_handled(ref: Address, observe: Callable[[float], object] | None) -> None:
+def on_handled(
+    ref: Address, observe: Callable[[float], object] | None, *, clock: Callable[[], float] = time.perf_counter
+) -> None:
     """From the next message on, ``observe`` is told how many seconds each message took until its handler returned, what it waited for
-    included, by the loop's clock; ``None``: nobody is. A message whose handler raised is not told of.
+    included; ``None``: nobody is. A message whose handler raised is not told of. ``clock`` tells seconds, by default of real time: the
+    clock of a loop may stand still while a handler runs.
 
     It lasts as long as this incarnation, and is cheap enough to stay on. ``observe`` runs in the actor's task, so it only counts: what it
     raises is the actor's crash. Raises :class:`~supervisors.NoProcess`.
@@ -208,7 +211,7 @@ def on_handled(ref: Address, observe: Callable[[float], object] | None) -> None:
     process = ref.resolve()
     if process is None or process.reason is not None or process.mailbox is None:
         raise NoProcess
-    process.mailbox.handled = observe
+    process.mailbox.handled, process.mailbox.timer = observe, clock
 
 
 async def _ask(ref: Address, function: Callable[[Server], T], timeout: float | None) -> T:

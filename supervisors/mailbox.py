@@ -34,7 +34,7 @@ class Mailbox:
     * ``blocked`` are messages of senders that wait for room, under the policy ``block``.
     * ``arrivals`` tells when each of ``messages`` came, while somebody wants to know it, and ``arrived`` when the one in hand did.
 
-    * ``handled`` is told how many seconds each message took, where somebody wants to know.
+    * ``handled`` is told how many seconds each message took by ``timer``, where somebody wants to know.
 
     What it drops, and what is left in it at the end, goes to ``lose`` of its owner, with the cause.
     """
@@ -61,6 +61,7 @@ class Mailbox:
         "system",
         "taken",
         "thread",
+        "timer",
         "waiter",
     )
 
@@ -81,6 +82,7 @@ class Mailbox:
         self.arrivals: deque[float | None] | None = None
         self.arrived: float | None = None
         self.handled: Callable[[float], object] | None = None
+        self.timer: Callable[[], float] = loop.time
         self.stamp: Callable[[], float] = loop.time
         self._watchers = 0  # of the arrivals
         self._owner = owner

@@ -174,7 +174,7 @@ class Server:
     async def _receive(self) -> ExitReason:  # noqa: C901, PLR0912, PLR0915 - the hot path of every actor: one flat loop
         mailbox, handlers = self.mailbox, self.handlers
         system, messages, loop = mailbox.system, mailbox.messages, mailbox.loop
-        skip_stale, clock = self.behaviour.skip_stale, loop.time
+        skip_stale = self.behaviour.skip_stale
         turn, began = 0, 0.0
         while True:
             if system:
@@ -207,7 +207,7 @@ class Server:
                 self._disarm()
             kind = type(message)
             if (handled := mailbox.handled) is not None:
-                began = clock()
+                began = mailbox.timer()
             if kind is Envelope:
                 caller = message.caller
                 if skip_stale and not caller.alive:
@@ -218,7 +218,7 @@ class Server:
                 if type(result) is CoroutineType:
                     result = await result
                 if handled is not None:
-                    handled(clock() - began)
+                    handled(mailbox.timer() - began)
                 if type(result) not in _SPECIAL:
                     caller.reply(result)
                     continue
@@ -243,7 +243,7 @@ class Server:
                 if type(result) is CoroutineType:
                     result = await result
                 if handled is not None:
-                    handled(clock() - began)
+                    handled(mailbox.timer() - began)
             if result is not None:
                 stop = await self._react(callback, result)
                 if stop is not None:

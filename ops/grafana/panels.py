@@ -376,6 +376,12 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
                 (f"topk(10, {_rate('runestone_actor_messages_total', 'actor')})", "{{actor}}"),
             ),
             _lines(
+                "Time per message",
+                "The 99th percentile of what an actor took for one, of the ten that were the slowest.",
+                (f"topk(10, {_quantile(0.99, 'runestone_actor_handle_seconds', 'actor')} > 0)", "{{actor}}"),
+                unit="s",
+            ),
+            _lines(
                 "Settings",
                 "0: the last reload was refused. And acts by the admin socket within five minutes, where there were any.",
                 (f"runestone_config_last_reload_success{{{NODE}}}", "{{instance}} reload"),

@@ -101,7 +101,10 @@ class Metrics(Expected):
         self.request_windows: dict[RequestClass, Window] = {kind: Window() for kind in REQUEST_CLASSES}
         self.content_window = Window()
         self._restarted_at: deque[float] = deque(maxlen=_RESTARTS_KEPT)
-        self._today = (0, 0.0)  # the day, counted from the epoch, and what calls have cost in it
+        self._midnight, self._cost_today = (
+            0.0,
+            0.0,
+        )  # when the day ends, in epoch seconds, and what calls have cost in it
         self.restart_window, self.gave_up_window, self.lag_window = Window(), Window(), Window()
         self._lost: dict[str, tuple[int, Window]] = {}  # by what loses something: how much in all, and when it did
         self._counting: dict[type, Callable[[Any], None]] = {
@@ -201,7 +204,9 @@ class Metrics(Expected):
         else:
             cost = max(event.cost_usd, 0.0)
             series.cost.inc(cost)
-            self._today = (_day(), self.cost_today_usd() + cost)
+            if time.time() >= self._midnight:
+                self._midnight, self._cost_today = (_day() + 1) * _DAY_SECONDS, 0.0
+            self._cost_today += cost
 
     def _retry(self, event: Retry) -> None:
         name, reason = self._provider(event.provider), attempt_class(event.reason)
@@ -285,8 +290,7 @@ class Metrics(Expected):
 
     def cost_today_usd(self) -> float:
         """What calls have cost that were booked since midnight (UTC), or since the start of the process if that was later."""
-        day, cost = self._today
-        return cost if day == _day() else 0.0
+        return self._cost_today if time.time() < self._midnight else 0.0
 
     def lost_of_late(self, what: str) -> bool:
         """Whether ``what`` (``log``, ``handlers`` or a queue) has lost something within the last five minutes."""

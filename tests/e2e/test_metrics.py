@@ -192,6 +192,23 @@ def test_a_thousand_names_of_clients_make_no_series(node: Gateway) -> None:
     assert sum(by(series, "runestone_requests_total", "outcome").values()) == 1004
 
 
+def test_each_message_of_the_actors_that_a_chat_passes_is_timed(node: Gateway) -> None:
+    def timed(what: str) -> dict[str, float]:
+        found = by(scrape(node)[0], f"runestone_actor_handle_seconds_{what}", "actor")
+        return {actor.rpartition("/")[2]: value for (actor,), value in found.items()}
+
+    at = ("runestone_actor_mailbox_depth", frozenset({("actor", "runestone/node/failover")}))
+    eventually(lambda: at in scrape(node)[0], "the tree has been looked at")
+    before, begun = timed("count").get("failover", 0), timed("sum").get("failover", 0)
+
+    for _ in range(5):
+        assert node.post(WHOLE).status_code == 200
+
+    assert timed("count")["failover"] - before >= 5
+    assert 0 < timed("sum")["failover"] - begun < 5
+    assert timed("count")["provider"] >= 5
+
+
 def test_a_providers_and_a_groups_series_come_and_go_with_them(node: Gateway) -> None:
     def named(word: str) -> set[str]:
         return {name for name, pairs in scrape(node)[0] if any(word in v.split("/") for _, v in pairs)}

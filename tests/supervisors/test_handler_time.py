@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -229,7 +230,7 @@ async def test_how_long_each_call_cast_and_info_took_is_told_as_long_as_somebody
     async with server(Busy) as ref:
         ref.cast(1.0)
         await ref.call(Ping(), timeout=None)
-        on_handled(ref, took.append)
+        on_handled(ref, took.append, clock=asyncio.get_running_loop().time)
         ref.cast(0.5)
         await ref.call(Ping(), timeout=None)
         ref.send(Nudge())
@@ -244,7 +245,7 @@ async def test_how_long_each_call_cast_and_info_took_is_told_as_long_as_somebody
 async def test_a_message_whose_handler_raises_is_not_told_of_and_who_has_ended_cannot_be_listened_to() -> None:
     took = list[float]()
     async with server(Busy) as ref:
-        on_handled(ref, took.append)
+        on_handled(ref, took.append, clock=asyncio.get_running_loop().time)
         ref.cast(1.0)
         ref.cast(-1.0)
         await ref.process.wait()
@@ -252,3 +253,18 @@ async def test_a_message_whose_handler_raises_is_not_told_of_and_who_has_ended_c
         assert took == [1.0]
         with pytest.raises(NoProcess):
             on_handled(ref, took.append)
+
+
+async def test_a_handler_that_holds_the_loop_is_told_of_in_real_time() -> None:
+    class Holding(GenServer[float]):
+        def handle_cast(self, message: float) -> None:
+            time.sleep(message)
+
+    took = list[float]()
+    async with server(Holding) as ref:
+        on_handled(ref, took.append)
+        ref.cast(0.01)
+        await settle()
+
+    assert len(took) == 1
+    assert took[0] >= 0.01

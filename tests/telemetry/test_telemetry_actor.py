@@ -128,11 +128,9 @@ async def test_each_message_of_a_named_actor_is_timed_from_the_next_look_on_in_i
     def mailboxes() -> list[Mailbox]:
         ref = registry.lookup("slow")
         assert ref is not None
-        at = Mailbox(path="node/slow", incarnation=1, depth=0, drops=0, on_handled=partial(on_handled, ref))
-        quiet = Mailbox(
-            path="node/providers/quiet", incarnation=1, depth=0, drops=0, on_handled=partial(on_handled, ref)
-        )
-        return [quiet, at]
+        listen = partial(on_handled, ref, clock=asyncio.get_running_loop().time)
+        paths = "node/providers/quiet", "node/slow"
+        return [Mailbox(path=path, incarnation=1, depth=0, drops=0, on_handled=listen) for path in paths]
 
     metrics, looks = Metrics(), Looks(mailboxes=mailboxes)
     children = [
