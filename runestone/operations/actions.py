@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from attrs import evolve, field, frozen
 from starlette.routing import compile_path
 
-from runestone.operations import chat, costs, export, given
+from runestone.operations import ceilings, chat, costs, export, given
 from runestone.operations.actors import ActorActions
 from runestone.operations.audit import Record, Who
 from runestone.operations.diagnosis import DoctorActions
@@ -28,9 +28,7 @@ from runestone.operations.requests import RequestActions
 from runestone.operations.service import ServiceActions
 
 Answer = dict[str, Any]
-_LONGEST_SECONDS: Final = 24 * 3600.0  # for which another log level holds
 _EVENTS: Final = 100  # without a limit
-_MOST_EVENTS: Final = 1000
 _DIGITS: Final = 20
 
 
@@ -126,7 +124,7 @@ class Actions:
         return self.node.events(
             name=_filter(query, "name"),
             since=_count(query, "since", 0),
-            limit=_count(query, "limit", 1, _MOST_EVENTS) or _EVENTS,
+            limit=_count(query, "limit", 1, ceilings.LISTED) or _EVENTS,
             provider=_filter(query, "provider"),
             request=_filter(query, "request"),
         )
@@ -135,12 +133,14 @@ class Actions:
         return {"health": await self.node.probe(name)}
 
     async def _providers(self, _: str, __: Body) -> Answer:
+        self.node.top()
         return {"providers": self.node.providers()}
 
     async def _provider(self, name: str, _: Body) -> Answer:
         return {"provider": self.node.provider(name)}
 
     async def _breakers(self, _: str, __: Body) -> Answer:
+        self.node.top()
         return {"breakers": [self.node.breaker(name) for name in sorted(self.node.memories)]}
 
     async def _breaker(self, name: str, _: Body) -> Answer:
@@ -222,7 +222,7 @@ class Actions:
         return await self.fleet.reload()
 
     async def _log_level(self, _: str, body: Body) -> Answer:
-        return await self.fleet.set_log_level(_text(body, "level"), given.seconds(body, _LONGEST_SECONDS))
+        return await self.fleet.set_log_level(_text(body, "level"), given.seconds(body, ceilings.LOG_LEVEL_SECONDS))
 
     async def _crash(self, _: str, body: Body) -> Answer:
         return ActorActions(self.node).crash(_text(body, "name"))

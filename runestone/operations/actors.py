@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 from attrs import evolve, frozen
 
 from runestone.domain.catalogue import KINDS
-from runestone.operations import stacks
+from runestone.operations import ceilings, stacks
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node, tree_as_data
 from runestone.operations.operation import Operation
@@ -45,10 +45,7 @@ SORTS: Final = ("mailbox", "busy", "rate", "restarts")
 _ASK_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0  # one that answers later is at one message all the time
 _RESTART_SECONDS: Final = 60.0
-_LONGEST_SECONDS: Final = 3600.0
-_MOST_MESSAGES: Final = 10_000
 _BUFFER: Final = 256  # messages of a trace that wait for its reader
-_LONGEST_BLOCK_SECONDS: Final = 30.0
 _LAST_EXIT: Final = 200  # characters
 _BEARING: Final = (
     "",
@@ -84,15 +81,15 @@ class ActorActions:
     def tree(self, body: Body) -> Answer:
         """The tree, or what is under ``path`` in it, ``depth`` levels of it."""
         node = self.node.tree() if body.get("path") is None else self._find(str(body["path"]))[0]
-        depth = _number(body, "depth", 100, default=math.inf)
+        depth = _number(body, "depth", ceilings.LEVELS_OF_TREE, default=math.inf)
         return tree_as_data(_cut(node, depth))
 
     async def top(self, _: str, body: Body) -> Answer:
         """The ``n`` actors with the most of what ``sort`` names, watched for ``seconds``."""
-        sort, count = str(body.get("sort", "mailbox")), int(_number(body, "n", 10_000, default=20))
+        sort, count = str(body.get("sort", "mailbox")), int(_number(body, "n", ceilings.ACTORS, default=20))
         if sort not in SORTS:
             raise OperationError("refused", f"sort must be one of {', '.join(SORTS)}")
-        told = await activity(self._root(), seconds=_number(body, "seconds", 60.0, default=1.0))
+        told = await activity(self.node.top(), seconds=_number(body, "seconds", ceilings.ACTIVITY_SECONDS, default=1.0))
         known = {(node.path, node.incarnation): node for node, _ in _walk(self.node.tree())}
         rows = [_row(one, node) for one in told if (node := known.get((one.ref.path, one.ref.incarnation))) is not None]
         rows.sort(key=lambda row: row["path"])
@@ -121,9 +118,10 @@ class ActorActions:
 
     def trace(self, name: str, body: Body) -> AsyncGenerator[Answer, None]:
         """The messages that one actor handles, types alone: ``max`` of them at most, for ``seconds`` at most; both must be given."""
-        most, seconds = int(_number(body, "max", _MOST_MESSAGES)), _number(body, "seconds", _LONGEST_SECONDS)
+        count = int(_number(body, "max", ceilings.TRACED_MESSAGES))
+        seconds = _number(body, "seconds", ceilings.TRACE_SECONDS)
         node, _parent = self._find(name)
-        following = trace(self._ref(node), max_events=most, seconds=seconds, payloads=False, buffer=_BUFFER)
+        following = trace(self._ref(node), max_events=count, seconds=seconds, payloads=False, buffer=_BUFFER)
         return _lines(following)
 
     async def stacks(self, _: str, body: Body) -> Answer:
@@ -136,7 +134,7 @@ class ActorActions:
     async def suspend(self, name: str, body: Body) -> Answer:
         """Let the messages of one actor wait for ``seconds``, 60 by default, or until it is resumed."""
         node, _parent = self._find(name)
-        seconds = _number(body, "seconds", _LONGEST_SECONDS, default=60.0)
+        seconds = _number(body, "seconds", ceilings.SUSPENSION_SECONDS, default=60.0)
         await _asked(node.path, suspend(self._ref(node), seconds=seconds, timeout=_ASK_SECONDS))
         return await self._standing(node)
 
@@ -149,7 +147,7 @@ class ActorActions:
     async def restart(self, name: str, _: Body) -> Answer:
         """Restart one actor by its supervisor. It counts as nobody's failure; what a crash of it takes along goes along."""
         node, parent = self._find(name)
-        if node.path.removeprefix(self._root().path) in _BEARING:
+        if node.path.removeprefix(self.node.top().path) in _BEARING:
             message = f"{node.path} carries the requests in flight; restart the process instead, which drains them"
             raise OperationError("refused", message)
         if parent is None or parent.kind != "supervisor" or node.kind == "task":
@@ -180,7 +178,7 @@ class ActorActions:
     async def block(self, _: str, body: Body) -> Answer:
         """Hold the event loop up for ``seconds``, as a handler with a bug would."""
         self._check_faults()
-        seconds = _number(body, "seconds", _LONGEST_BLOCK_SECONDS, default=1.0)
+        seconds = _number(body, "seconds", ceilings.BLOCK_SECONDS, default=1.0)
         _hold_up(seconds)
         return {"blocked_seconds": seconds}
 
@@ -194,11 +192,6 @@ class ActorActions:
     def _check_faults(self) -> None:
         if not self.node.allow_faults:
             raise OperationError("not_enabled", "faults on request are off; start the node with serve --allow-faults")
-
-    def _root(self) -> ActorRef:
-        if self.node.root is None:
-            raise OperationError("unavailable", "the tree is starting")
-        return self.node.root
 
     def _find(self, name: str) -> tuple[TreeNode, TreeNode | None]:
         """The node that ``name`` means, and the one above it."""
@@ -219,7 +212,7 @@ class ActorActions:
         raise OperationError("not_found", f"there is no actor {name[:100]!r}{hint}")
 
     def _ref(self, node: TreeNode) -> ActorRef:
-        for process in processes(self._root()):
+        for process in processes(self.node.top()):
             if process.path == node.path and process.incarnation == node.incarnation:
                 if process.mailbox is None:
                     raise OperationError("refused", f"{node.path} is a task and has no mailbox")

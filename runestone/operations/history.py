@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from runestone.operations import ceilings
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
 from runestone.operations.operation import Operation
@@ -24,7 +25,6 @@ from runestone.telemetry.recorder import Wanted, kinds
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
 _CHANGES: Final = 5  # without a word of how many
-_MOST_CHANGES: Final = 1000
 _DIGITS: Final = 16
 
 
@@ -44,7 +44,7 @@ class HistoryActions:
     async def why(self, name: str, query: Body) -> Answer:
         """Why a provider is as it is, with the ``last`` changes of its breaker; worked out on a thread."""
         count = _count(query.get("last", _CHANGES))
-        acted = self.node.recorder.find(Wanted(kinds=frozenset({AdminActed}), limit=_MOST_CHANGES)).events
+        acted = self.node.recorder.find(Wanted(kinds=frozenset({AdminActed}), limit=ceilings.LISTED)).events
         memory = self._memory(name)
         standing = Standing.of(memory, now=_now(), wall=time.time(), acted=acted)
         status = self.node.status_of(memory)
@@ -96,8 +96,8 @@ class HistoryActions:
 
 def _count(value: Any) -> int:
     count = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 5 else value
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST_CHANGES:
-        raise OperationError("refused", f"last must be a whole number from 1 to {_MOST_CHANGES}")
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= ceilings.LISTED:
+        raise OperationError("refused", f"last must be a whole number from 1 to {ceilings.LISTED}")
     return count
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from attrs import frozen
 from loguru import logger
 
-from runestone.operations import given
+from runestone.operations import ceilings, given
 from runestone.operations.errors import OperationError
 from runestone.operations.given import Body
 from runestone.operations.node import Node
 from runestone.operations.operation import Operation
 
 Answer = dict[str, Any]
-_MOST_SECONDS: Final = 24 * 3600.0
 
 
 @frozen
@@ -67,5 +66,5 @@ class LifecycleActions:
         return {"phase": "stopping", "cut": ending.cut}
 
     def _seconds(self, body: Body) -> float:
-        seconds = given.seconds(body, _MOST_SECONDS)
+        seconds = given.seconds(body, ceilings.DRAIN_SECONDS)
         return self.node.settings.server.drain_timeout_seconds if seconds is None else seconds

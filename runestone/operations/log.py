@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from runestone.operations import ceilings
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
 from runestone.operations.operation import Operation
@@ -14,7 +15,6 @@ from runestone.telemetry.log_tail import LEVELS, WantedLines, find
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
-_MOST: Final = 1000
 _DIGITS: Final = 18
 
 
@@ -40,7 +40,7 @@ class LogActions:
             level=level,
             logger=_text(query, "logger"),
             request=_text(query, "request"),
-            limit=_number(query, "limit", 1, _MOST) or _MOST,
+            limit=_number(query, "limit", 1, ceilings.LISTED) or ceilings.LISTED,
         )
         found = find(self.node.log_tail.kept(), wanted)
         return {"lines": list(found.lines), "next": found.next, "missed": found.missed}
@@ -50,10 +50,11 @@ def _text(query: Body, key: str) -> str | None:
     return None if query.get(key) is None else str(query[key])
 
 
-def _number(query: Body, key: str, least: int, most: int = 10**_DIGITS) -> int | None:
+def _number(query: Body, key: str, least: int, most: int | None = None) -> int | None:
     if query.get(key) is None:
         return None
     text = str(query[key])
-    if not text.isdecimal() or len(text) > _DIGITS or not least <= int(text) <= most:
-        raise OperationError("refused", f"{key} must be a whole number from {least}")
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < least or (most is not None and int(text) > most):
+        upto = "" if most is None else f" to {most}"
+        raise OperationError("refused", f"{key} must be a whole number from {least}{upto}")
     return int(text)

@@ -106,13 +106,13 @@ class Node:
     # -- what there is to know ---------------------------------------------------------------------------------------
 
     def health(self) -> Health:
-        """One word: healthy with every provider usable, degraded with some, unhealthy with none."""
+        """One word: healthy with every provider usable and all of the tree there, degraded with some, unhealthy with none."""
         if self.phase.draining:
             return "draining"
         usable = [self.usable(memory) for name, memory in self.memories.items() if not is_throw_away(name)]
         if not any(usable):
             return "unhealthy"
-        return "healthy" if all(usable) and not self.settings.refusals else "degraded"
+        return "healthy" if all(usable) and not self.settings.refusals and self.root is not None else "degraded"
 
     def status(self) -> dict[str, Any]:
         """The node on one screen."""
@@ -121,7 +121,7 @@ class Node:
             "version": runestone.__version__,
             "node": platform.node(),
             "status": self.health(),
-            "phase": "draining" if self.phase.draining else "ready",
+            "phase": "draining" if self.phase.draining else "ready" if self.root is not None else "starting",
             "mode": self.settings.server.mode,
             "demo": self.set_simulated_fault is not None,
             "unsafe_eval": self.unsafe_eval,
@@ -232,11 +232,15 @@ class Node:
             "generation": breaker.generation,
         }
 
-    def tree(self) -> TreeNode:
-        """The supervision tree as data."""
+    def top(self) -> ActorRef:
+        """The root supervisor. Raises :class:`OperationError` ``unavailable`` until all of the tree is there."""
         if self.root is None:
             raise OperationError("unavailable", "the tree is starting")
-        return tree(self.root)
+        return self.root
+
+    def tree(self) -> TreeNode:
+        """The supervision tree as data."""
+        return tree(self.top())
 
     def detailed(self) -> dict[str, Any]:
         """The whole system: tree, providers, groups, memory, versions, settings in force (masked)."""
@@ -455,7 +459,10 @@ class Node:
         now = self._now()
         if memory.admin_state == "maintenance":
             return "maintenance"
-        if self.registry.lookup(names.provider(memory.name)) is None:
+        there = self.registry.lookup(names.provider(memory.name)) is not None
+        if not memory.incarnation and (there or self.root is None):
+            return "starting"
+        if not there:
             return "down"
         if (refusal := memory.refusal(memory.settings.default_model, now)) is not None:
             return refusal[0]

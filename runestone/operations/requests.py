@@ -11,6 +11,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from runestone.ledger.report import MOMENT, moment
+from runestone.operations import ceilings
 from runestone.operations.errors import OperationError
 from runestone.operations.node import Node
 from runestone.operations.operation import Operation
@@ -31,7 +32,6 @@ from runestone.telemetry.recorder import Recorded
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
 _SHOWN: Final = 20  # without a number
-_MOST: Final = 1000
 _NAMED: Final = 100  # ids to choose from
 _SLICE_SECONDS: Final = 0.001  # of looking through the memory, after which everybody else has a turn
 _BY: Final = ("first_content", "duration")
@@ -325,8 +325,8 @@ def _flag(query: Body, key: str) -> bool:
 
 def _count(query: Body) -> int:
     text = str(query.get("n", _SHOWN))
-    if not text.isdecimal() or len(text) > len(str(_MOST)) or not 1 <= int(text) <= _MOST:
-        raise OperationError("refused", f"n must be a whole number from 1 to {_MOST}")
+    if not text.isdecimal() or len(text) > len(str(ceilings.LISTED)) or not 1 <= int(text) <= ceilings.LISTED:
+        raise OperationError("refused", f"n must be a whole number from 1 to {ceilings.LISTED}")
     return int(text)
 
 

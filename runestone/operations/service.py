@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from runestone.operations import given, trial
+from runestone.operations import ceilings, given, trial
 from runestone.operations.errors import OperationError
 from runestone.operations.given import Body
 from runestone.operations.node import Node
@@ -20,7 +20,6 @@ from runestone.providers.provider import AutoBreaker, DisableBreaker, Drained, S
 from supervisors import ActorError, CallTimeout
 
 Answer = dict[str, Any]
-_MOST_SECONDS: Final = 24 * 3600.0
 _AGAIN_SECONDS: Final = 0.05  # to ask a provider's actor that is being restarted
 _PATTERN: Final = frozenset("*?[")
 
@@ -58,7 +57,7 @@ class ServiceActions:
         return await self._set(name, "ready")
 
     async def _taken_out(self, name: str, state: AdminState, body: Body) -> Answer:
-        wait, seconds = given.flag(body, "wait"), given.seconds(body, _MOST_SECONDS)
+        wait, seconds = given.flag(body, "wait"), given.seconds(body, ceilings.DRAIN_SECONDS)
         told = await self._set(name, state)
         if not wait:
             return told
