@@ -14,6 +14,9 @@ from runestone.console.commands import PROVIDER, Argument, Command, at_most
 
 _STATES: Final = {"half_open": "half-open", "forced_open": "forced open"}
 _INDENT: Final = "  "
+_HALF_OPEN: Final = (
+    "(half-open here from its first probe on; the event breaker.changed tells it as soon as the time is over)"
+)
 
 
 def _clock(at: str, now: str) -> str:
@@ -58,7 +61,7 @@ def _why(data: Mapping[str, Any]) -> str:
         (
             ("provider", [f"{why['provider']} is {_STANDS.get(why['status'], why['status'])}"]),
             ("breaker", _breaker(why["breaker"], why["at"])),
-            ("changes", _columns([_turn(turn, why["at"]) for turn in why["breaker"]["turns"]])),
+            ("changes", _changes(why["breaker"]["turns"], why["at"])),
             ("probes", _columns([_probe(probe, why["at"]) for probe in why["breaker"]["probes"]])),
             ("score", _score(why["score"], why["at"])),
             ("throttled", _throttled(why["throttled"], why["at"])),
@@ -102,6 +105,12 @@ def _turn(turn: Mapping[str, Any], now: str) -> tuple[str, str, str]:
         f"{_state(turn['before'])} -> {_state(turn['after'])}",
         f"{turn['words']}{_by(turn)}",
     )
+
+
+def _changes(turns: Sequence[Mapping[str, Any]], now: str) -> list[str]:
+    lines = _columns([_turn(turn, now) for turn in turns])
+    tried = any(turn["cause"] == "time_was_over" for turn in turns)
+    return [*lines, _HALF_OPEN] if tried else lines
 
 
 def _probe(probe: Mapping[str, Any], now: str) -> tuple[str, str, str]:
@@ -157,6 +166,13 @@ def _settings(values: Values) -> dict[str, Any]:
         if not sign or not value:
             raise Unusable(f"{name}{sign}: not a setting with its value; such as failure_threshold=10")
     return {name.replace("-", "_"): value for name, _, value in pairs}
+
+
+def _other_settings(said: Sequence[str]) -> Iterable[str]:
+    from runestone.config.options import BREAKER  # noqa: PLC0415 - it takes a moment to load, and only completion needs it
+
+    named = {word.partition("=")[0].replace("-", "_") for word in said}
+    return (f"{name}=" for name in BREAKER if name not in named)
 
 
 def _from_file(values: Values) -> dict[str, Any] | None:
@@ -246,6 +262,7 @@ COMMANDS: tuple[Command, ...] = (
                 name="settings",
                 nargs="+",
                 metavar="SETTING=VALUE",
+                offers=_other_settings,
                 help="as for breaker set: failure_threshold=10 recovery_timeout=120s half_open_limit=5 slow_first_token=10s",
             ),
             Argument(

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,25 @@ def test_its_probes_are_told_and_how_they_went(node: Gateway, primary: Upstream)
         ("bad-probe", "server_error"), ("p1", "good"), ("p2", "good"),
     ]  # fmt: skip
     assert [turn["after"] for turn in why(node, "--last", "1")["breaker"]["turns"]] == ["closed"]
+
+
+def test_people_are_told_that_the_event_of_a_half_open_breaker_comes_before_its_first_probe(
+    node: Gateway, primary: Upstream
+) -> None:
+    node.ctl("breaker", "set", "openai-default", "--recovery-timeout", "200ms", "--failure-threshold", "1")
+    primary.fault("503 times=1")
+    ask(node, "opens")
+    note = "the event breaker.changed tells it as soon as the time is over"
+    eventually(lambda: why(node)["breaker"]["state"] == "half_open", "it may be tried")
+    assert note not in node.ctl_raw("why", "openai-default").stdout
+    ask(node, "probe")
+
+    turn = why(node)["breaker"]["turns"][1]
+    event = next(e for e in node.ctl("events", "--name", "breaker.changed")["events"] if e["after"] == "half_open")
+
+    assert (turn["after"], turn["cause"]) == ("half_open", "time_was_over")
+    assert event["at"] < datetime.fromisoformat(turn["at"]).timestamp()
+    assert note in node.ctl_raw("why", "openai-default").stdout
 
 
 def test_a_crash_of_the_actor_loses_nothing_of_it(node: Gateway, primary: Upstream) -> None:
