@@ -8,13 +8,13 @@ from attrs import define, field, frozen
 
 from runestone.config.build import COST_GROUP, Entry, Loaded
 from runestone.config.load import dotted
+from runestone.config.options import BREAKER
 
 Path = tuple[str, ...]
-_BREAKER: Final = ("failure_threshold", "recovery_timeout_ms", "half_open_limit", "slow_first_token_ms")
 _OF_ALL: Final[dict[Path, Path]] = {
     ("providers", "retry_attempts"): ("retry", "max_attempts"),
     ("providers", "probe_interval_ms"): ("health", "probe_interval_ms"),
-    **{("providers", "circuit_breaker", key): ("circuit_breaker", key) for key in _BREAKER},
+    **{("providers", "circuit_breaker", key): ("circuit_breaker", key) for key in BREAKER.values()},
     ("groups", "strategy"): ("failover", "strategy"),
     ("groups", "max_attempts"): ("failover", "max_attempts"),
     ("groups", "health_threshold"): ("failover", "health_threshold"),

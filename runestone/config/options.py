@@ -9,7 +9,7 @@ from typing import Any, Final
 from runestone.config.settings import ConfigurationError, Problem
 from runestone.domain.secret import Secret
 
-_BREAKER: Final = {
+BREAKER: Final = {
     "failure_threshold": "failure_threshold",
     "recovery_timeout": "recovery_timeout_ms",
     "half_open_limit": "half_open_limit",
@@ -51,7 +51,7 @@ def group_table(members: Sequence[str] | None, options: Mapping[str, Any]) -> di
 
 def breaker_table(config: Mapping[str, Any]) -> dict[str, Any]:
     """The table of a breaker. Raises :class:`ConfigurationError`."""
-    return _renamed(config, _BREAKER)
+    return _renamed(config, BREAKER)
 
 
 def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -153,6 +153,11 @@ def explained(key: str) -> dict[str, Any]:
     return found[asked]
 
 
+def keys() -> list[str]:
+    """Every key that :func:`explained` knows."""
+    return [told["key"] for told in _all()]
+
+
 def variable_rows() -> list[dict[str, Any]]:
     """Every variable: its key, its default, what it means."""
     rows = []

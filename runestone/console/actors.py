@@ -12,6 +12,7 @@ from runestone.console import render
 from runestone.console.bodies import duration, watched
 from runestone.console.client import AdminClient, Refused, Unreachable
 from runestone.console.commands import Argument, Command, at_most, plain
+from runestone.operations import ceilings
 
 _SUCCESSION_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.02
@@ -97,7 +98,12 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(
             ACTOR,
             Argument(
-                name="--for", key="seconds", type=duration, metavar="TIME", help="such as 60s, which it is without it"
+                name="--for",
+                key="seconds",
+                type=duration,
+                metavar="TIME",
+                help="such as 60s, which it is without it",
+                most=ceilings.SUSPENSION_SECONDS,
             ),
         ),
         render=plain,
@@ -127,8 +133,15 @@ COMMANDS: tuple[Command, ...] = (
         help="the actors with the most of something",
         arguments=(
             Argument(name="--sort", help="of what", choices=("mailbox", "busy", "rate", "restarts")),
-            at_most(20, "n"),
-            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="watch so long; 1s without it"),
+            at_most(20, "n", most=ceilings.ACTORS),
+            Argument(
+                name="--for",
+                key="seconds",
+                type=duration,
+                metavar="TIME",
+                help="watch so long; 1s without it",
+                most=ceilings.ACTIVITY_SECONDS,
+            ),
         ),
         lasts=watched,
         render=lambda data: render.table(data["actors"], _TOP_COLUMNS),
@@ -140,8 +153,23 @@ COMMANDS: tuple[Command, ...] = (
         help="follow the messages that one actor handles: types and times, no contents; ends by itself",
         arguments=(
             ACTOR,
-            Argument(name="--max", type=int, metavar="N", required=True, help="so many messages at most"),
-            Argument(name="--for", key="seconds", type=duration, metavar="TIME", required=True, help="so long at most"),
+            Argument(
+                name="--max",
+                type=int,
+                metavar="N",
+                required=True,
+                help="end after so many messages",
+                most=ceilings.TRACED_MESSAGES,
+            ),
+            Argument(
+                name="--for",
+                key="seconds",
+                type=duration,
+                metavar="TIME",
+                required=True,
+                help="end after so long",
+                most=ceilings.TRACE_SECONDS,
+            ),
         ),
         lasts=watched,
         render=_line,
@@ -163,7 +191,14 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/block",
         help="hold the event loop up as a bug would (serve --allow-faults or --demo)",
         arguments=(
-            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="so long; 1s without it"),
+            Argument(
+                name="--for",
+                key="seconds",
+                type=duration,
+                metavar="TIME",
+                help="so long; 1s without it",
+                most=ceilings.BLOCK_SECONDS,
+            ),
         ),
         render=plain,
     ),

@@ -36,6 +36,12 @@ def duration(text: str) -> float:
     return seconds(number) * _UNITS[text[len(number) :]] if text[len(number) :] in _UNITS else seconds(text)
 
 
+def told(seconds: float) -> str:
+    """As :func:`duration` reads it: ``24h``, ``60s``."""
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours:g}h" if hours and not rest else f"{seconds:g}s"
+
+
 def as_given(values: Values) -> dict[str, Any]:
     """The arguments under their own names; several words are one."""
     return {key: " ".join(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from attrs import Factory, field, frozen
@@ -12,17 +12,25 @@ from runestone.console import bodies, output, render
 from runestone.console.bodies import Values
 from runestone.console.client import AdminClient
 from runestone.console.options import common
+from runestone.operations import ceilings
 from runestone.operations.edits import EDITS
 
 Live = Literal["providers", "groups", "actors", "requests"]
 Renderer = Callable[[Mapping[str, Any]], str]
+Offers = Callable[[Sequence[str]], Iterable[str]]
+
+
+def nothing(_: Sequence[str]) -> Iterable[str]:
+    """Nobody knows what may stand there."""
+    return ()
 
 
 @frozen(kw_only=True)
 class Argument:
     """One argument of a command; one with a leading dash is an option. ``complete`` says which live names it takes.
 
-    ``also``: what an option may be called too, which is understood and told nobody.
+    ``also``: what an option may be called too, which is understood and told nobody. ``offers``: what may stand behind those of its words
+    that stand already, for who completes it; the node judges. ``most``: what the node refuses above, seconds for a time; its help tells.
     """
 
     name: str
@@ -38,11 +46,20 @@ class Argument:
     default: str | None = None
     const: Any = None  # what an option is without its value, where that may be left out (nargs "?")
     complete: Live | None = None
+    offers: Offers = nothing
+    most: float | None = None
     key: str = field()  # under which name its value is found
 
     @key.default
     def _own_name(self) -> str:
         return self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def about(self) -> str:
+        """Its help, with the most that it may be."""
+        if self.most is None:
+            return self.help
+        return f"{self.help}; {bodies.told(self.most) if self.type is bodies.duration else f'{self.most:g}'} at most"
 
 
 def fine(_: Mapping[str, Any]) -> int:
@@ -120,11 +137,10 @@ PROVIDER = Argument(name="name", help="the provider, such as openai-default", co
 GROUP = Argument(name="name", help="the group, such as default-chat-service", complete="groups")
 
 
-def at_most(count: int, key: str, of: str = "") -> Argument:
+def at_most(count: int, key: str, of: str = "", most: float = ceilings.LISTED) -> Argument:
     """How many there may be in an answer, in all verbs that list; ``key`` is what the node calls that."""
-    return Argument(
-        name="-n", also="--last", key=key, help=f"so many{of} at most, {count} without it", type=int, metavar="N"
-    )
+    about = f"so many{of}, {count} without it"
+    return Argument(name="-n", also="--last", key=key, help=about, type=int, metavar="N", most=most)
 
 
 def plain(data: Mapping[str, Any]) -> str:
@@ -188,9 +204,9 @@ def add_to(parser: argparse.ArgumentParser, commands: Sequence[Command]) -> None
 
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     if argument.flag:
-        parser.add_argument(argument.name, help=_literal(argument.help), action="store_true")
+        parser.add_argument(argument.name, help=_literal(argument.about), action="store_true")
         return
-    options: dict[str, Any] = {"help": _literal(argument.help), "type": argument.type}
+    options: dict[str, Any] = {"help": _literal(argument.about), "type": argument.type}
     if argument.name.startswith("-"):
         options |= {"required": argument.required, "dest": argument.key}
     for name in ("nargs", "choices", "metavar", "default", "const"):

@@ -48,7 +48,8 @@ def add_parser(subparsers: Any) -> None:
     init.add_argument("path", nargs="?", type=Path, default=Path("runestone.toml"), help="runestone.toml by default")
     add("schema", "the JSON Schema of runestone.toml, for editors", _schema, file=False)
     explain = add("explain", "what one setting means", _explain, file=False)
-    explain.add_argument("key", help="such as retry.base_delay_ms")
+    key = explain.add_argument("key", help="such as retry.base_delay_ms")
+    key.completer = lambda **_: reference.keys()  # type: ignore[attr-defined] # the place that argcomplete has chosen
     add("env", "the variables", _env, file=False)
 
 

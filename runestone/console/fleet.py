@@ -9,6 +9,7 @@ from runestone.console import bodies, render
 from runestone.console.bodies import duration, seconds
 from runestone.console.commands import PROVIDER, Argument, Command, changed, plain
 from runestone.domain.catalogue import KINDS
+from runestone.domain.faults import words
 
 _COLUMNS = (
     "name",
@@ -127,7 +128,7 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/providers/{name}/fault",
         help="put a fault in front of a provider (serve --allow-faults or --demo): '503 30%', 'cut at=1234', 'none' …",
-        arguments=(PROVIDER, Argument(name="spec", help="the fault", nargs="+")),
+        arguments=(PROVIDER, Argument(name="spec", help="the fault, in words", nargs="+", offers=words)),
         render=plain,
     ),
     Command(

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from runestone.console import bodies, output, render
-from runestone.console.actors import restarted, succeeded
+from runestone.console.actors import ACTOR, restarted, succeeded
 from runestone.console.bodies import duration
 from runestone.console.commands import Argument, Command, at_most, changed
+from runestone.operations import ceilings
+
+
+def _levels(_: Sequence[str]) -> Iterable[str]:
+    from runestone.config.document import LEVELS  # noqa: PLC0415 - it takes a moment to load, and only completion needs it
+
+    return map(str.lower, LEVELS)
+
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -23,7 +33,7 @@ COMMANDS: tuple[Command, ...] = (
         help="the supervision tree, or a part of it",
         arguments=(
             Argument(name="path", nargs="?", help="what is under this actor alone", complete="actors"),
-            Argument(name="--depth", type=int, metavar="N", help="so many levels of it"),
+            Argument(name="--depth", type=int, metavar="N", help="so many levels of it", most=ceilings.LEVELS_OF_TREE),
         ),
         render=lambda data: render.tree(data["tree"]),
     ),
@@ -83,8 +93,15 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/log/level",
         help="from which level on there are lines, at once",
         arguments=(
-            Argument(name="level", help="such as debug"),
-            Argument(name="--for", key="seconds", type=duration, metavar="TIME", help="for so long, such as 10m"),
+            Argument(name="level", help="such as debug", offers=_levels),
+            Argument(
+                name="--for",
+                key="seconds",
+                type=duration,
+                metavar="TIME",
+                help="for so long, such as 10m",
+                most=ceilings.LOG_LEVEL_SECONDS,
+            ),
         ),
         render=changed("log"),
     ),
@@ -103,7 +120,7 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/crash",
         help="crash one process of the tree as a bug would (serve --allow-faults or --demo)",
-        arguments=(Argument(name="name", help="a registered name, a path of the tree, or the end of one"),),
+        arguments=(ACTOR,),
         render=restarted,
         completed=succeeded,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runestone.console import bodies, render
 from runestone.console.bodies import duration
 from runestone.console.commands import PROVIDER, Argument, Command, plain
+from runestone.operations import ceilings
 
 _WAIT = Argument(
     name="--wait",
@@ -13,14 +14,16 @@ _WAIT = Argument(
     const=0.0,
     type=duration,
     metavar="TIME",
-    help="return when its last call has ended, after so long at most",
+    help="return when its last call has ended, or after so long",
+    most=ceilings.DRAIN_SECONDS,
 )
 _TIMEOUT = Argument(
     name="--timeout",
     key="seconds",
     type=duration,
     metavar="TIME",
-    help="wait so long at most; without it, the drain timeout",
+    help="wait so long; without it, the drain timeout",
+    most=ceilings.DRAIN_SECONDS,
 )
 
 
@@ -52,6 +55,7 @@ COMMANDS: tuple[Command, ...] = (
         help="put a provider back into service, after drain or maint",
         arguments=(PROVIDER,),
         render=plain,
+        then="provider show",
     ),
     Command(
         path="provider test",
@@ -74,6 +78,7 @@ COMMANDS: tuple[Command, ...] = (
         help="let a breaker decide again that was tripped or disabled; what it has counted stays",
         arguments=(PROVIDER,),
         render=lambda data: render.facts(data["breaker"]),
+        then="breaker show",
     ),
     Command(
         path="breaker disable",

@@ -6,7 +6,7 @@ As one would say them: ``503 30% seed=7``, ``stall after=3``, ``cut at=1234``, `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from attrs import define, evolve, field, fields_dict, frozen
@@ -62,6 +62,7 @@ _SECONDS: Final = frozenset({"retry_after", "slow", "slow_first_token", "pace"})
 _FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _ALONE: Final = {"html": "200", "redirect": "307", "many_headers": "1000", "wrong_length": "10", "slow": "0.01"}
 _KNOWN: Final = fields_dict(Fault)
+_WHEN: Final = ("after", "at")
 _FORMS: Final = (
     "a status such as 503, a rate such as 30%, and after= or at= behind cut, reset, stall, error_event, invalid_json"
 )
@@ -109,6 +110,17 @@ def parse(text: str) -> Fault:
     return evolve(NONE, **values)
 
 
+def words(said: Sequence[str]) -> list[str]:
+    """What may be said behind ``said``; a number comes where an equals sign ends it."""
+    names = [word.partition("=")[0] for word in said]
+    if "none" in names:
+        return []
+    later = [f"{when}=" for when in _WHEN if names and f"{names[-1]}_{when}" in _KNOWN]
+    first = [name for name in _KNOWN if name.rpartition("_")[0] not in _KNOWN or name.rpartition("_")[2] not in _WHEN]
+    alone = (name if name in _ALONE or _KNOWN[name].default is False else f"{name}=" for name in first)
+    return [*later, *(() if said else ("none",)), *(word for word in alone if word.rstrip("=") not in names)]
+
+
 def differences(fault: Fault) -> list[str]:
     """The names of what ``fault`` says, in the order in which they are known."""
     return [name for name in _KNOWN if getattr(fault, name) != getattr(NONE, name)]
@@ -122,7 +134,7 @@ def _pair(word: str, before: str) -> tuple[str, str]:
         return "rate", word
     name, equals, value = word.partition("=")
     if equals:
-        return (f"{before}_{name}" if name in ("after", "at") else name), value
+        return (f"{before}_{name}" if name in _WHEN else name), value
     return name, _ALONE.get(name, "1" if name in _KNOWN and _KNOWN[name].default is False else "")
 
 

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from runestone.console import ctl
 from runestone.console.commands import Live
+from runestone.console.repl import topics
 from runestone.console.repl.offers import candidates, hint
 from runestone.console.repl.vocabulary import Vocabulary, vocabulary
 from runestone.console.table import COMMANDS
+from runestone.domain import faults
+from runestone.operations.what_if import changes_of
 
 LIVE: dict[Live, list[str]] = {
     "providers": ["anthropic-default", "openai-default"],
@@ -61,6 +64,17 @@ def test_every_verb_of_the_table_is_in_the_vocabulary_with_its_arguments(verbs: 
         ("provider set x --d", ["--dry-run"]),
         ("failover set-strategy default-chat-service pr", ["priority"]),
         ("provider add new --kind anth", ["anthropic"]),
+        ("log level ", ["trace", "debug", "warning"]),
+        ("log level w", ["warning"]),
+        ("crash prov", ["provider:openai-default"]),
+        ("fault openai-default ", ["none", "refused", "status=", "html", "rate="]),
+        ("fault openai-default cut ", ["after=", "at=", "times="]),
+        ("fault openai-default cut after=3 r", ["reset", "rate="]),
+        ("what-if openai-default ", ["failure_threshold=", "slow_first_token="]),
+        ("what-if openai-default half-open-limit=2 r", ["recovery_timeout="]),
+        ("explain ", ["breaker", "retry.max_attempts", "breaker.changed"]),
+        ("explain half", ["half_open"]),
+        ("explain providers.NAME.ret", ["providers.NAME.retry_attempts"]),
         ("status | ", ["grep", "head", "count", "json"]),
         ("\\w", ["\\watch"]),
         ("\\", ["\\x", "\\q", "\\?"]),
@@ -89,6 +103,14 @@ def test_what_fits_is_offered(verbs: Vocabulary, text: str, some: list[str]) -> 
         ("provider restart x --d", "--dry-run"),
         ("events --", "--last"),
         ("events --last 3 -", "-n"),
+        ("fault openai-default ", "after="),  # nothing is said that could happen later
+        ("fault openai-default ", "retry_after"),  # it needs its number
+        ("fault openai-default stall times=2 ", "after="),
+        ("fault openai-default cut rate=0.5 ", "rate="),
+        ("fault openai-default none ", "cut"),
+        ("what-if openai-default half-open-limit=2 ", "half_open_limit="),
+        ("log level debug ", "debug"),
+        ("explain breaker ", "breaker"),
         ("provider show 'op", "openai-default"),
         ("no-such-verb ", "openai-default"),
         ("help provider show ", "openai-default"),
@@ -96,6 +118,26 @@ def test_what_fits_is_offered(verbs: Vocabulary, text: str, some: list[str]) -> 
 )
 def test_what_does_not_fit_is_not_offered(verbs: Vocabulary, text: str, none: str) -> None:
     assert none not in offered(verbs, text)
+
+
+@pytest.mark.parametrize("word", topics.known())
+def test_all_that_is_offered_to_be_explained_is(word: str) -> None:
+    assert topics.explained(word)
+
+
+def test_every_word_that_is_offered_for_a_fault_says_one() -> None:
+    for word in faults.words(()):
+        said = faults.parse(f"{word}503" if word.endswith("=") else word)
+        assert (faults.differences(said) == []) == (word == "none")
+    for before in ("cut", "reset", "stall", "error_event", "invalid_json"):
+        assert faults.differences(faults.parse(f"{before} {faults.words([before])[0]}3")) == [f"{before}_after"]
+
+
+def test_every_setting_that_is_offered_for_what_if_is_one() -> None:
+    [settings] = [a for c in COMMANDS if c.path == "what-if" for a in c.arguments if a.key == "settings"]
+
+    for word in settings.offers(()):
+        assert changes_of({word.rstrip("="): 1})
 
 
 def test_an_option_that_may_be_repeated_is_offered_again(verbs: Vocabulary) -> None:

@@ -96,6 +96,7 @@ def test_entries_are_counted_however_they_are_shown(tmp_path: Path, capsys: pyte
     ("topic", "code", "says"),
     [
         ("breaker", 0, "half_open: a few probes do"),
+        ("half_open", 0, "The event breaker.changed tells it as soon as the time is over"),
         ("retry.max_attempts", 0, "retry.max_attempts"),
         ("breaker.changed", 0, "A circuit breaker has changed its state."),
         ("moon", 3, "'moon' is not known here; there are breaker"),

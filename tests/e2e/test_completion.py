@@ -54,6 +54,10 @@ def test_bash_takes_the_script(environment: dict[str, str]) -> None:
         ("runestone ctl provider restart x --h", ["--hard"]),
         ("runestone config ", ["check", "init"]),
         ("runestone completion ", ["bash", "zsh", "fish"]),
+        ("runestone ctl log level ", ["debug", "warning"]),
+        ("runestone ctl fault x cut ", ["after=", "at=", "rate="]),
+        ("runestone ctl what-if x failure_threshold=3 ", ["recovery_timeout=", "half_open_limit="]),
+        ("runestone config explain retry.", ["retry.max_attempts", "retry.jitter"]),
     ],
 )
 def test_bash_completes_verbs_options_and_choices(environment: dict[str, str], line: str, some: list[str]) -> None:
@@ -69,10 +73,33 @@ def test_bash_completes_the_names_that_live_in_the_node(node: Gateway, environme
     assert bash(ASK, mine, "runestone ctl provider show an") == ["anthropic-default"]
     assert bash(ASK, mine, "runestone ctl failover show c") == ["cost-optimized-service", "critical"]
     assert bash(ASK, mine, "runestone ctl actor show failo") == ["failover"]
+    assert bash(ASK, mine, "runestone ctl crash failo") == ["failover"]
 
 
 def test_without_a_node_there_are_no_names_and_no_errors(environment: dict[str, str]) -> None:
     assert bash(ASK, environment, "runestone ctl provider show an") == [""]
+
+
+@pytest.mark.parametrize(
+    ("line", "files"),
+    [
+        ("runestone ctl cost estimate --request a", ["a-file"]),
+        ("runestone ctl --socket a", ["a-file"]),
+        ("runestone serve --config a", ["a-file"]),
+        ("runestone ctl log level a", [""]),
+        ("runestone ctl provider test x --model a", [""]),
+        ("runestone ctl trace x --max a", [""]),
+        ("runestone serve --port a", [""]),
+    ],
+)
+def test_files_are_offered_where_one_may_stand_alone(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, files: list[str]
+) -> None:
+    (tmp_path / "a-file").touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert bash(ASK, environment, line) == files
+    assert "-o default" not in bash('eval "$(runestone completion bash)"; complete -p runestone', environment)[0]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from runestone.console.bodies import duration
+from runestone.console.commands import Argument, Command
 from runestone.console.options import Usage, spelled_out
 from runestone.console.table import COMMANDS
+from runestone.operations import ceilings
 from runestone.operations.edits import EDITS
 from tests.e2e.node import Gateway, Upstream, eventually, gateway
 from tests.e2e.spawned import interruptible, terminal
@@ -156,6 +159,38 @@ def test_no_help_tells_of_an_option_that_is_refused(demo: Gateway) -> None:
                 "could be well or not" in demo.ctl_raw("--timeout", "1ms", *command.path.split(), "--wait=1ms").stderr
             )
             assert ("--wait" in told) != refused, command.path
+
+
+_STANDS_FOR = {"actors": "failover", "providers": "openai-default"}
+
+
+def beyond(command: Command, argument: Argument) -> list[str]:
+    """The words of ``command`` with more of ``argument`` than may be, and nothing else that could be refused."""
+    words = command.path.split()
+    for other in command.arguments:
+        if other.name[0] != "-" and other.complete is not None and other.nargs is None:
+            words.append(_STANDS_FOR[other.complete])
+        elif other.name == "level":
+            words.append("info")
+        elif other is not argument and (other.required or other.key == "idle"):
+            words += [other.name, *([] if other.key == "idle" else ["1"])]
+    return [*words, f"{argument.name}={(argument.most or 0) + 1:g}"]
+
+
+def test_the_help_tells_the_most_that_the_node_takes(demo: Gateway) -> None:
+    limited = [(command, one) for command in COMMANDS for one in command.arguments if one.most is not None]
+    assert {one.most for _, one in limited} == {value for name, value in vars(ceilings).items() if name.isupper()}
+
+    for command, one in limited:
+        refused = demo.ctl_raw(*beyond(command, one))
+        told = re.sub(r"\s+", " ", demo.ctl_raw(*command.path.split(), "--help").stdout)
+
+        assert (refused.returncode, refused.stdout) == (1, ""), (command.path, refused)
+        assert re.search(rf"(, {one.most:g} at most|to {one.most:g})$", refused.stderr.strip()), (command.path, refused)
+        assert f"{one.help}; " in told, command.path
+        [most] = re.findall(rf"{re.escape(one.help)}; (\w+) at most", told)
+        assert duration(most) == one.most, command.path
+    assert demo.ctl("status")["phase"] == "ready"
 
 
 def test_waiting_ends_as_soon_as_it_is_well(node: Gateway, primary: Upstream) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from attrs import frozen
 
 from runestone.console.commands import Live
 from runestone.console.repl.grammar import PIPES, Cursor, Unreadable, cursor, expanded, narrowed
-from runestone.console.repl.vocabulary import Slot, Verb, Vocabulary
+from runestone.console.repl.vocabulary import PATHS, Slot, Verb, Vocabulary
 
 METAS: Final = {
     "x": "lists as one fact a line, or as tables again",
@@ -21,7 +21,6 @@ METAS: Final = {
     "q": "leave the console",
     "?": "these words",
 }
-_PATHS: Final = ("PATH", "FILE")  # how an argument says that it takes one
 _HELPS: Final = ("help", "?")
 _PIPE_HELP: Final = {
     "grep": "the lines that a regular expression finds",
@@ -56,7 +55,7 @@ def wants_path(vocabulary: Vocabulary, text: str) -> bool:
     if at is None or verb is None:
         return False
     slot = verb.awaited(given) or (None if at.word.startswith("-") else _next(verb, given))
-    return slot is not None and slot.metavar in _PATHS
+    return slot is not None and slot.metavar in PATHS
 
 
 def hint(vocabulary: Vocabulary, text: str) -> str:
@@ -107,11 +106,12 @@ def _paths(vocabulary: Vocabulary, words: tuple[str, ...]) -> Iterator[Candidate
 
 def _arguments(verb: Verb, given: tuple[str, ...], word: str, names: Names) -> Iterator[Candidate]:
     if (slot := verb.awaited(given)) is not None:
-        yield from _values(slot, names)
+        yield from _values(slot, (), names)
         return
     if not word.startswith("-") and (slot := _next(verb, given)) is not None:
-        yield from _values(slot, names)
-        if slot.required:
+        placed = verb.placed(given)
+        yield from _values(slot, placed[verb.arguments.index(slot) :], names)
+        if slot.required and len(placed) < len(verb.arguments):
             return
     for option in verb.options:
         if option.many or not option.among(given):
@@ -126,7 +126,7 @@ def _next(verb: Verb, given: tuple[str, ...]) -> Slot | None:
     return arguments[-1] if arguments and arguments[-1].many else None
 
 
-def _values(slot: Slot, names: Names) -> Iterator[Candidate]:
-    yield from (Candidate(choice) for choice in slot.choices)
+def _values(slot: Slot, said: Sequence[str], names: Names) -> Iterator[Candidate]:
+    yield from (Candidate(choice) for choice in (*slot.choices, *slot.offers(said)))
     if slot.live is not None:
         yield from (Candidate(name) for name in names(slot.live))

@@ -47,7 +47,12 @@ class NodeCompleter(Completer):
         if wants_path(self._vocabulary, text):
             yield from _FILES.get_completions(Document(begun), complete_event)
         for found in candidates(self._vocabulary, text, self._names):
-            yield Completion(f"{found.text} ", -len(begun), display=found.text, display_meta=found.about)
+            yield Completion(
+                found.text if found.text.endswith("=") else f"{found.text} ",
+                -len(begun),
+                display=found.text,
+                display_meta=found.about,
+            )
 
 
 def converse(socket: Path, *, read_only: bool) -> int:

@@ -11,8 +11,11 @@ from runestone.telemetry.events import CATALOGUE
 TOPICS: Final = {
     "breaker": "closed: calls go through. open: none does, until it is tried again. half_open: a few probes do, and decide.\n"
     "forced_open, disabled: an operator has said so, until `breaker auto` or `breaker reset`. See `why NAME`, `breaker show NAME`.",
+    "half_open": "Its time is over: a few probes may go out, and decide. The event breaker.changed tells it as soon as the time is over,\n"
+    "`why NAME` has the change where the first probe goes out.",
     "score": "1 is best: success x latency x headroom x breaker. Below a group's health_threshold a provider is asked last.\n"
     "See `why NAME`, `failover explain GROUP --model M`.",
+    "starting": "Its actor has not begun yet: the node, or it, is just starting.",
     "throttled": "It has said 429, and is left alone for as long as it has asked for. See `why NAME`.",
     "quarantined": "It refuses our key, has no quota left, or will not serve a model. Then `provider set` or `restart`.",
     "draining": "An operator has taken it out: nothing new goes there, what runs ends whole. `provider ready NAME`, or `undrain`.",
@@ -23,6 +26,11 @@ TOPICS: Final = {
     "tier": "1: who serves the model itself. 2: who stands in with the default model, once all of tier 1 have failed.",
     "legacy": "The rollback: the first provider of the model's family, with retries and no failover. `mode enhanced` takes it back.",
 }
+
+
+def known() -> tuple[str, ...]:
+    """All that can be explained."""
+    return (*TOPICS, *reference.keys(), *CATALOGUE)
 
 
 def explained(topic: str) -> str:

@@ -8,10 +8,12 @@ from typing import Final
 
 from attrs import frozen
 
-from runestone.console.commands import Command, Live
+from runestone.console.commands import Command, Live, Offers, nothing
+from runestone.console.repl import topics
 
 _OPTIONS_HINTED: Final = 6
 _CHOICES_SHOWN: Final = 4
+PATHS: Final = ("PATH", "FILE")  # how an argument says that it takes one
 
 
 @frozen(kw_only=True)
@@ -29,6 +31,7 @@ class Slot:
     own: bool = True
     choices: tuple[str, ...] = ()
     live: Live | None = None
+    offers: Offers = nothing
 
     def among(self, words: Container[str]) -> bool:
         """Whether ``words`` have it by one of its names."""
@@ -114,15 +117,18 @@ class Verb:
 
 
 Vocabulary = Mapping[str, Verb]
+_WORD: Final = Slot(
+    key="word", help="of an answer, a setting, an event", metavar="WORD", required=True, offers=lambda _: topics.known()
+)
 
 LOCAL: Final = tuple(
-    Verb(path=path, help=text)
-    for path, text in (
-        ("help", "what there is, or one command: help provider restart"),
-        ("explain", "what a word in answers, a setting or an event means: explain breaker"),
-        ("history", "what was typed"),
-        ("exit", "leave the console (Ctrl-D)"),
-        ("quit", "leave the console"),
+    Verb(path=path, help=text, slots=slots)
+    for path, text, slots in (
+        ("help", "what there is, or one command: help provider restart", ()),
+        ("explain", "what a word in answers, a setting or an event means: explain breaker", (_WORD,)),
+        ("history", "what was typed", ()),
+        ("exit", "leave the console (Ctrl-D)", ()),
+        ("quit", "leave the console", ()),
     )
 )
 
@@ -166,4 +172,5 @@ def _slot(action: argparse.Action, command: Command) -> Slot:
         own=argument is not None,
         choices=tuple(map(str, action.choices or ())),
         live=None if argument is None else argument.complete,
+        offers=nothing if argument is None else argument.offers,
     )
