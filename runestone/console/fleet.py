@@ -43,10 +43,18 @@ _OPTIONS = (
     Argument(name="--key-stdin", help="read its API key from standard input", flag=True),
 )
 
+_OF_PROVIDER = changed("provider")
+
 
 def _standing(provider: Mapping[str, Any]) -> dict[str, Any]:
     """A provider for people, to whom one word says whether an operator has it out of service; programs have ``draining`` too."""
     return {key: value for key, value in provider.items() if key != "draining"}
+
+
+def _changed(data: Mapping[str, Any]) -> str:
+    """A provider that was made or changed, and what was done for it."""
+    about = data.get("provider")
+    return _OF_PROVIDER({**data, "provider": _standing(about) if isinstance(about, Mapping) else about})
 
 
 def _restarted(data: Mapping[str, Any]) -> str:
@@ -86,7 +94,7 @@ COMMANDS: tuple[Command, ...] = (
             *_OPTIONS,
         ),
         body=bodies.new_provider,
-        render=changed("provider"),
+        render=_changed,
         then="provider show",
     ),
     Command(
@@ -96,7 +104,7 @@ COMMANDS: tuple[Command, ...] = (
         help="change settings of a provider; its actor is restarted, its streams run on",
         arguments=(PROVIDER, *_OPTIONS),
         body=bodies.changed_provider,
-        render=changed("provider"),
+        render=_changed,
         then="provider show",
     ),
     Command(
@@ -105,7 +113,7 @@ COMMANDS: tuple[Command, ...] = (
         route="/v1/providers/{name}/remove",
         help="take a provider out; returns when its streams have ended",
         arguments=(PROVIDER,),
-        render=changed("provider"),
+        render=_changed,
         asks=True,
     ),
     Command(

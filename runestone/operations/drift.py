@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from attrs import define
@@ -48,9 +48,18 @@ class Drift:
         if base is None:
             return {}
         paths = [path for path, _ in memory.overlay.values()]
-        in_force = InForce(base)
-        found = {path: in_force.at(_own(path)) for path in paths}
-        return {path: entry for path, entry in found.items() if entry is not None}
+        return _in_force(base, paths)
+
+    def now(self, memory: Memory) -> Mapping[Path, Entry]:
+        """What the overlay has put in force, by its paths; what waits, as for its provider, is not."""
+        found = _in_force(memory.loaded, [path for path, _ in memory.overlay.values()])
+        return {path: entry for path, entry in found.items() if entry.origin == "runtime"}
+
+
+def _in_force(loaded: Loaded, paths: Iterable[Path]) -> dict[Path, Entry]:
+    values = InForce(loaded)
+    found = {path: values.at(_own(path)) for path in paths}
+    return {path: entry for path, entry in found.items() if entry is not None}
 
 
 def _own(path: Path) -> Path:

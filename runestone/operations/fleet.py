@@ -163,11 +163,11 @@ class Fleet:
 
     def changed_at_run_time(self) -> dict[str, Any]:
         """The overlay, beside what file and variables say: what differs (``unsaved``) lasts until the process ends, or is exported."""
-        before, unsaved = self.drift.before(self.memory), set(self.unsaved())
+        before, now, unsaved = self.drift.before(self.memory), self.drift.now(self.memory), set(self.unsaved())
         values = [
             {
                 "key": (key := ".".join(path)),
-                "value": _shown(path, value),
+                "value": now[path].shown if path in now and value is not None else _shown(path, value),
                 "before": None if (entry := before.get(path)) is None else entry.shown,
                 "before_origin": None if entry is None else str(entry.origin),
                 "unsaved": key in unsaved,

@@ -232,6 +232,10 @@ def test_one_word_tells_people_what_an_operator_has_made_of_a_provider(node: Gat
         told = [line for line in person if line.startswith(("admin state", "draining"))]
         assert [line.split() for line in told] == [["admin", "state", word]]
         assert "DRAINING" not in node.ctl_raw("providers", "-o", "wide").stdout.splitlines()[0]
+        edited = node.ctl_raw("provider", "set", OPENAI, "--retry-attempts", "2").stdout.splitlines()
+        assert [line.split() for line in edited if line.startswith(("admin state", "draining"))] == [
+            ["admin", "state", word]
+        ]
         assert shown(node)["draining"] == (word != "ready")
 
 

@@ -191,7 +191,8 @@ def test_what_was_before_a_change_is_told_though_nobody_had_set_it(
     ):
         node.ctl(*words)
 
-    changes = {c["key"]: (c["before"], c["before_origin"]) for c in node.ctl("config", "diff")["changes"]}
+    told = node.ctl("config", "diff")["changes"]
+    changes = {c["key"]: (c["before"], c["before_origin"]) for c in told}
     lines = {line.split()[0]: line for line in node.ctl_raw("config", "diff").stdout.splitlines()}
 
     assert changes == {
@@ -204,6 +205,7 @@ def test_what_was_before_a_change_is_told_though_nobody_had_set_it(
         "providers.openai-default.timeout_ms": (120_000, "default"),
         "server.mode": ("enhanced", "default"),
     }
+    assert {c["key"]: c["value"] for c in told}["providers.openai-default.timeout_ms"] == 3000  # as its default is told
     assert "120000 (default)" in lines["providers.openai-default.timeout_ms"]
     assert "(default)" not in lines["groups.mine.members"]
 

@@ -293,6 +293,8 @@ def test_what_is_tuned_of_a_breaker_that_only_measures_waits(node: Gateway) -> N
         told = node.ctl("breaker", "set", OPENAI, "--failure-threshold", "9", *more)
         assert (told["breaker"]["mode"], told["breaker"]["failure_threshold"]) == ("measuring", 5)
         assert (told["breaker"]["kept"], told["changes"]) == ({"failure_threshold": 9}, [])
+    tuned = [one for one in node.ctl("config", "diff")["changes"] if one["key"].startswith("breakers.")]
+    assert [(one["value"], one["before"]) for one in tuned] == [(9, 5)]
     node.ctl("provider", "set", OPENAI, "--circuit-breaker", "true")
     assert node.ctl("breaker", "show", OPENAI)["breaker"]["failure_threshold"] == 9
 
