@@ -62,6 +62,8 @@ def line(keys: PipeInput, typed: str, shows: Shows, *earlier: str, then: str = "
         ("provider rest\t", "provider restart "),
         ("top --sort mail\t", "top --sort mailbox "),
         ("\\wat\t", "\\watch "),
+        ("log level warn\t", "log level warning "),
+        ("what-if openai-default fail\t", "what-if openai-default failure_threshold="),  # its value follows at once
         ("pro\t", "provider"),  # what all have in common
     ],
 )

@@ -14,6 +14,7 @@ from runestone.console.admin import app
 from runestone.console.repl.offers import METAS
 from runestone.console.table import COMMANDS
 from runestone.operations.actions import Actions
+from runestone.operations.edits import EDITS
 from runestone.operations.fleet import Fleet
 from runestone.operations.node import Node
 
@@ -67,6 +68,14 @@ def test_every_verb_has_its_route_and_every_route_its_verb() -> None:
 
     assert sorted(asked - routes()) == [], "nobody answers these verbs"
     assert sorted(routes() - asked - FROM_PYTHON_ALONE - FOR_COMPLETION) == [], "no verb asks these"
+
+
+def test_a_verb_and_its_route_tell_alike_whether_they_act_and_only_what_acts_is_an_edit() -> None:
+    known = {one.route: one for one in Actions(empty(Node), empty(Fleet)).table()}
+    asked = {command.path: (command, f"{command.method} {command.route}") for command in COMMANDS}
+
+    assert [path for path, (verb, route) in asked.items() if route in known and verb.acts == known[route].reads] == []
+    assert {route for route, one in known.items() if not one.reads} >= EDITS
 
 
 def test_every_word_with_a_backslash_is_in_the_readme() -> None:
