@@ -231,6 +231,19 @@ def test_an_act_that_waits_ends_when_its_effect_is_there(node: Gateway) -> None:
     assert node.provider("openai-default")["status"] == "up"
 
 
+def test_an_act_that_puts_back_into_service_waits_until_it_is_well(node: Gateway, primary: Upstream) -> None:
+    node.ctl("breaker", "set", "openai-default", "--failure-threshold", "1", "--recovery-timeout", "100s")
+    primary.fault("503")
+    node.post({**HELLO, "model": "openai-default/gpt-4o-mini"})
+    node.ctl("provider", "drain", "openai-default")
+
+    for act in ("provider ready", "breaker auto"):
+        assert node.ctl_raw(*act.split(), "openai-default", "--wait", "300ms").returncode == 6
+    node.ctl("breaker", "reset", "openai-default")
+    for act in ("provider ready", "breaker auto"):
+        assert node.ctl_raw(*act.split(), "openai-default", "--wait", "20s").returncode == 0
+
+
 def test_watching_prints_a_block_a_look_until_it_is_interrupted(demo: Gateway) -> None:
     words = command(demo, "--watch", "100ms", "providers", "-o", "name")
     with interruptible(words) as watching:
