@@ -6,12 +6,27 @@ stop after the first half: :class:`Blocks` cuts the stream at blank lines and no
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from attrs import define
 
 EVENT_BYTES: Final = 1024 * 1024
+TURN_LINES: Final = 512  # of a stream that are read in one go, some microseconds each
+_TURN_BYTES: Final = 1024  # so few are read in one go whatever they are
+_DENSE_BYTES: Final = 256  # what is shorter holds too few blank lines to be worth a look
 _BOM: Final = b"\xef\xbb\xbf"
+_BLANK_LINES: Final = re.compile(rb"\n{3,}")
+_LF_LINES: Final = re.compile(rb"(?:.*\n){1,%d}" % TURN_LINES)  # as quick as counting them
+_LINES: Final = re.compile(rb"(?:[^\r\n]*[\r\n]){1,%d}" % TURN_LINES)
+
+
+def turn(data: bytes, begin: int) -> int:
+    """Where in ``data`` to give others a turn of the event loop, read from ``begin``: behind :data:`TURN_LINES` lines, or at its end."""
+    if len(data) - begin <= _TURN_BYTES:
+        return len(data)
+    found = (_LINES if b"\r" in data else _LF_LINES).match(data, begin)
+    return len(data) if found is None else found.end()
 
 
 @define
@@ -40,6 +55,8 @@ class Blocks:
             data = self._skip_bom(data)
         if self._after_cr or b"\r" in data:
             data = self._normalise(data)
+        if len(data) >= _DENSE_BYTES and b"\n\n\n" in data:
+            data = _BLANK_LINES.sub(b"\n\n", data)
         if not self._parts:
             if data.endswith(b"\n\n"):
                 return data
