@@ -893,6 +893,14 @@ GUARDS: Final = [
         "tests/providers/test_sse.py::test_a_line_without_end_is_noticed_before_it_is_kept_for_long",
     ),
     Guard(
+        "a read of thousands of empty events is no single turn of the loop",
+        _CALL,
+        "end = turn(data, begin)",
+        "end = len(data)",
+        "tests/failover/test_turns.py::"
+        "test_others_have_their_turns_within_a_read_of_empty_events_and_the_answer_is_the_same[after it-comments]",
+    ),
+    Guard(
         "[DONE] without a finish reason is no end",
         _PASSING,
         "if self._finished or (self._seen_choices and self._seen_choices <= self._finished_choices):",
