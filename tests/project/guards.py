@@ -1050,6 +1050,13 @@ GUARDS: Final = [
         "        pass",
         f"{_OF_DRAIN}test_a_stream_that_outlasts_the_drain_is_told_in_band_and_gets_no_done",
     ),
+    Guard(
+        "who outlasts a drain is ended by a deadline of its own, not by the end of the tree",
+        "runestone/gateway.py",
+        "            deadline.reschedule(now)",
+        "            pass",
+        "tests/test_phase.py::test_a_drain_that_is_cut_short_brings_every_deadline_forward_to_now",
+    ),
     # -- probes
     Guard(
         "one connection that failed says nothing",
