@@ -673,7 +673,7 @@ GUARDS: Final = [
     Guard(
         "the caller's own error ends the loop",
         "runestone/failover/attempts.py",
-        "if not failure.treatment.failover:",
+        "if not failure.may_fail_over:",
         "if failure is None:",
         "tests/e2e/test_stand_in.py::test_the_callers_own_error_is_told_at_once[400-openai]",
     ),
@@ -718,6 +718,22 @@ GUARDS: Final = [
         "self.treatment.retry and self.should_retry is not False",
         "self.treatment.retry",
         f"{_OF_PLAN}test_an_upstream_that_says_no_is_not_asked_again",
+    ),
+    Guard(
+        "an upstream that asks for a retry after a 409 is heeded",
+        _FAILURE,
+        "if self.should_retry and self.status in _RETRIED_IF_ASKED:",
+        "if False:",
+        "tests/e2e/test_asked_to_retry.py::"
+        "test_what_a_provider_asks_to_be_tried_again_is_tried_again_there_and_nothing_else_is[409-true]",
+    ),
+    Guard(
+        "no word of an upstream makes the caller's own error another's",
+        _FAILURE,
+        "_RETRIED_IF_ASKED: Final = frozenset({408, 409})",
+        "_RETRIED_IF_ASKED: Final = frozenset({400, 408, 409})",
+        "tests/domain/test_failure.py::"
+        "test_no_word_of_an_upstream_makes_a_retry_of_what_the_contract_names_as_never_retried[400]",
     ),
     Guard(
         "attempts at one provider have a limit",
