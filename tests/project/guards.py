@@ -725,7 +725,7 @@ GUARDS: Final = [
         "if self.should_retry and self.status in _RETRIED_IF_ASKED:",
         "if False:",
         "tests/e2e/test_asked_to_retry.py::"
-        "test_what_a_provider_asks_to_be_tried_again_is_tried_again_there_and_nothing_else_is[409-true]",
+        "test_what_a_provider_asks_to_be_tried_again_is_tried_again_there_and_nothing_else_is[true-409]",
     ),
     Guard(
         "no word of an upstream makes the caller's own error another's",
