@@ -22,7 +22,7 @@ from runestone.providers.codecs import Codec, StreamDecoder
 from runestone.providers.codecs.answer import Piece, Unsupported, UpstreamRequest
 from runestone.providers.codecs.headers import Headers, headroom, passed_on
 from runestone.providers.messages import Lease
-from runestone.providers.sse import turn
+from runestone.providers.sse import TURN_BYTES, turn
 from runestone.providers.stream import UpstreamStream
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import AttemptFinished
@@ -260,8 +260,7 @@ class UpstreamCall:
         assert self._stream is not None
         assert self._decoder is not None
         assert self._idle is not None
-        data, begin = self._unread, self._begin
-        if data:
+        if data := self._unread:
             await asyncio.sleep(0)
         else:
             self._idle.reading()
@@ -276,15 +275,21 @@ class UpstreamCall:
                 return piece
             finally:
                 self._idle.pause()
+        self._size = len(data)
+        piece = self._decoder.feed(data if self._size <= TURN_BYTES else self._turn_of(data))
+        if piece.finished and not piece.ended:
+            self._idle.end_within(_AFTER_END_SECONDS)
+        return piece
+
+    def _turn_of(self, data: bytes) -> bytes:
+        """What is read of ``data`` in this turn of the loop; the rest is for later ones."""
+        begin = self._begin
         end = turn(data, begin)
         if end < len(data):
             self._unread, self._begin, self._size = data, end, 0
         else:
-            self._unread, self._begin, self._size = b"", 0, len(data)
-        piece = self._decoder.feed(data[begin:end])
-        if piece.finished and not piece.ended:
-            self._idle.end_within(_AFTER_END_SECONDS)
-        return piece
+            self._unread, self._begin = b"", 0
+        return data[begin:end]
 
     def _at_eof(self) -> Piece:
         """The upstream says no more. Whole if its finish reason has come, else a truncation: the decoder knows."""
