@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from attrs import define
@@ -48,7 +48,6 @@ from runestone.state import Sockets, State
 from runestone.telemetry.access import AccessLog
 from runestone.telemetry.actor import Looks, Mailbox, Standing, Telemetry
 from runestone.telemetry.bus import Bus
-from runestone.telemetry.events import RequestFinished
 from runestone.telemetry.lag import CountedLag
 from runestone.telemetry.level import Levels, LogLevel
 from runestone.telemetry.logs import Sink
@@ -379,14 +378,6 @@ class Composition:
         return Front.over(self.gateway, self.bus)
 
 
-def _price(
-    done: RequestFinished, at_epoch: float, memories: Mapping[str, ProviderMemory], settings: Settings, books: Books
-) -> float | None:
-    """For the access line."""
-    memory = None if done.provider is None else memories.get(done.provider)
-    return None if memory is None else answer_cost(done, memory.settings.kind, settings.prices, at_epoch, books.answers)
-
-
 def _no_log(level: str) -> None:
     """The log is somebody else's."""
 
@@ -425,7 +416,9 @@ def compose(
     bus.subscribe(recorder.handle)
     if sink is not None:
         access = AccessLog(
-            sink, lambda: live.settings.logs.access, lambda done, at: _price(done, at, memories, live.settings, books)
+            sink,
+            lambda: live.settings.logs.access,
+            lambda done, at: answer_cost(done, live.settings.prices, at, books.answers),
         )
         bus.subscribe(access.handle, AccessLog.KINDS)
     node = Node(

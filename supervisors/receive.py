@@ -175,7 +175,7 @@ class Server:
         mailbox, handlers = self.mailbox, self.handlers
         system, messages, loop = mailbox.system, mailbox.messages, mailbox.loop
         skip_stale = self.behaviour.skip_stale
-        turn, began = 0, 0.0
+        turn, began, timer = 0, 0.0, mailbox.timer
         while True:
             if system:
                 if (stop := self._serve(system.pop(0))) is not None:
@@ -207,7 +207,8 @@ class Server:
                 self._disarm()
             kind = type(message)
             if (handled := mailbox.handled) is not None:
-                began = mailbox.timer()
+                timer = mailbox.timer
+                began = timer()
             if kind is Envelope:
                 caller = message.caller
                 if skip_stale and not caller.alive:
@@ -218,7 +219,7 @@ class Server:
                 if type(result) is CoroutineType:
                     result = await result
                 if handled is not None:
-                    handled(mailbox.timer() - began)
+                    handled(timer() - began)
                 if type(result) not in _SPECIAL:
                     caller.reply(result)
                     continue
@@ -243,7 +244,7 @@ class Server:
                 if type(result) is CoroutineType:
                     result = await result
                 if handled is not None:
-                    handled(mailbox.timer() - began)
+                    handled(timer() - began)
             if result is not None:
                 stop = await self._react(callback, result)
                 if stop is not None:

@@ -36,6 +36,7 @@ FailureKind = Literal[
     "too_large",
     "unsupported",  # this provider cannot serve a field of the request: nothing was sent
 ]
+_RETRIED_IF_ASKED: Final = frozenset({408, 409})  # statuses that some servers heal from, and say so
 _SHORTEST_SECRET: Final = 8  # characters: what is shorter would take the place of ordinary words
 _MASK: Final = "***"
 
@@ -149,8 +150,17 @@ class Failure:
 
     @property
     def may_retry(self) -> bool:
-        """Whether the same provider may be tried again; the upstream's no goes before the table."""
+        """Whether the same provider may be tried again. The upstream's no goes before the table, and so does its yes with a 408 or a 409;
+        of the other statuses that are never retried it changes none.
+        """
+        if self.should_retry and self.status in _RETRIED_IF_ASKED:
+            return True
         return self.treatment.retry and self.should_retry is not False
+
+    @property
+    def may_fail_over(self) -> bool:
+        """Whether another provider may be tried: what may be tried again at all may be tried anywhere."""
+        return self.treatment.failover or self.may_retry
 
 
 class UpstreamError(Exception):

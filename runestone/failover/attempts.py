@@ -205,7 +205,7 @@ class Attempts:
 
     def _failed(self, lease: Lease, failure: Failure) -> None:
         """Note the failure for the next admission; the caller's own error ends the loop at once."""
-        if not failure.treatment.failover:
+        if not failure.may_fail_over:
             raise UpstreamFailed(failure, same_wire=wire_of(lease.settings.kind) == self._chat.wire)
         tried = self._admit.tried
         if tried and tried[-1].choice.provider == lease.choice.provider:

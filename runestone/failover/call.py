@@ -22,6 +22,7 @@ from runestone.providers.codecs import Codec, StreamDecoder
 from runestone.providers.codecs.answer import Piece, Unsupported, UpstreamRequest
 from runestone.providers.codecs.headers import Headers, headroom, passed_on
 from runestone.providers.messages import Lease
+from runestone.providers.sse import TURN_BYTES, turn
 from runestone.providers.stream import UpstreamStream
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import AttemptFinished
@@ -62,8 +63,10 @@ class UpstreamCall:
         self._decoder: StreamDecoder | None = None
         self._idle: IdleWatch | None = None
         self._received = 0  # bytes of the body, up to the commit point
-        self._size = 0  # of the last read of a stream
-        self._chunks = 0  # reads of a stream behind its first content
+        self._size = 0  # of the last read of a stream, once all of it has been looked at
+        self._unread = b""  # of the last read, where it is too much for one turn of the loop
+        self._begin = 0
+        self._chunks = 0  # pieces of a stream behind its first content
         self._whole_at: float | None = None  # when the end of a stream came
         self._outcome: Outcome = "neutral"
         self._failure: Failure | None = None
@@ -257,23 +260,36 @@ class UpstreamCall:
         assert self._stream is not None
         assert self._decoder is not None
         assert self._idle is not None
-        self._idle.reading()
-        try:
-            data = await anext(self._stream)
-        except StopAsyncIteration:
-            return self._at_eof()
-        except UpstreamError as error:
-            piece = self._at_eof()
-            if piece.failure is not None:
-                piece.failure = error.failure
-            return piece
-        finally:
-            self._idle.pause()
+        if data := self._unread:
+            await asyncio.sleep(0)
+        else:
+            self._idle.reading()
+            try:
+                data = await anext(self._stream)
+            except StopAsyncIteration:
+                return self._at_eof()
+            except UpstreamError as error:
+                piece = self._at_eof()
+                if piece.failure is not None:
+                    piece.failure = error.failure
+                return piece
+            finally:
+                self._idle.pause()
         self._size = len(data)
-        piece = self._decoder.feed(data)
+        piece = self._decoder.feed(data if self._size <= TURN_BYTES else self._turn_of(data))
         if piece.finished and not piece.ended:
             self._idle.end_within(_AFTER_END_SECONDS)
         return piece
+
+    def _turn_of(self, data: bytes) -> bytes:
+        """What is read of ``data`` in this turn of the loop; the rest is for later ones."""
+        begin = self._begin
+        end = turn(data, begin)
+        if end < len(data):
+            self._unread, self._begin, self._size = data, end, 0
+        else:
+            self._unread, self._begin = b"", 0
+        return data[begin:end]
 
     def _at_eof(self) -> Piece:
         """The upstream says no more. Whole if its finish reason has come, else a truncation: the decoder knows."""

@@ -163,6 +163,7 @@ class Exchange:
                 upstream_seconds=tried.upstream_seconds if tried else 0.0,
                 usage=call.usage if call else None,
                 method=self.scope["method"],
+                kind=call.lease.settings.kind if call else None,
             )
         )
 

@@ -139,15 +139,13 @@ def _words(model: str, *others: str) -> tuple[str, ...]:
     return "***" if looks_secret(model) else _text(model), *map(_text, others)
 
 
-def answer_cost(
-    done: RequestFinished, kind: str, own: Mapping[str, Price], at_epoch: float, answers: Answers
-) -> float | None:
-    """US dollars for the call that has answered a request, at a provider of ``kind``; ``None``: not known. Not for the event loop.
+def answer_cost(done: RequestFinished, own: Mapping[str, Price], at_epoch: float, answers: Answers) -> float | None:
+    """US dollars for the call that has answered a request; ``None``: not known. Not for the event loop.
 
     What was found is left in ``answers``: the ledger need not find it again.
     """
-    usage, model = _told(done.usage), done.model
-    if usage is None or model is None:
+    usage, model, kind = _told(done.usage), done.model, done.kind
+    if usage is None or model is None or kind is None:
         return None
     api: Api = "count_tokens" if done.route.endswith("/count_tokens") else "chat"
     charge = cost = charged(usage, api=api, model=model, own=own)

@@ -117,6 +117,7 @@ class _Telling:
                 first_content_seconds=self._first_content_seconds,
                 upstream_seconds=attempts.upstream_seconds if attempts else 0.0,
                 usage=call.usage if call else None,
+                kind=call.lease.settings.kind if call else None,
             )
         )
 

@@ -6,12 +6,32 @@ stop after the first half: :class:`Blocks` cuts the stream at blank lines and no
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from attrs import define
 
 EVENT_BYTES: Final = 1024 * 1024
+TURN_LINES: Final = 512  # of a stream that are read in one go, some microseconds each
+TURN_BYTES: Final = 4096  # so few are read in one go whatever they are
+_DENSE_BYTES: Final = 256  # what is shorter holds too few blank lines to be worth a look
 _BOM: Final = b"\xef\xbb\xbf"
+_BLANK_LINES: Final = re.compile(rb"\n{3,}")
+_LF_LINES: Final = re.compile(rb"(?:.*\n){1,%d}" % TURN_LINES)  # as quick as counting them
+_LINES: Final = re.compile(rb"(?:[^\r\n]*[\r\n]){1,%d}" % TURN_LINES)
+
+
+def turn(data: bytes, begin: int) -> int:
+    """Where in ``data`` to give others a turn of the event loop, read from ``begin``: behind :data:`TURN_LINES` lines, or at its end."""
+    if len(data) - begin <= TURN_BYTES:
+        return len(data)
+    found = (_LINES if b"\r" in data else _LF_LINES).match(data, begin)
+    return len(data) if found is None else found.end()
+
+
+def condensed(blocks: bytes) -> bytes:
+    """``blocks`` without more than one blank line at a time: a run of them would be as many events without anything."""
+    return _BLANK_LINES.sub(b"\n\n", blocks) if len(blocks) >= _DENSE_BYTES and b"\n\n\n" in blocks else blocks
 
 
 @define
@@ -122,7 +142,7 @@ class Events:
     def feed(self, data: bytes) -> list[Event]:
         """The events that ``data`` completes."""
         events: list[Event] = []
-        for block in self._blocks.feed(data).split(b"\n\n"):
+        for block in condensed(self._blocks.feed(data)).split(b"\n\n"):
             self.overflow = self.overflow or len(block.lstrip(b"\n")) >= self._limit
             if not self.overflow and (event := parse(block)) is not None:
                 events.append(event)

@@ -73,7 +73,7 @@ class Access(Struct, gc=False):
     """The access line of one request.
 
     ``price`` says in US dollars what the call that answered has cost at a time in epoch seconds. It is asked once, by whoever makes the
-    line: the log's thread, unless it had no room for it.
+    line first: the log's thread, or who looks at the last lines before that has come to it.
     """
 
     at: float

@@ -64,6 +64,7 @@ class Bus:
                 unsubscribe()
                 apart.stop()
                 self._apart.remove(apart)
+                self._ends.remove(end)
                 self._gone = self._gone[0] + apart.failures, self._gone[1] + apart.dropped
 
         self._ends.append(end)
@@ -71,8 +72,8 @@ class Bus:
 
     def close(self) -> None:
         """End all handlers apart: nothing will be emitted any more."""
-        while self._ends:
-            self._ends.pop()()
+        for end in self._ends[:]:
+            end()
 
     def emit(self, event: Event) -> None:
         """Tell everybody. A handler that fails is counted, and does no harm to the others or the emitter."""

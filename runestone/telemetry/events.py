@@ -51,6 +51,7 @@ class RequestFinished(Struct, frozen=True, kw_only=True, gc=False):
     upstream_seconds: float = 0.0  # how long upstream calls were out for it
     usage: Usage | None = None  # of the call that answered
     method: str = "POST"
+    kind: str | None = None  # of the provider, as it was when it was called
 
 
 class Refusal(Struct, frozen=True, kw_only=True, gc=False):

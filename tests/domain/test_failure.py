@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from runestone.domain.failure import TREATMENTS, Failure, FailureKind, UpstreamError
+from runestone.providers.codecs.errors import failure_of_answer
 
 KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
@@ -91,6 +92,23 @@ def test_an_upstream_may_forbid_a_retry_and_cannot_ask_for_one_that_is_never_mad
     kind: FailureKind, said: bool | None, may: bool
 ) -> None:
     assert Failure(kind=kind, message="", should_retry=said).may_retry is may
+
+
+@pytest.mark.parametrize(("status", "kind"), [(408, "timeout"), (409, "caller_error")])
+def test_an_upstream_that_asks_for_it_is_tried_again_after_a_408_and_a_409(status: int, kind: FailureKind) -> None:
+    def may(*, asked: bool | None) -> tuple[bool, bool]:
+        failure = Failure(kind=kind, message="", status=status, should_retry=asked)
+        return failure.may_retry, failure.may_fail_over
+
+    assert may(asked=True) == (True, True)
+    assert may(asked=None) == may(asked=False) == (False, TREATMENTS[kind].failover)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422])
+def test_no_word_of_an_upstream_makes_a_retry_of_what_the_contract_names_as_never_retried(status: int) -> None:
+    failure = failure_of_answer(status, {"x-should-retry": "true"}, b"{}", now_epoch=0.0)
+
+    assert (failure.may_retry, failure.may_fail_over) == (False, failure.treatment.failover)
 
 
 def test_an_upstream_error_says_what_happened() -> None:

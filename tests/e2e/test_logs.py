@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -13,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.e2e.node import Gateway, Upstream, eventually
 from tests.e2e.raw import BODY, refusals, request
-from tests.e2e.streams import HELLO
+from tests.e2e.streams import HELLO, streams
 
 WHOLE = {**HELLO, "stream": False}
 
@@ -72,6 +74,28 @@ def test_a_streamed_request_that_failed_over_has_one_line_that_tells_all(
 
     eventually(lambda: len(about()) == 4, lambda: str(about()))  # at DEBUG, its calls too
     assert about() == ["attempt.finished", "failover", "request", "attempt.finished"]
+
+
+def test_streams_that_the_removal_of_their_provider_waited_for_have_their_prices(
+    node: Gateway, primary: Upstream
+) -> None:
+    primary.fault("pace=0.05 tokens=20")
+
+    async def scene() -> None:
+        async with streams(node) as crowd:
+            await crowd.start(20)
+            await asyncio.to_thread(node.ctl, "provider", "remove", "openai-default")
+            await crowd.finish()
+        assert all(s.whole for s in crowd.all)
+
+    anyio.run(scene)
+
+    def told() -> list[dict[str, Any]]:
+        return [r for r in records(node) if r["event"] == "request"]
+
+    eventually(lambda: len(told()) == 20, "their lines are there")
+    assert {line["provider"] for line in told()} == {"openai-default"}
+    assert [line["request_id"] for line in told() if not line["cost_usd"]] == []
 
 
 def test_what_was_refused_and_what_failed_are_one_line_each_without_a_traceback(

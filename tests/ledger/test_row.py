@@ -84,20 +84,20 @@ def test_what_the_provider_says_that_it_charges_is_booked_as_told_unless_the_ope
         ({"model": "theirs", "usage": replace(USAGE, charged_picodollars=37_756)}, 37_756e-12),
         ({"usage": None}, None),
         ({"usage": replace(USAGE, output_tokens=-1)}, None),
-        ({"model": None, "provider": None, "outcome": "server_error", "status": 502}, None),
+        ({"model": None, "provider": None, "kind": None, "outcome": "server_error", "status": 502}, None),
         ({"route": "/v1/messages/count_tokens"}, 0),
     ],
 )
 def test_what_the_access_line_says_is_the_price_of_the_call_that_answered(
     told: dict[str, Any], cost: float | None
 ) -> None:
-    assert answer_cost(_done(**told), "openai", OWN, NOW_NS / 1e9, {}) == cost
+    assert answer_cost(_done(**told), OWN, NOW_NS / 1e9, {}) == cost
 
 
 def _done(**told: Any) -> RequestFinished:
     done: dict[str, Any] = {
         "request_id": "req_1", "route": "/v1/chat/completions", "stream": False, "status": 200, "outcome": "ok",
-        "duration_seconds": 1.0, "provider": "a", "model": "mine", "attempts": 1, "usage": USAGE,
+        "duration_seconds": 1.0, "provider": "a", "model": "mine", "attempts": 1, "usage": USAGE, "kind": "openai",
     }  # fmt: skip
     return RequestFinished(**{**done, **told})
 
@@ -105,7 +105,7 @@ def _done(**told: Any) -> RequestFinished:
 def test_an_answer_that_the_log_has_priced_is_not_priced_again_and_no_other_call_takes_its_price() -> None:
     answers: Answers = {}
     mine, dearer = replace(USAGE), {"mine": Price(input_per_million_usd=Decimal(1), output_per_million_usd=Decimal(1))}
-    cost = answer_cost(_done(usage=mine), "openai", OWN, NOW_NS / 1e9, answers)
+    cost = answer_cost(_done(usage=mine), OWN, NOW_NS / 1e9, answers)
     others = [event(model="mine", usage=replace(USAGE)), event(model="else", usage=mine)]
 
     assert [priced(Ended(NOW_NS, other), dearer, {**answers}).cost_picodollars for other in others] == [
@@ -120,7 +120,7 @@ def test_an_answer_that_the_log_has_priced_is_not_priced_again_and_no_other_call
 def test_what_the_provider_charges_is_booked_as_told_when_the_log_has_met_it_first() -> None:
     answers: Answers = {}
     usage = replace(USAGE, charged_picodollars=37_756)
-    answer_cost(_done(usage=usage, model="theirs"), "openai", OWN, NOW_NS / 1e9, answers)
+    answer_cost(_done(usage=usage, model="theirs"), OWN, NOW_NS / 1e9, answers)
 
     row = priced(Ended(NOW_NS, event(usage=usage, model="theirs")), OWN, answers)
 
@@ -131,7 +131,7 @@ def test_answers_that_no_ledger_asks_for_do_not_pile_up() -> None:
     answers: Answers = {}
     kept = [replace(USAGE) for _ in range(12_000)]
     for usage in kept:
-        answer_cost(_done(usage=usage), "openai", OWN, NOW_NS / 1e9, answers)
+        answer_cost(_done(usage=usage), OWN, NOW_NS / 1e9, answers)
 
     assert len(answers) == 2000
 

@@ -673,7 +673,7 @@ GUARDS: Final = [
     Guard(
         "the caller's own error ends the loop",
         "runestone/failover/attempts.py",
-        "if not failure.treatment.failover:",
+        "if not failure.may_fail_over:",
         "if failure is None:",
         "tests/e2e/test_stand_in.py::test_the_callers_own_error_is_told_at_once[400-openai]",
     ),
@@ -718,6 +718,22 @@ GUARDS: Final = [
         "self.treatment.retry and self.should_retry is not False",
         "self.treatment.retry",
         f"{_OF_PLAN}test_an_upstream_that_says_no_is_not_asked_again",
+    ),
+    Guard(
+        "an upstream that asks for a retry after a 409 is heeded",
+        _FAILURE,
+        "if self.should_retry and self.status in _RETRIED_IF_ASKED:",
+        "if False:",
+        "tests/e2e/test_asked_to_retry.py::"
+        "test_what_a_provider_asks_to_be_tried_again_is_tried_again_there_and_nothing_else_is[true-409]",
+    ),
+    Guard(
+        "no word of an upstream makes the caller's own error another's",
+        _FAILURE,
+        "_RETRIED_IF_ASKED: Final = frozenset({408, 409})",
+        "_RETRIED_IF_ASKED: Final = frozenset({400, 408, 409})",
+        "tests/domain/test_failure.py::"
+        "test_no_word_of_an_upstream_makes_a_retry_of_what_the_contract_names_as_never_retried[400]",
     ),
     Guard(
         "attempts at one provider have a limit",
@@ -893,6 +909,14 @@ GUARDS: Final = [
         "tests/providers/test_sse.py::test_a_line_without_end_is_noticed_before_it_is_kept_for_long",
     ),
     Guard(
+        "a read of thousands of empty events is no single turn of the loop",
+        _CALL,
+        "end = turn(data, begin)",
+        "end = len(data)",
+        "tests/failover/test_turns.py::"
+        "test_others_have_their_turns_within_a_read_of_empty_events_and_the_answer_is_the_same[after it-comments]",
+    ),
+    Guard(
         "[DONE] without a finish reason is no end",
         _PASSING,
         "if self._finished or (self._seen_choices and self._seen_choices <= self._finished_choices):",
@@ -1041,6 +1065,13 @@ GUARDS: Final = [
         "        self.cut = True",
         "        pass",
         f"{_OF_DRAIN}test_a_stream_that_outlasts_the_drain_is_told_in_band_and_gets_no_done",
+    ),
+    Guard(
+        "who outlasts a drain is ended by a deadline of its own, not by the end of the tree",
+        "runestone/gateway.py",
+        "            deadline.reschedule(now)",
+        "            pass",
+        "tests/test_phase.py::test_a_drain_that_is_cut_short_brings_every_deadline_forward_to_now",
     ),
     # -- probes
     Guard(

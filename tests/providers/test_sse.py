@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runestone.providers.sse import EVENT_BYTES, Blocks, Event, Events, parse
+from runestone.providers.sse import EVENT_BYTES, TURN_BYTES, TURN_LINES, Blocks, Event, Events, condensed, parse, turn
 
 CORPUS = {
     "lf": b"data: a\n\ndata: b\n\n",
@@ -217,6 +217,48 @@ def test_a_line_of_ten_megabytes_is_refused_in_one_read_and_in_many() -> None:
 
 def test_a_million_empty_events_are_none() -> None:
     assert events([b"\n\n" * 1_000_000]) == ([], False)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+def test_a_run_of_blank_lines_is_one_blank_line_and_what_stands_around_it_is_read(end: bytes) -> None:
+    stream = b"data: a" + end * 10_000 + b"data: b" + end * 10_000
+
+    assert condensed(Blocks().feed(stream)) == b"data: a\n\ndata: b\n\n"
+    assert events([stream], limit=10**6) == ([Event(b"", b"a"), Event(b"", b"b")], False)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "\n", "\r", "\r\n"]), st.integers(1, 400)), max_size=8), st.data())
+def test_runs_of_any_length_in_any_split_read_as_the_standard_says(
+    runs: list[tuple[str, int]], draw: st.DataObject
+) -> None:
+    data = b"data:x\n\n" + b"".join(b"data:" + text.encode() * n for text, n in runs) + b"\n\n"
+    cut = draw.draw(st.integers(0, len(data)))
+
+    assert events([data[:cut], data[cut:]], limit=10**6)[0] == reference(data)
+
+
+def turns(data: bytes) -> list[bytes]:
+    parts, begin = list[bytes](), 0
+    while begin < len(data):
+        end = turn(data, begin)
+        parts.append(data[begin:end])
+        begin = end
+    return parts
+
+
+@pytest.mark.parametrize("line", [b"\n", b"\r", b"\r\n", b":\n", b"data: x\r\n", b"data: {}\n\n"])
+def test_what_is_read_in_one_turn_has_a_bounded_number_of_lines_and_is_all_there(line: bytes) -> None:
+    data = line * 100_000
+    parts = turns(data)
+
+    assert b"".join(parts) == data
+    assert max(part.count(b"\n") for part in parts) <= max(TURN_LINES, TURN_BYTES)
+    assert max(part.count(b"\r") for part in parts) <= max(TURN_LINES, TURN_BYTES)
+
+
+def test_few_lines_are_one_turn_however_long_they_are_and_however_many_bytes() -> None:
+    assert len(turns(b"x" * 1_000_000)) == 1
+    assert len(turns((b"data: " + b"x" * 1000 + b"\n\n") * (TURN_LINES // 2))) == 1
 
 
 def test_many_events_in_one_read_may_be_larger_than_the_limit_of_one() -> None:

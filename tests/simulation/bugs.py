@@ -237,7 +237,7 @@ BUGS: Final = (
         "cursor=0",
         profile="calm",
     ),
-    Bug("the caller's own error is tried elsewhere", f"{_ATTEMPTS}_failed", "not failure.treatment.failover", "False"),
+    Bug("the caller's own error is tried elsewhere", f"{_ATTEMPTS}_failed", "not failure.may_fail_over", "False"),
     Bug(
         "retries are told as failovers",
         f"{_ATTEMPTS}_tell",

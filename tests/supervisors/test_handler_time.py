@@ -242,6 +242,18 @@ async def test_how_long_each_call_cast_and_info_took_is_told_as_long_as_somebody
         assert len(took) == 4
 
 
+async def test_who_begins_to_listen_by_another_clock_amid_a_message_changes_nothing_of_that_one() -> None:
+    first, second = list[float](), list[float]()
+    async with server(Busy) as ref:
+        on_handled(ref, first.append, clock=asyncio.get_running_loop().time)
+        ref.cast(1.0)
+        await settle()
+        on_handled(ref, second.append, clock=lambda: 1e6)
+        await ref.call(Ping(), timeout=None)
+
+    assert (first, second) == ([1.0], [0.0])
+
+
 async def test_a_message_whose_handler_raises_is_not_told_of_and_who_has_ended_cannot_be_listened_to() -> None:
     took = list[float]()
     async with server(Busy) as ref:

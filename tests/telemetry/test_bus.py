@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -188,3 +190,21 @@ def test_a_handler_apart_that_fails_is_counted_and_gets_the_next() -> None:
     eventually(lambda: bus.failures == 3, lambda: f"{bus.failures} failures")
     bus.close()
     assert bus.failures == 3
+
+
+def test_a_handler_apart_that_listens_no_more_is_let_go_of() -> None:
+    class Listener:
+        def hear(self, event: Event) -> None:
+            del event
+
+    bus, listener = Bus(), Listener()
+    gone = weakref.ref(listener)
+    bus.subscribe_apart(listener.hear)()
+    del listener
+
+    def collected() -> bool:
+        gc.collect()
+        return gone() is None
+
+    eventually(collected, "nobody holds it")
+    bus.close()

@@ -11,7 +11,7 @@ from runestone.domain.chat import Usage
 from runestone.domain.failure import Failure
 from runestone.providers.codecs.answer import Piece
 from runestone.providers.codecs.reading import GARBAGE, TOO_LARGE, TRUNCATED
-from runestone.providers.sse import EVENT_BYTES, Blocks, Event, parse
+from runestone.providers.sse import EVENT_BYTES, Blocks, Event, condensed, parse
 
 
 class PassingStream:
@@ -30,7 +30,7 @@ class PassingStream:
             return self._after()
         piece, out = Piece(finished=self._finished), list[bytes]()
         if block := self._blocks.feed(data):
-            for text in block.removesuffix(b"\n\n").split(b"\n\n"):
+            for text in condensed(block).removesuffix(b"\n\n").split(b"\n\n"):
                 if self._content and text.count(b"\n") == 1 and self._passes(text):
                     piece.content = True
                     out += (text, b"\n\n")

@@ -20,7 +20,7 @@ from runestone.providers.codecs.answer import Piece
 from runestone.providers.codecs.errors import failure_of_event
 from runestone.providers.codecs.openai.usage import usage_of
 from runestone.providers.codecs.reading import GARBAGE, TOO_LARGE
-from runestone.providers.sse import EVENT_BYTES, Blocks, parse
+from runestone.providers.sse import EVENT_BYTES, Blocks, condensed, parse
 
 DONE: Final = b"data: [DONE]\n\n"
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*(?!null|\s)')
@@ -83,7 +83,7 @@ class OpenAIStream:
             piece = Piece(block.replace(_NO_USAGE, b"") if self._keeps_usage else block, content=True)
         else:
             piece, out = Piece(finished=self._finished), list[bytes]()
-            self._look(block, piece, out)
+            self._look(condensed(block), piece, out)
             piece.data = b"".join(out)
         if self._blocks.overflow and not self._over:
             self._fail(piece, TOO_LARGE)
