@@ -401,7 +401,10 @@ ROWS: Final[tuple[tuple[str, list[Panel]], ...]] = (
             _lines(
                 "Versions",
                 "Nodes by the version that they run.",
-                (f"count by (version, python) (runestone_build_info{{{NODE}}})", "{{version}} on {{python}}"),
+                (
+                    f"count by (version, commit, python) (runestone_build_info{{{NODE}}})",
+                    "{{version}} ({{commit}}) on {{python}}",
+                ),
             ),
         ],
     ),

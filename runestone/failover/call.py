@@ -26,7 +26,8 @@ from runestone.providers.sse import TURN_BYTES, turn
 from runestone.providers.stream import UpstreamStream
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import AttemptFinished
-from runestone.telemetry.trace_context import current
+from runestone.telemetry.exchanged import Exchanged
+from runestone.telemetry.trace_context import Trace, current
 
 _AFTER_END_SECONDS: Final = 0.5  # what a stream gets for usage and its terminal event once its finish reason has come
 _ERROR_BODY_BYTES: Final = 64 * 1024
@@ -62,6 +63,7 @@ class UpstreamCall:
         self._stream: UpstreamStream | None = None
         self._decoder: StreamDecoder | None = None
         self._idle: IdleWatch | None = None
+        self._exchanged: Exchanged | None = None  # for its span, where there is one
         self._received = 0  # bytes of the body, up to the commit point
         self._size = 0  # of the last read of a stream, once all of it has been looked at
         self._unread = b""  # of the last read, where it is too much for one turn of the loop
@@ -119,6 +121,8 @@ class UpstreamCall:
                 raise UpstreamError(self._failure)
             piece = await self._next_piece()
             self._chunks += 1
+            if self._exchanged is not None:
+                self._exchanged.part(piece.data)
             if piece.failure is not None:
                 self._note(piece.failure)
             if piece.ended:
@@ -167,19 +171,21 @@ class UpstreamCall:
     # -- up to the commit point --------------------------------------------------------------------------------------
 
     def _request(self) -> httpx.Request:
-        settings = self.lease.settings
+        settings, trace = self.lease.settings, current.get()
         sent = self._codec.request(
-            self.chat, model=self.lease.choice.model, api_key=settings.api_key, extra_headers=self._extra_headers()
+            self.chat, model=self.lease.choice.model, api_key=settings.api_key, extra_headers=self._extra_headers(trace)
         )
         if isinstance(sent, Unsupported):
             self._fail(Failure(kind="unsupported", message=sent.message, param=sent.field))
         self.dropped = sent.dropped
+        if trace is not None:
+            self._exchanged = trace.asks(self.chat.body, sent.dropped)
         return _ready(_url(settings.base_url, sent.path), sent)
 
-    def _extra_headers(self) -> Mapping[str, str]:
+    def _extra_headers(self, trace: Trace | None) -> Mapping[str, str]:
         """Those of the settings; and where it is told of traces, the one that it is in."""
         headers = self.lease.settings.headers
-        if (trace := current.get()) is None or not (told := trace.outgoing()):
+        if trace is None or not (told := trace.outgoing()):
             return headers
         return {**headers, **told}
 
@@ -203,6 +209,8 @@ class UpstreamCall:
     def _complete(self, body: bytes) -> None:
         completion = self._codec.completion(self.chat, body, created=int(time.time()))
         self.head, self.usage = completion.body, completion.usage
+        if self._exchanged is not None:
+            self._exchanged.whole(self.head)
         self._succeed()
 
     async def _first_content(self) -> None:
@@ -224,6 +232,8 @@ class UpstreamCall:
                 self._succeed()
             if piece.content or piece.finished:
                 self.head = b"".join(parts)
+                if self._exchanged is not None:
+                    self._exchanged.part(self.head)
                 if not piece.finished:
                     self._idle.end_within(self._timeouts.idle_seconds)
                 return

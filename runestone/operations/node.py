@@ -44,6 +44,7 @@ from runestone.telemetry import figures
 from runestone.telemetry.alerts import Alerts
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.clock import Clock
+from runestone.telemetry.commit import commit
 from runestone.telemetry.events import CATALOGUE
 from runestone.telemetry.level import Levels
 from runestone.telemetry.logs import Tail, masked
@@ -119,6 +120,7 @@ class Node:
         done = measured.of_node(self)
         return {
             "version": runestone.__version__,
+            "commit": commit(),
             "node": platform.node(),
             "status": self.health(),
             "phase": "draining" if self.phase.draining else "ready" if self.root is not None else "starting",

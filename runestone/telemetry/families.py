@@ -31,7 +31,7 @@ class Families:
         def histogram(name: str, text: str, bounds: tuple[float, ...] = SECONDS) -> Family:
             return Family.histogram(registry, name, text, bounds)
 
-        self.build = gauge("runestone_build_info", "The version that runs.")
+        self.build = gauge("runestone_build_info", "The version that runs, and its commit.")
         # what clients ask
         self.requests = counter("runestone_requests_total", "Client requests.")
         self.request_seconds = histogram(

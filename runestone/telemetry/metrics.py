@@ -14,6 +14,7 @@ from attrs import field, frozen
 import runestone
 from runestone.telemetry import process
 from runestone.telemetry.bound import AttemptSeries, Booked, RequestSeries
+from runestone.telemetry.commit import commit
 from runestone.telemetry.events import (
     AdminActed,
     AttemptFinished,
@@ -121,7 +122,7 @@ class Metrics(Expected):
             AdminActed: self._action,
         }
         self.kinds = self._counting.keys()  # of events that are counted
-        self.build.at(version=runestone.__version__, python=platform.python_version()).set(1)
+        self.build.at(version=runestone.__version__, python=platform.python_version(), commit=commit()).set(1)
         self.started.at().set(process.started_at())
         for family in (self.shed, self.log_dropped, self.handler_failures, self.loop_lag, self.cpu):
             family.at()

@@ -7,7 +7,8 @@ What begins with ``runestone.`` is this program's own.
 
 Of the server span, ``url.path`` is the route's, and nothing where there is none: a client may write anything there. Left out are
 ``url.query``, which no route has, and what is only recommended and tells of a person (``client.address``, ``network.peer.*``,
-``user_agent.original``).
+``user_agent.original``). Of the spans of ``gen_ai``, left out are ``gen_ai.request.stop_sequences``, which is a client's text, and what
+only tells of content.
 """
 
 from __future__ import annotations
@@ -33,6 +34,17 @@ OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_STREAM: Final = "gen_ai.request.stream"  # only ever true: without it a request is not streamed
+CHOICE_COUNT: Final = "gen_ai.request.choice.count"  # only where it is not 1
+SEED: Final = "gen_ai.request.seed"
+TOP_K: Final = "gen_ai.request.top_k"
+MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+TEMPERATURE: Final = "gen_ai.request.temperature"
+TOP_P: Final = "gen_ai.request.top_p"
+FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+OUTPUT_TYPE: Final = "gen_ai.output.type"
+RESPONSE_ID: Final = "gen_ai.response.id"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"  # one a choice, in the words of the client's wire
 RESPONSE_MODEL: Final = "gen_ai.response.model"
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"  # seconds, of streams
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"  # cached ones included
@@ -74,6 +86,8 @@ ROUTES: Final[Mapping[str, str]] = {
     "/v1/embeddings": "embeddings",
     "/v1/messages/count_tokens": "count_tokens",
 }
+#: The operations whose answers end for a reason.
+GENERATING: Final = frozenset({"chat", "text_completion"})
 #: ``gen_ai.provider.name`` of the kinds that the conventions call something else than we do; the others go by their kind.
 PROVIDERS: Final[Mapping[str, str]] = {
     "azure": "azure.ai.openai",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
 from runestone.telemetry.events import AttemptFinished, Failover, RequestFinished, RequestStarted, Retry
+from runestone.telemetry.exchanged import Exchanged, Value, asked_of
 from runestone.telemetry.ids import random_bits
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -59,13 +60,14 @@ Sampled = Callable[[Parent | None, int], bool]  # whether the trace with that id
 class Attempt:
     """One upstream call, between its start and its end. Times are epoch nanoseconds."""
 
-    __slots__ = ("base_url", "cause", "ended", "finished", "span_id", "started")
+    __slots__ = ("base_url", "cause", "ended", "exchanged", "finished", "span_id", "started")
 
     def __init__(self, started: int, base_url: str | None, cause: Retry | Failover | None) -> None:
         self.started = started
         self.base_url = base_url
         self.cause = cause  # why it is made, if it is not the first
         self.span_id: int | None = None  # of its span, where the provider has been told
+        self.exchanged: Exchanged | None = None  # what its request and its answer say of themselves
         self.finished: AttemptFinished | None = None
         self.ended = 0
 
@@ -80,6 +82,7 @@ class Trace:
     __slots__ = (
         "_offset",
         "_sampled",
+        "asked",
         "attempts",
         "cause",
         "closed",
@@ -99,6 +102,7 @@ class Trace:
         self.finished: RequestFinished | None = None
         self.ended = 0
         self.attempts: list[Attempt] = []
+        self.asked: Mapping[str, Value] = {}  # the settings of the request
         self.cause: Retry | Failover | None = None  # of the next attempt
         self.closed = False  # nothing will be added
         self.trace_id: int | None = None
@@ -121,6 +125,18 @@ class Trace:
     def parent(self) -> Parent | None:
         """The client's span."""
         return parsed(self.started.traceparent, self.started.tracestate) if self.started is not None else None
+
+    def asks(self, body: Mapping[str, Any], left_out: Collection[str]) -> Exchanged | None:
+        """The call that is out was sent the request ``body`` without the fields ``left_out``: who is to be shown its answer.
+
+        ``None``: this call has no span.
+        """
+        if not self.open:
+            return None
+        self.asked = self.asked or asked_of(body)
+        exchanged = Exchanged(asked_of(body, left_out) if left_out else self.asked)
+        self.attempts[-1].exchanged = exchanged
+        return exchanged
 
     def outgoing(self) -> dict[str, str]:
         """The headers of the call that is about to be made: the ``traceparent`` with the id of its span, and the client's ``tracestate``.

@@ -74,6 +74,7 @@ def test_detailed_holds_the_tree_the_groups_and_the_settings_in_force(serve: Cal
     assert {g["name"] for g in detailed["groups"]} == {"default-chat-service", "cost-optimized-service"}
     assert detailed["settings"]["first_token_seconds"] == 12.345
     assert detailed["version"] == "0.6.0"
+    assert total(node, "runestone_build_info", version=detailed["version"], commit=detailed["commit"]) == 1
 
 
 def test_the_health_port_changes_nothing_and_says_404_for_what_it_has_not(node: Gateway) -> None:

@@ -38,6 +38,7 @@ def test_status_tells_what_is_going_on_on_one_screen(serve: Callable[..., Gatewa
 
     assert (told["node"], told["phase"], told["in_flight"]) == (platform.node(), "ready", 0)
     assert told["version"]
+    assert told["commit"]
     assert told["uptime_seconds"] > 0
     assert told["requests_per_second"] > 0
     assert told["latency_ms"]["p95"] >= told["latency_ms"]["p50"] > 0

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import runestone
 from runestone.domain.chat import Usage
 from runestone.domain.failure import TREATMENTS
+from runestone.telemetry.commit import commit
 from runestone.telemetry.events import (
     AdminActed,
     AttemptFinished,
@@ -468,7 +469,7 @@ def test_the_process_and_the_build_are_told() -> None:
     assert 2 < numbers["process_open_fds"] < numbers["process_max_fds"]
     assert 0 <= time.time() - numbers["process_start_time_seconds"] < 24 * 3600
     (build,) = [dict(labels) for name, labels in series if name == "runestone_build_info"]
-    assert build["version"] == runestone.__version__
+    assert (build["version"], build["commit"]) == (runestone.__version__, commit())
 
 
 def test_what_nobody_tells_is_asked_for_at_a_scrape() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +26,10 @@ TRACEPARENT = f"00-{TRACE:032x}-{SPAN:016x}-01"
 # gen_ai.*, error.* and server.* of a client span with the types of their values: docs/gen-ai/client-inference.md
 INFERENCE = {
     "error.type": str, "gen_ai.operation.name": str, "gen_ai.provider.name": str, "gen_ai.request.model": str,
-    "gen_ai.request.stream": bool, "gen_ai.response.model": str, "gen_ai.response.time_to_first_chunk": float,
+    "gen_ai.request.stream": bool, "gen_ai.output.type": str, "gen_ai.request.choice.count": int, "gen_ai.request.seed": int,
+    "gen_ai.request.max_tokens": int, "gen_ai.request.temperature": float, "gen_ai.request.top_p": float, "gen_ai.request.top_k": int,
+    "gen_ai.request.frequency_penalty": float, "gen_ai.request.presence_penalty": float, "gen_ai.response.id": str,
+    "gen_ai.response.finish_reasons": tuple, "gen_ai.response.model": str, "gen_ai.response.time_to_first_chunk": float,
     "gen_ai.usage.cache_read.input_tokens": int, "gen_ai.usage.cache_write.input_tokens": int,
     "gen_ai.usage.input_tokens": int, "gen_ai.usage.output_tokens": int, "gen_ai.usage.reasoning.output_tokens": int,
     "server.address": str, "server.port": int,
@@ -123,6 +127,11 @@ async def test_a_failover_is_one_trace_of_a_request_an_operation_and_a_span_for_
         "url.scheme": "http", "http.response.status_code": 200, "runestone.request_id": "req-failover",
     }  # fmt: skip
     told = attributes(operation)
+    answer_id = json.loads(answer.text.split("\n")[0].removeprefix("data: "))["id"]
+    answered = {
+        "gen_ai.response.id": answer_id, "gen_ai.response.model": "claude-sonnet-4-5",
+        "gen_ai.response.finish_reasons": ("stop",),
+    }  # fmt: skip
     tokens = {
         "gen_ai.usage.input_tokens": told["gen_ai.usage.input_tokens"],
         "gen_ai.usage.output_tokens": told["gen_ai.usage.output_tokens"],
@@ -131,7 +140,7 @@ async def test_a_failover_is_one_trace_of_a_request_an_operation_and_a_span_for_
     assert 0.0 < told["gen_ai.response.time_to_first_chunk"] <= (times(server)[1] - times(server)[0]) / 1e9
     assert {name: value for name, value in told.items() if "usage" not in name and "chunk" not in name} == {
         "gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini", "gen_ai.request.stream": True,
-        "gen_ai.provider.name": "anthropic", "gen_ai.response.model": "claude-sonnet-4-5",
+        "gen_ai.provider.name": "anthropic", **answered,
         "runestone.provider": "second", "runestone.group": "default-chat-service", "runestone.attempts": 3,
         "runestone.outcome": "ok", "runestone.request_id": "req-failover",
     }  # fmt: skip
@@ -147,7 +156,7 @@ async def test_a_failover_is_one_trace_of_a_request_an_operation_and_a_span_for_
     assert tokens.items() <= told.items()
     assert {name: value for name, value in told.items() if "usage" not in name and "chunk" not in name} == {
         "gen_ai.operation.name": "chat", "gen_ai.request.model": "claude-sonnet-4-5", "gen_ai.request.stream": True,
-        "gen_ai.provider.name": "anthropic", "server.address": "127.0.0.1", "server.port": second,
+        "gen_ai.provider.name": "anthropic", "server.address": "127.0.0.1", "server.port": second, **answered,
         "runestone.provider": "second", "runestone.attempt": 3, "runestone.group": "default-chat-service",
         "runestone.outcome": "ok", "runestone.request_id": "req-failover",
     }  # fmt: skip
@@ -158,6 +167,78 @@ async def test_a_failover_is_one_trace_of_a_request_an_operation_and_a_span_for_
         [("failover", {"runestone.reason": "server_error", "runestone.failed_provider": "first"})],
     ]  # fmt: skip
     assert [span.status.status_code.name for span in spans] == ["UNSET", "UNSET", "ERROR", "ERROR", "UNSET"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_settings_of_a_request_are_told_of_each_call_as_far_as_it_was_sent_them(
+    tmp_path: Path, stream: bool
+) -> None:
+    asked = {
+        "temperature": 1, "top_p": 0.5, "max_tokens": 40, "seed": 7, "frequency_penalty": 0.25, "presence_penalty": 0.5,
+        "n": 1, "stop": ["canary-stop"], "user": "canary-user",
+    }  # fmt: skip
+    async with traced(tmp_path) as gateway:
+        await gateway.first.set_fault("503")
+        answer = await gateway.ask({**HELLO, **asked, "stream": stream})
+        assert answer.headers["x-runestone-provider"] == "second"
+        sent = gateway.second.records[-1].body
+        assert not sent.keys() & {"seed", "frequency_penalty", "presence_penalty"}
+        _, (operation,), calls = await gateway.by_kind()
+
+    settings = {
+        "gen_ai.request.temperature": 1.0, "gen_ai.request.top_p": 0.5, "gen_ai.request.max_tokens": 40,
+        "gen_ai.request.seed": 7, "gen_ai.request.frequency_penalty": 0.25, "gen_ai.request.presence_penalty": 0.5,
+    }  # fmt: skip
+    told = [
+        {name: value for name, value in attributes(span).items() if "request." in name and name in INFERENCE}
+        for span in (operation, *calls)
+    ]
+    for span, found in zip((operation, *calls), told, strict=True):
+        conforms(span)
+        assert "canary" not in span.to_json()
+        found.pop("gen_ai.request.model")
+        assert found.pop("gen_ai.request.stream", False) is stream
+    translated = {
+        name: value for name, value in settings.items() if name.rsplit(".", 1)[1] in {"temperature", "top_p", "max_tokens"}
+    }  # fmt: skip
+    assert told == [settings, settings, settings, translated]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reasons"),
+    [
+        ("chat/completions", HELLO, ("stop",)),
+        ("completions", {"model": "gpt-4o-mini", "prompt": "canary-prompt"}, ("stop",)),
+        ("messages", {**HELLO, "model": "gpt-4o-mini", "max_tokens": 500}, ("end_turn",)),
+        ("responses", {"model": "gpt-4o-mini", "input": "canary-prompt"}, ("completed",)),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_s_id_and_why_each_choice_ended_are_told_in_the_client_s_words(
+    tmp_path: Path, path: str, body: dict[str, Any], reasons: tuple[str, ...], stream: bool
+) -> None:
+    async with traced(tmp_path) as gateway:
+        await gateway.first.set_fault("pace=0.01")  # the end of a stream does not come with its head
+        answer = await gateway.ask({**body, "stream": stream}, path)
+        assert answer.status_code == 200
+        _, operations, calls = await gateway.by_kind()
+
+    for span in (*operations, *calls):
+        conforms(span)
+        told = attributes(span)
+        assert told["gen_ai.response.finish_reasons"] == reasons
+        assert told["gen_ai.response.id"] in answer.text
+
+
+async def test_of_an_answer_that_breaks_off_each_choice_has_the_reason_error(tmp_path: Path) -> None:
+    async with traced(tmp_path) as gateway:
+        await gateway.first.set_fault("cut after=3")
+        await gateway.ask({**HELLO, "n": 2, "stream": True})
+        _, (operation,), (call,) = await gateway.by_kind()
+
+    assert attributes(operation)["gen_ai.response.finish_reasons"] == ("error", "error")
+    assert attributes(call)["gen_ai.response.finish_reasons"] == ("error", "error")
+    assert attributes(call)["gen_ai.request.choice.count"] == 2
 
 
 async def test_a_whole_answer_is_told_without_what_only_streams_have(tmp_path: Path) -> None:
