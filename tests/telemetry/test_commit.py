@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from runestone.telemetry.commit import checked_out, commit, recorded
+from runestone.telemetry.commit import checked_out, recorded
 
 ID = "0123456789abcdef0123456789abcdef01234567"
 
@@ -78,7 +79,11 @@ def test_the_record_of_an_installation_tells_a_commit_or_none(record: str | None
     assert recorded(record) == found
 
 
-def test_what_runs_has_one() -> None:
+def test_what_runs_from_a_checkout_has_its_commit() -> None:
     here = Path(__file__).parents[2]
+    program = "from runestone.telemetry.commit import commit; print(commit())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(here)}, capture_output=True, text=True, check=True
+    )
 
-    assert commit() == (checked_out(here) or "unknown")
+    assert done.stdout.strip() == (checked_out(here) or "unknown")
