@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.node import Gateway
+from tests.e2e.terminal import needs_tmux, terminal
 
 ASK = """
 eval "$(runestone completion bash)"
@@ -113,3 +114,39 @@ def test_every_shell_can_read_its_script(environment: dict[str, str], tmp_path: 
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     subprocess.run([shell, "-n", str(script)], env=environment, check=True, timeout=30)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("runestone ctl provider re", ["ready", "remove", "restart"]),
+        ("runestone ctl log level wa", ["warning"]),
+        ("runestone ctl provider test x --model a", []),
+    ],
+)
+def test_fish_completes_the_same(environment: dict[str, str], tmp_path: Path, line: str, words: list[str]) -> None:
+    script = f"runestone completion fish | source; complete -C '{line}'"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+
+    assert [told.split("\t")[0] for told in done.stdout.splitlines()] == words
+
+
+@needs_tmux
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_at_the_keyboard(environment: dict[str, str], tmp_path: Path) -> None:
+    ready = "PS1='zsh> '; autoload -Uz compinit && compinit -u -D; eval \"$(runestone completion zsh)\"; clear"
+    command = ["env", f"PATH={environment['PATH']}", "zsh", "-f"]  # tmux gives its client's
+    with terminal(tmp_path, command, {**environment, "PS1": "zsh> "}, "zsh>") as zsh:
+        zsh.enter(ready)
+        zsh.ready()
+        zsh.type("runestone ctl provider rem")
+        zsh.press("Tab")
+        zsh.shows("^zsh> runestone ctl provider remove *$")
+        zsh.press("C-u")
+        zsh.type("runestone ctl log level de")
+        zsh.press("Tab")
+        zsh.shows("^zsh> runestone ctl log level debug *$")
