@@ -448,9 +448,8 @@ class RemoteNode:
         self._socket = admin_socket() if socket is None else Path(socket)
         self._timeout = timeout
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(
-                uds=str(self._socket), verify=False
-            ),  # no TLS there, and no certificates to read
+            # There is no TLS, and so no certificates to read.
+            transport=httpx.AsyncHTTPTransport(uds=str(self._socket), verify=False),
             base_url="http://runestone",
             timeout=timeout,
             trust_env=False,

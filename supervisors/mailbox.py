@@ -33,7 +33,6 @@ class Mailbox:
     * ``messages`` are handled in their turn. Those that came by :meth:`put_unbounded` are :class:`Kept` and do not count.
     * ``blocked`` are messages of senders that wait for room, under the policy ``block``.
     * ``arrivals`` tells when each of ``messages`` came, while somebody wants to know it, and ``arrived`` when the one in hand did.
-
     * ``handled`` is told how many seconds each message took by ``timer``, where somebody wants to know.
 
     What it drops, and what is left in it at the end, goes to ``lose`` of its owner, with the cause.

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 from runestone.domain.errors import InvalidRequest, NotAllowed, RunestoneError
 
-_HOST: Final = re.compile(
-    rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
-)  # a name or an address and a port, nothing else
+#: A name or an address and a port, nothing else.
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 

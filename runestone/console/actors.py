@@ -9,9 +9,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from runestone.console import render
-from runestone.console.bodies import duration, watched
+from runestone.console.bodies import watched
 from runestone.console.client import AdminClient, Refused, Unreachable
-from runestone.console.commands import Argument, Command, at_most, plain
+from runestone.console.commands import Argument, Command, at_most, plain, so_long
 from runestone.operations import ceilings
 
 _SUCCESSION_SECONDS: Final = 0.5
@@ -97,14 +97,7 @@ COMMANDS: tuple[Command, ...] = (
         help="let its messages wait; that ends by itself",
         arguments=(
             ACTOR,
-            Argument(
-                name="--for",
-                key="seconds",
-                type=duration,
-                metavar="TIME",
-                help="such as 60s, which it is without it",
-                most=ceilings.SUSPENSION_SECONDS,
-            ),
+            so_long("such as 60s, which it is without it", ceilings.SUSPENSION_SECONDS),
         ),
         render=plain,
     ),
@@ -134,14 +127,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(
             Argument(name="--sort", help="of what", choices=("mailbox", "busy", "rate", "restarts")),
             at_most(20, "n", most=ceilings.ACTORS),
-            Argument(
-                name="--for",
-                key="seconds",
-                type=duration,
-                metavar="TIME",
-                help="watch so long; 1s without it",
-                most=ceilings.ACTIVITY_SECONDS,
-            ),
+            so_long("watch so long; 1s without it", ceilings.ACTIVITY_SECONDS),
         ),
         lasts=watched,
         render=lambda data: render.table(data["actors"], _TOP_COLUMNS),
@@ -161,15 +147,7 @@ COMMANDS: tuple[Command, ...] = (
                 help="end after so many messages",
                 most=ceilings.TRACED_MESSAGES,
             ),
-            Argument(
-                name="--for",
-                key="seconds",
-                type=duration,
-                metavar="TIME",
-                required=True,
-                help="end after so long",
-                most=ceilings.TRACE_SECONDS,
-            ),
+            so_long("end after so long", ceilings.TRACE_SECONDS, required=True),
         ),
         lasts=watched,
         render=_line,
@@ -190,16 +168,7 @@ COMMANDS: tuple[Command, ...] = (
         method="POST",
         route="/v1/block",
         help="hold the event loop up as a bug would (serve --allow-faults or --demo)",
-        arguments=(
-            Argument(
-                name="--for",
-                key="seconds",
-                type=duration,
-                metavar="TIME",
-                help="so long; 1s without it",
-                most=ceilings.BLOCK_SECONDS,
-            ),
-        ),
+        arguments=(so_long("so long; 1s without it", ceilings.BLOCK_SECONDS),),
         render=plain,
     ),
 )

@@ -104,9 +104,8 @@ class Command:
     lasts: Callable[[Values], float] = bodies.at_once
     local: Callable[[Values], Mapping[str, Any] | None] = lambda _: None  # an answer for which no node is needed
     offline: str | None = None  # the argument with which that is so
-    completed: Callable[[AdminClient, dict[str, Any]], dict[str, Any]] = (
-        as_answered  # the answer to an act, with what it has led to
-    )
+    #: The answer to an act, with what it has led to.
+    completed: Callable[[AdminClient, dict[str, Any]], dict[str, Any]] = as_answered
     into: str | None = None  # the argument that names the file for the lines of a ``stream``; "-" is standard output
 
     @property
@@ -141,6 +140,13 @@ def at_most(count: int, key: str, of: str = "", most: float = ceilings.LISTED) -
     """How many there may be in an answer, in all verbs that list; ``key`` is what the node calls that."""
     about = f"so many{of}, {count} without it"
     return Argument(name="-n", also="--last", key=key, help=about, type=int, metavar="N", most=most)
+
+
+def so_long(about: str, most: float, *, required: bool = False) -> Argument:
+    """For how long, in all verbs that end by themselves; more than ``most`` seconds are refused."""
+    return Argument(
+        name="--for", key="seconds", type=bodies.duration, metavar="TIME", help=about, most=most, required=required
+    )
 
 
 def plain(data: Mapping[str, Any]) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from runestone.console import bodies, output, render
 from runestone.console.actors import ACTOR, restarted, succeeded
-from runestone.console.bodies import duration
-from runestone.console.commands import Argument, Command, at_most, changed
+from runestone.console.commands import Argument, Command, at_most, changed, so_long
 from runestone.operations import ceilings
 
 
@@ -94,14 +93,7 @@ COMMANDS: tuple[Command, ...] = (
         help="from which level on there are lines, at once",
         arguments=(
             Argument(name="level", help="such as debug", offers=_levels),
-            Argument(
-                name="--for",
-                key="seconds",
-                type=duration,
-                metavar="TIME",
-                help="for so long, such as 10m",
-                most=ceilings.LOG_LEVEL_SECONDS,
-            ),
+            so_long("for so long, such as 10m", ceilings.LOG_LEVEL_SECONDS),
         ),
         render=changed("log"),
     ),

@@ -7,9 +7,11 @@ import re
 from typing import Final, NoReturn
 
 _MASK: Final = "***"
-#: What the keys of known vendors begin with, as a part of a regular expression.
-KEY_BEGINNINGS: Final = r"(?:sk-|gsk_|xai-|pplx-|nvapi-|AIza)"
-_KEY: Final = re.compile(rf"\b{KEY_BEGINNINGS}[\w*.-]{{4,}}")
+KEY_BEGINNINGS: Final = ("sk-", "gsk_", "xai-", "pplx-", "nvapi-", "AIza")
+"""What the keys of known vendors begin with."""
+ANY_KEY_BEGINS: Final = f"(?:{'|'.join(KEY_BEGINNINGS)})"
+"""The same as a part of a regular expression."""
+_KEY: Final = re.compile(rf"\b{ANY_KEY_BEGINS}[\w*.-]{{4,}}")
 
 
 def looks_secret(text: str) -> bool:

@@ -109,9 +109,7 @@ class FailoverRouter(GenServer[object]):
         self._cursors: Counter[tuple[str, ...]] = Counter()  # requests so far, by those who take turns
         self._budget = RetryBudget()
         self._poor: set[str] = set()
-        self._panics: set[tuple[str, ...]] = (
-            set()
-        )  # by those who take turns: where the best serves for want of a good one
+        self._panics: set[tuple[str, ...]] = set()  # where the best serves for want of a good one, by who take turns
         self._stats: dict[str, GroupStats] = {}
         self._configure(settings)
 

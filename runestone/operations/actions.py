@@ -67,7 +67,7 @@ class Actions:
             Operation("POST", "/v1/groups/{name}/delete", self._delete_group),
             Operation("GET", "/v1/failover/{name}", self._failover),
             Operation("GET", "/v1/failover/{name}/explain", self._explain),
-            Operation("POST", "/v1/mode", self._mode),
+            Operation("POST", "/v1/mode", self._mode, about="group"),
             Operation("POST", "/v1/costs/estimate", self._estimate, reads=True),
             Operation("GET", "/v1/costs", self._costs),
             Operation("POST", "/v1/costs/prune", self._prune_costs),
@@ -260,7 +260,7 @@ class Dispatch:
         one, name = found
         if one.reads:
             return await one.action(name, body)
-        subject = name or body.get("group" if one.path == "/v1/mode" else "name")
+        subject = name or body.get(one.about)
         record = Record.begin(
             self.actions.fleet,
             who,

@@ -17,13 +17,15 @@ Action = Callable[[str, Body], Awaitable[dict[str, Any]]]
 class Operation:
     """GET reads, and POST acts unless it ``reads`` all the same, its body being no query. What reads is for observers, and off the record.
 
-    ``tells``: the key of the body without which the record of an act would not say what was done.
+    ``about``: the key of the body that names what an act is about, where the path does not. ``tells``: the key without which the record of
+    an act would not say what was done.
     """
 
     method: str
     path: str
     action: Action
     reads: bool = field(default=Factory(lambda self: self.method == "GET", takes_self=True), kw_only=True)
+    about: str = field(default="name", kw_only=True)
     tells: str | None = field(default=None, kw_only=True)
 
     @property

@@ -29,8 +29,7 @@ class Bus:
     def __init__(self) -> None:
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._hearing: dict[type, tuple[_Subscription, ...]] = {}  # by the kind of event, as they are asked for
-        self._apart: list[_Apart] = []
-        self._ends: list[Callable[[], None]] = []
+        self._apart: dict[_Apart, Callable[[], None]] = {}  # each with how it is ended
         self._failures = 0
         self._gone = (0, 0)  # failures and drops of those apart that listen no more
 
@@ -56,23 +55,20 @@ class Bus:
         While ``most`` events wait for it, what comes is dropped, and counted. The result ends that; what waits by then is still handed out.
         """
         apart = _Apart(handler, most)
-        self._apart.append(apart)
         unsubscribe = self.subscribe(apart.put)
 
         def end() -> None:
-            if apart in self._apart:
+            if self._apart.pop(apart, None) is not None:
                 unsubscribe()
                 apart.stop()
-                self._apart.remove(apart)
-                self._ends.remove(end)
                 self._gone = self._gone[0] + apart.failures, self._gone[1] + apart.dropped
 
-        self._ends.append(end)
+        self._apart[apart] = end
         return end
 
     def close(self) -> None:
         """End all handlers apart: nothing will be emitted any more."""
-        for end in self._ends[:]:
+        for end in [*self._apart.values()]:
             end()
 
     def emit(self, event: Event) -> None:

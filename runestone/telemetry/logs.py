@@ -22,7 +22,7 @@ from attrs import field, frozen
 from loguru import logger
 from msgspec import Struct
 
-from runestone.domain.secret import KEY_BEGINNINGS
+from runestone.domain.secret import ANY_KEY_BEGINS, KEY_BEGINNINGS
 from runestone.telemetry.writer import Writer
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ _KEPT: Final = 5000  # lines in memory, for whoever looks without a terminal or 
 _STOP_SECONDS: Final = 2.0  # for what is queued, when the process ends
 _SECRETS: Final = re.compile(
     r"""((?i:\bbearer\s+|api[-_]?key(?:['"]?\s*[:=]|['"],)\s*b?['"]?)(?=[^\s'"]{6})"""
-    rf"""|\b(?:(?i:sk-)|{KEY_BEGINNINGS})(?=[\w.~+/=-]{{6}}))[^\s'"]+"""
+    rf"""|\b(?:(?i:sk-)|{ANY_KEY_BEGINS})(?=[\w.~+/=-]{{6}}))[^\s'"]+"""
 )
+_MARKS: Final = ("key", "bearer", *map(str.casefold, KEY_BEGINNINGS))  # one of them is in whatever _SECRETS finds
 _CONTROL: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 )  # and halves of characters, which no file takes
@@ -52,18 +53,11 @@ def masked(text: str) -> str:
 
 def masked_once(text: str) -> str:
     """:func:`masked`, for what does not come again."""
-    folded = text.casefold()  # to look for the words alone takes a tenth of the time
-    if (
-        "key" in folded
-        or "bearer" in folded
-        or "sk-" in folded
-        or "gsk_" in folded
-        or "xai-" in folded
-        or "pplx-" in folded
-        or "nvapi-" in folded
-        or "aiza" in folded
-    ):
-        text = _SECRETS.sub(r"\1***", text)
+    folded = text.casefold()
+    for word in _MARKS:  # to look for the words alone takes a tenth of the time
+        if word in folded:
+            text = _SECRETS.sub(r"\1***", text)
+            break
     return text if text.isprintable() else _CONTROL.sub(lambda m: repr(m[0])[1:-1], text)
 
 
@@ -299,9 +293,8 @@ class _Intercept(logging.Handler):
             else record.levelno
         )
         if record.name == "asyncio" and record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
-            level = (
-                "DEBUG"  # CPython 3.11 says so of each connection whose task is cancelled, as at the end: no failure
-            )
+            # CPython 3.11 says so of each connection whose task is cancelled, as at the end: no failure
+            level = "DEBUG"
         try:
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):  # its arguments do not fit: not the trouble of whoever logs

@@ -102,10 +102,8 @@ class Metrics(Expected):
         self.request_windows: dict[RequestClass, Window] = {kind: Window() for kind in REQUEST_CLASSES}
         self.content_window = Window()
         self._restarted_at: deque[float] = deque(maxlen=_RESTARTS_KEPT)
-        self._midnight, self._cost_today = (
-            0.0,
-            0.0,
-        )  # when the day ends, in epoch seconds, and what calls have cost in it
+        self._midnight = 0.0  # when the day ends, in epoch seconds
+        self._cost_today = 0.0
         self.restart_window, self.gave_up_window, self.lag_window = Window(), Window(), Window()
         self._lost: dict[str, tuple[int, Window]] = {}  # by what loses something: how much in all, and when it did
         self._counting: dict[type, Callable[[Any], None]] = {

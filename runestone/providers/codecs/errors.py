@@ -13,11 +13,11 @@ import orjson
 from attrs import frozen
 
 from runestone.domain.failure import Failure, FailureKind
-from runestone.domain.secret import KEY_BEGINNINGS
+from runestone.domain.secret import ANY_KEY_BEGINS
 from runestone.resilience.retry import retry_after_seconds
 
 _MESSAGE_CHARACTERS: Final = 2000
-_KEYS: Final = re.compile(rf"\b{KEY_BEGINNINGS}[\w*.-]{{4,}}|(?i:\bbearer\s+|\bx-api-key\W{{1,4}})[\w*.~+/=-]{{4,}}")
+_KEYS: Final = re.compile(rf"\b{ANY_KEY_BEGINS}[\w*.-]{{4,}}|(?i:\bbearer\s+|\bx-api-key\W{{1,4}})[\w*.~+/=-]{{4,}}")
 _URLS: Final = re.compile(r"\b[a-z][a-z0-9+.-]{0,20}://[^\s\"'<>]+", re.IGNORECASE)
 _SECRETS_IN_BYTES: Final = re.compile(rb"%s|(?i:%s)" % (_KEYS.pattern.encode(), _URLS.pattern.encode()))
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]+")
