@@ -149,6 +149,13 @@ class Gateway:
         """One provider as the console sees it."""
         return dict(self.ctl("provider", "show", name)["provider"])
 
+    def told(self) -> str:
+        """Its log, with all that it has said until now: the log's thread writes in the order in which things were said."""
+        if self.process.poll() is None:
+            lines = AdminClient(self.socket).request("GET", "/v1/log/lines?limit=1")["lines"]
+            eventually(lambda: not lines or lines[-1]["ts"] in self.log.read_text(), "the log is written")
+        return self.log.read_text()
+
     def detailed(self) -> dict[str, Any]:
         """``/health/detailed``."""
         return dict(self.health("/detailed").json())

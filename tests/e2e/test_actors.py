@@ -250,7 +250,7 @@ def test_restarts_by_hand_count_for_nothing_however_many(node: Gateway) -> None:
 
     assert node.ctl("actor", "show", "failover")["actor"]["incarnation"] == 9
     assert node.ctl("actor", "show", "runestone/node")["actor"]["incarnation"] == 1
-    assert "POST /v1/actors/failover/restart by" in node.log.read_text()
+    assert "POST /v1/actors/failover/restart by" in node.told()
     assert node.post(WHOLE).status_code == 200
 
 

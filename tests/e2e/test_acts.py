@@ -439,7 +439,7 @@ def test_the_words_of_a_try_are_told_to_the_provider_alone(node: Gateway, primar
         node.ctl("tree"),
     ]
     assert CANARY not in json.dumps(told)
-    assert CANARY not in node.log.read_text()
+    assert CANARY not in node.told()
 
 
 # -- breakers
@@ -567,7 +567,7 @@ def test_a_level_for_a_while_ends_by_itself_is_told_and_outlasts_a_crash(serve: 
     assert (change["key"], change["value"], change["until"]) == ("log.level", "DEBUG", during["until"])
     assert "DEBUG" not in exported
     assert node.ctl("config", "diff")["changes"] == []
-    assert "log level: INFO again" in node.log.read_text()
+    assert "log level: INFO again" in node.told()
 
 
 def test_a_level_for_good_takes_the_place_of_one_for_a_while(serve: Callable[..., Gateway]) -> None:

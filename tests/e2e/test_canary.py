@@ -110,7 +110,7 @@ def test_no_secret_appears_anywhere(serve: Callable[..., Gateway], primary: Upst
     )  # fmt: skip
     seen += [offline.stdout, offline.stderr]
     node.stop()
-    written = node.log.read_text(), (tmp_path / "events.jsonl").read_text()
+    written = node.told(), (tmp_path / "events.jsonl").read_text()
     for text in written:
         assert '"asked":"sk-***"' in text
         assert '"request_id":"sk-***"' in text
@@ -213,7 +213,7 @@ def test_no_secret_is_in_any_answer_event_act_or_trace(
     assert any("providers.late.api_key" in act["after"] for act in acted)
     assert any("***" in act["reason"] for act in acted)
     node.stop()
-    seen += [*told, ("the log", node.log.read_text()), ("the events", (tmp_path / "events.jsonl").read_text())]
+    seen += [*told, ("the log", node.told()), ("the events", (tmp_path / "events.jsonl").read_text())]
     assert [where for where, text in seen if CANARY in text] == []
 
 
@@ -294,6 +294,6 @@ def test_a_key_that_an_upstream_repeats_in_its_error_reaches_nobody(
     seen += [node.health(path).text for path in ("/detailed", "/providers", "/providers/parrot", "/metrics")]
     seen += [node.ctl_raw(*words).stdout for words in (("status",), ("why", "parrot"), ("events", "export", "-"))]
     node.stop()
-    seen.append(node.log.read_text())
+    seen.append(node.told())
     assert "is quarantined" in seen[-1]
     assert [line for text in seen for line in text.splitlines() if CANARY in line] == []

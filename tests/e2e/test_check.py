@@ -291,7 +291,7 @@ def test_a_node_with_keys_is_checked_with_one_of_them_and_without_one_as_far_as_
     assert "routes of http" in boxes(with_it)["endpoints"]["detail"]
     assert (unknown.returncode, "does not know the key" in unknown.stderr) == (1, True)
     assert (unset.returncode, "NO_SUCH_VARIABLE" in unset.stderr) == (2, True)
-    assert "sk-client" not in without.stdout + with_it.stdout + node.log.read_text()
+    assert "sk-client" not in without.stdout + with_it.stdout + node.told()
 
 
 def test_only_the_boxes_that_are_named_are_tried(node: Gateway) -> None:

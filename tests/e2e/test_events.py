@@ -242,7 +242,7 @@ def test_a_full_disk_fails_no_request_and_is_counted(serve: Callable[..., Gatewa
     assert all(node.post(WHOLE).status_code == 200 for _ in range(20))
 
     assert eventually(lambda: node.ctl("status")["dropped"]["file_events"] >= 100, "they are counted")
-    lines = [json.loads(line) for line in node.log.read_text().splitlines()]
+    lines = [json.loads(line) for line in node.told().splitlines()]
     assert [r["event"] for r in lines if r["level"] == "ERROR"] == [
         "events are not written to /dev/full: No space left on device"
     ]

@@ -244,5 +244,5 @@ def test_no_body_that_there_can_be_is_a_bug(node: Gateway) -> None:
             answer = client.post("/v1/providers", content=deep)
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "refused")
 
-    assert "Traceback" not in node.log.read_text()
+    assert "Traceback" not in node.told()
     assert node.provider("openai-default")["incarnation"] == 1

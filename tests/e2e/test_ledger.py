@@ -150,7 +150,8 @@ def test_a_database_that_another_process_locks_gets_all_calls_later(serve: Serve
     eventually(lambda: node.ctl("status")["ledger"]["state"] == "ok", "it is written again", 30.0)
     eventually(lambda: len(rows(ledger(node))) == 41, "all are there")
     assert primary.state()["requests"] == 41
-    log = node.log.read_text()
+    eventually(lambda: "the ledger is written again" in node.told(), "it says so")
+    log = node.told()
     assert (log.count("the ledger cannot be written"), log.count("the ledger is written again")) == (1, 1)
 
 
@@ -186,7 +187,7 @@ def test_a_path_that_cannot_be_used_harms_nobody_and_is_told_once(serve: Serve, 
     refused = node.ctl_raw("cost", "show")
     assert (refused.returncode, "the ledger does not answer" in refused.stderr) == (1, True)
     assert node.stop() == 0
-    log = node.log.read_text()
+    log = node.told()
     assert log.count("the ledger cannot be written") == 1
     assert "the node ends, and 1 calls are not in the ledger" in log
 
@@ -341,7 +342,7 @@ def test_a_postgresql_that_is_gone_for_a_while_gets_all_calls_and_two_nodes_shar
 
         assert database.run("SELECT count(*), count(DISTINCT request_id) FROM runestone_calls") == "42|42"
     assert primary.state()["requests"] == 42
-    assert [node for node in nodes if "canary-password" in node.log.read_text()] == []
+    assert [node for node in nodes if "canary-password" in node.told()] == []
 
 
 @pytest.mark.long

@@ -420,7 +420,7 @@ def test_what_was_changed_is_shown_and_exported_without_its_keys(
     )
     assert checked.returncode == 0, checked
     assert json.loads(checked.stdout)["groups"]["mine"] == ["custom", "openai-default"]
-    everything = [diff, exported.read_text(), node.log.read_text(), node.ctl("config", "show"), node.detailed()]
+    everything = [diff, exported.read_text(), node.told(), node.ctl("config", "show"), node.detailed()]
     assert "canary42" not in repr([*everything, node.ctl("status"), node.ctl("provider", "show", "custom")])
 
 

@@ -25,7 +25,7 @@ WHOLE = {**HELLO, "stream": False}
 
 
 def records(node: Gateway) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in node.log.read_text().splitlines()]
+    return [json.loads(line) for line in node.told().splitlines()]
 
 
 def access(node: Gateway, request_id: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_the_memory_has_what_the_log_has(node: Gateway, primary: Upstream) -> No
     told = tail(node, "-n", "1000")
 
     def written() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in node.log.read_text().splitlines()]
+        return [json.loads(line) for line in node.told().splitlines()]
 
     eventually(lambda: len(written()) >= len(told), "the thread has written them")
     assert [plain(line) for line in told] == written()[: len(told)]

@@ -70,9 +70,7 @@ def test_an_idle_provider_that_is_gone_is_passed_over_until_it_is_back(
     assert (alert["severity"], alert["about"]) == ("warning", "openai-default")
     assert alert["message"].startswith("openai-default has not taken a probe well: unreachable: ")
     assert total(node, "runestone_failovers_total") == 0
-    assert [line for line in node.log.read_text().splitlines() if "probe of openai-default: unreachable" in line][
-        1:
-    ] == []
+    assert [line for line in node.told().splitlines() if "probe of openai-default: unreachable" in line][1:] == []
 
     primary.fault("none")
     eventually(lambda: score(node) == 1.0, "it is found again")

@@ -107,7 +107,7 @@ def test_a_node_that_stops_says_bye_and_ends_the_tail_whole(node: Gateway, path:
 
     assert (last["event"], last["data"]) == ("bye", {"reason": "stopping"})
     assert node.process.returncode == 0
-    assert "Traceback" not in node.log.read_text()
+    assert "Traceback" not in node.told()
 
 
 def test_a_drain_that_may_be_taken_back_ends_no_tail(node: Gateway) -> None:

@@ -170,7 +170,7 @@ def test_a_collector_that_never_answers_neither_slows_requests_nor_the_end(serve
             assert node.post(HELLO).status_code == 200
 
         assert node.stop() == 0  # else the watchdog would have ended it, ten seconds after the drain
-    assert "were not sent" in node.log.read_text()
+    assert "were not sent" in node.told()
 
 
 def test_a_collector_that_is_away_costs_spans_which_are_counted_and_a_line_in_the_log(
@@ -188,7 +188,7 @@ def test_a_collector_that_is_away_costs_spans_which_are_counted_and_a_line_in_th
         assert node.post(HELLO).status_code == 200
         eventually(lambda count=count: lost(node) == count, f"{count} are counted")  # type: ignore[misc]
 
-    log = node.log.read_text()
+    log = node.told()
     assert log.count("Failed to export spans batch") == 1
     assert "OTEL_EXPORTER_OTLP_HEADERS" in log
     assert CANARY not in log
