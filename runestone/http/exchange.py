@@ -147,11 +147,11 @@ class Exchange:
         call, tried = self.call, self.tried
         self._bus.emit(
             RequestFinished(
-                request_id=self.request_id,
-                route=self.route,
-                stream=self.stream,
-                status=self.status,
-                outcome=self.outcome,
+                self.request_id,
+                self.route,
+                self.stream,
+                self.status,
+                self.outcome,
                 duration_seconds=self.seconds,
                 provider=call.lease.choice.provider if call else None,
                 model=call.lease.choice.model if call else None,
