@@ -152,8 +152,8 @@ class Sink:
     loguru knows it by its methods: it calls ``write``, and ``stop`` when the sink is removed, at the latest at the end of the process.
     """
 
-    def __init__(self, write: Callable[[str], object], *, as_json: bool) -> None:
-        """``write`` takes whole lines; what it raises is ``OSError`` or ``ValueError``."""
+    def __init__(self, write: Callable[[bytes], object], *, as_json: bool) -> None:
+        """``write`` takes whole lines, in UTF-8; what it raises is ``OSError`` or ``ValueError``."""
         self._put_down = write
         self._rendered = _as_json if as_json else _as_text
         self._number: int | None = None  # loguru's, of the level in force
@@ -212,12 +212,12 @@ class Sink:
             self._writer.stop(_STOP_SECONDS)
 
     def _write(self, lines: Sequence[Line]) -> None:
-        self._put_down("".join([self._rendered(line) + "\n" for line in lines]))
+        self._put_down(b"".join([self._rendered(line) for line in lines]))
         if (dropped := self.dropped) > self._told:
             text = f"dropped log lines: {dropped - self._told}"
             self._told = dropped
             line = Said(at=time.time(), level="WARNING", logger=__name__, message=text)
-            self._put_down(self._rendered(line) + "\n")
+            self._put_down(self._rendered(line))
 
 
 def flat(line: Line, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,13 +240,14 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
-def _as_json(line: Line) -> str:
-    return _encode(line.told()).decode()
+def _as_json(line: Line) -> bytes:
+    return _encode(line.told()) + b"\n"
 
 
-def _as_text(line: Line) -> str:
+def _as_text(line: Line) -> bytes:
     at = datetime.fromtimestamp(line.at, UTC).astimezone()
-    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03} {line.level:<7} {line.text()}"
+    text = f"{at:%H:%M:%S}.{at.microsecond // 1000:03} {line.level:<7} {line.text()}\n"
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _plain(value: object) -> object:
@@ -267,16 +268,16 @@ def configure(level: str, form: str, stream: TextIO = sys.stderr) -> Sink:
     return sink
 
 
-def _unlocked(stream: TextIO) -> Callable[[str], object]:
+def _unlocked(stream: TextIO) -> Callable[[bytes], object]:
     """Writes to ``stream``, where it has a descriptor past its buffer: a thread that is stuck there holds a lock which ends no process."""
     try:
         file = stream.fileno()
     except OSError:
-        return stream.write
+        return lambda lines: stream.write(lines.decode())
     stream.flush()
 
-    def write(text: str) -> None:
-        left = memoryview(text.encode("utf-8", "backslashreplace"))
+    def write(lines: bytes) -> None:
+        left = memoryview(lines)
         while left:
             left = left[os.write(file, left) :]
 

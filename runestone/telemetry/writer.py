@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
-_PACE_SECONDS: Final = 0.1  # between two batches: waking up for each item would cost more than writing it
+_PACE_SECONDS: Final = 0.2  # between two batches: waking up for each item would cost more than writing it
 _BATCH: Final = 500
 
 

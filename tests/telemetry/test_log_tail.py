@@ -94,7 +94,7 @@ def test_a_line_is_masked_and_stays_one() -> None:
 def test_what_a_full_queue_drops_is_in_the_memory_all_the_same() -> None:
     stuck, going = threading.Event(), threading.Event()
 
-    def write(_: str) -> None:
+    def write(_: bytes) -> None:
         going.set()
         stuck.wait(30)
 
