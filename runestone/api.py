@@ -383,7 +383,6 @@ class Node:
         running, self._running, self._dispatch = self._running, None, None
         await running.drain(asyncio.Event())
         await running.stop()
-        running.actions.node.bus.close()
 
     @property
     def url(self) -> str:

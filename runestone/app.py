@@ -128,11 +128,12 @@ class Running:
         return cut
 
     async def stop(self) -> None:
-        """Stop the tree from the bottom, then close the doors."""
+        """Stop the tree from the bottom, then close the doors. What was told last is handed out."""
         assert self.node.root is not None
         try:
             await self.node.root.stop()
         finally:
+            self.node.bus.close()
             self.sockets.close()
 
 
@@ -241,7 +242,7 @@ class Composition:
         events = self.live.settings.events
         if events.file is None:
             return ()
-        start = partial(EventFile, self.node.recorder, events.file, events.file_bytes)
+        start = partial(EventFile, self.bus, self.node.recorder, events.file, events.file_bytes)
         return (ChildSpec(id="events", start=start, name=names.EVENTS),)
 
     def _watcher(self) -> tuple[ChildSpec, ...]:
@@ -382,6 +383,12 @@ def _no_log(level: str) -> None:
     """The log is somebody else's."""
 
 
+def _set_level(bus: Bus, sink: Sink, level: str) -> None:
+    """Take what is of ``level``, of what happens from now on."""
+    bus.flush()
+    sink.set_level(level)
+
+
 def compose(
     memory: configuration.Memory,
     sockets: Sockets,
@@ -397,7 +404,7 @@ def compose(
     live, registry, phase, bus = memory.live, Registry(), Phase(), Bus()
     memories = {p.name: ProviderMemory(settings=p, breaker=Breaker.new(p.breaker)) for p in live.settings.providers}
     lag, books = CountedLag(), Books()
-    bus.subscribe(books.handle, Books.KINDS)
+    bus.subscribe_later(books.handle, Books.KINDS)
     sources = Sources(
         in_flight=phase.by_route,
         lag=lambda: lag.worst,
@@ -413,14 +420,14 @@ def compose(
     load = Load(lag, random.random)
     gateway = Gateway.over(registry, live, phase, load, bus)
     recorder = Recorder(live.settings.events.keep)
-    bus.subscribe(recorder.handle)
+    bus.subscribe_later(recorder.handle)
     if sink is not None:
         access = AccessLog(
             sink,
             lambda: live.settings.logs.access,
             lambda done, at: answer_cost(done, live.settings.prices, at, books.answers),
         )
-        bus.subscribe(access.handle, AccessLog.KINDS)
+        bus.subscribe_later(access.handle, AccessLog.KINDS)
     node = Node(
         live=live,
         registry=registry,
@@ -430,7 +437,7 @@ def compose(
         recorder=recorder,
         lines_dropped=lambda: 0 if sink is None else sink.dropped,
         log_tail=None if sink is None else sink.tail,
-        levels=Levels(_no_log if sink is None else sink.set_level, live.settings.logs.level),
+        levels=Levels(_no_log if sink is None else partial(_set_level, bus, sink), live.settings.logs.level),
         books=books,
         gateway=gateway,
         lag=lag,

@@ -414,6 +414,7 @@ class Configuration(GenServer[ReloadNow | _Finished]):
         memory, roster = self._memory, self._names.via(names.ROSTER)
         before, after = memory.applied, lasting(settings, memory.started)
         steps = steps_between(self._running(), before, after)
+        self._bus.flush()  # what has happened is logged as it was wanted then
         memory.live.settings = after
         told = Changed(
             needs_restart=memory.needs_restart, warnings=settings.warnings, changes=changes, learned=steps.learned

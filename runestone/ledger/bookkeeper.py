@@ -136,6 +136,7 @@ class Bookkeeper(GenServer[Tried]):
     def _tick(self) -> None:
         ledger = self._live.settings.ledger
         self.send_after(ledger.interval_seconds, Tick())
+        self._bus.flush()
         if self._books.waiting and not self._trying:
             self._trying = True
             self.spawn(self._try(write=self.now() >= self._not_before), name="write")
@@ -153,6 +154,7 @@ class Bookkeeper(GenServer[Tried]):
 
     async def _settle(self, *, write: bool = True) -> None:
         """Price what has no price, and write what waits. Raises :class:`StoreError`."""
+        self._bus.flush()
         async with self._one:
             await self._price()
             if write:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import Any, ClassVar, Final
 
@@ -34,14 +33,14 @@ class Books:
     failures: int = 0
     failing: str | None = None
 
-    def handle(self, event: Event) -> None:
-        """A handler of the bus: note a call that is over."""
+    def handle(self, event: Event, at: float) -> None:
+        """A handler of the bus: note a call that was over at ``at`` (epoch seconds)."""
         if not isinstance(event, AttemptFinished) or event.outcome == _NOT_SENT:
             return
         if len(self.ended) + len(self.rows) >= self.most:
             self.dropped += 1
         else:
-            self.ended.append(Ended(time.time_ns(), event))
+            self.ended.append(Ended(at, event))
 
     @property
     def waiting(self) -> int:

@@ -35,7 +35,7 @@ _counts: Final[Callable[[Usage], tuple[Any, ...]]] = attrgetter(
 class Ended(NamedTuple):
     """An upstream call that has ended. A tuple, for one is made in the task of each request."""
 
-    ended_ns: int  # since the epoch
+    at: float  # epoch seconds
     event: AttemptFinished
 
 
@@ -98,7 +98,7 @@ _UNTOLD: Final[tuple[Any, ...]] = (None,) * len(_OF_USAGE)
 def priced(ended: Ended, own: Mapping[str, Price], answers: Answers) -> Row:
     """The row of a call, with its price: slow, not for the event loop. ``own`` are the operator's prices."""
     event, usage = ended.event, _told(ended.event.usage)
-    ended_ms = ended.ended_ns // 1_000_000
+    ended_ms = int(ended.at * 1000)
     first = event.first_content_seconds
     known = answers.pop(id(event.usage), None)
     if known is not None and known.usage is event.usage and (event.outcome, event.model) == (_OK, known.model):
@@ -182,7 +182,7 @@ def _cost(ended: Ended, usage: Usage | None, own: Mapping[str, Price]) -> int | 
     if event.usage is not None and usage is None:
         return None  # what it has told cannot be
     content = event.first_content_seconds is not None
-    return _booked(event.outcome, usage, content, event.api, event.kind, event.model, own, ended.ended_ns / 1e9)
+    return _booked(event.outcome, usage, content, event.api, event.kind, event.model, own, ended.at)
 
 
 def _booked(  # noqa: PLR0917 - of two sorts of events

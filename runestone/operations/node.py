@@ -70,15 +70,15 @@ class Node:
     registry: Registry
     memories: Mapping[str, ProviderMemory]
     bus: Bus
-    metrics: Metrics
-    recorder: Recorder
-    books: Books
+    _metrics: Metrics
+    _recorder: Recorder
+    _books: Books
     gateway: Gateway
     lag: LoopLag
     listeners: Mapping[str, str]  # where it listens, by name
     lines_dropped: Callable[[], int]  # of the log
     levels: Levels
-    log_tail: Tail | None = None  # its last lines, if the log of the process is this node's
+    _log_tail: Tail | None = None  # its last lines, if the log of the process is this node's
     allow_faults: bool = False  # processes may be crashed on request, and faults put in front of providers
     unsafe_eval: bool = False  # whoever may open the admin socket may run Python here
     set_simulated_fault: SwitchFault | None = None  # with --demo
@@ -89,6 +89,32 @@ class Node:
     clock: Clock = field(factory=Clock)  # likewise
     root: ActorRef | None = None
     ending: Ending | None = None  # of the process, where the node has one of its own
+
+    # -- what the bus has told, all of it: who reads it is not to miss what happened a moment ago
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is counted."""
+        self.bus.flush()
+        return self._metrics
+
+    @property
+    def recorder(self) -> Recorder:
+        """The last events."""
+        self.bus.flush()
+        return self._recorder
+
+    @property
+    def books(self) -> Books:
+        """The calls that are not in the ledger yet."""
+        self.bus.flush()
+        return self._books
+
+    @property
+    def log_tail(self) -> Tail | None:
+        """The last lines, if the log of the process is this node's."""
+        self.bus.flush()
+        return self._log_tail
 
     @property
     def phase(self) -> Phase:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -176,15 +175,15 @@ class AccessLog:
         self._wanted = wanted
         self._price = price
 
-    def handle(self, event: Event) -> None:
-        """Have a line written, if the event is worth one at the log's level."""
+    def handle(self, event: Event, at: float) -> None:
+        """Have a line written of what was at ``at`` (epoch seconds), if it is worth one at the log's level."""
         level = _LEVELS.get(type(event))
         if level is None or not self._sink.takes(level):
             return
         if not isinstance(event, RequestFinished):
-            self._sink.put(Happened(time.time(), event, _NAMES[level]))
+            self._sink.put(Happened(at, event, _NAMES[level]))
         elif self._wanted():
-            self._sink.put(Access(time.time(), event, self._price))
+            self._sink.put(Access(at, event, self._price))
 
 
 @lru_cache(maxsize=1024)
@@ -194,4 +193,5 @@ def _words(route: str, outcome: str, *names: str | None) -> Sequence[Any]:
 
 
 def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
+    """To a tenth. Half of what :func:`round` takes, which looks for the nearest decimal."""
+    return None if seconds is None else int(seconds * 10_000 + 0.5) / 10

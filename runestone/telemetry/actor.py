@@ -73,7 +73,7 @@ class Looks:
 
 
 class Telemetry(GenServer[FleetChanged]):
-    """One for the node. Its metrics outlive it: a crash loses the events of a moment, not the counts."""
+    """One for the node. Its metrics outlive it: a crash loses the events until it is back, not the counts."""
 
     def __init__(self, bus: Bus, metrics: Metrics, looks: Looks) -> None:
         self._bus = bus
@@ -83,7 +83,7 @@ class Telemetry(GenServer[FleetChanged]):
     def init(self) -> None:
         """Listen."""
         self._count_who_is_there()
-        unsubscribe = self._bus.subscribe(self._metrics.handle, self._metrics.kinds)
+        unsubscribe = self._bus.subscribe_later(self._metrics.handle, self._metrics.kinds)
         self.process.on_exit(lambda _process, _reason: unsubscribe())
         self._look()
 
@@ -97,6 +97,7 @@ class Telemetry(GenServer[FleetChanged]):
             self._look()
 
     def _count_who_is_there(self) -> None:
+        self._bus.flush()  # who goes is still counted by name
         self._metrics.know(self._looks.providers(), self._looks.groups())
 
     def _look(self) -> None:

@@ -136,8 +136,8 @@ class Metrics(Expected):
 
     # -- events --------------------------------------------------------------------------------------------------------
 
-    def handle(self, event: Event) -> None:
-        """Count one event."""
+    def handle(self, event: Event, _at: float = 0.0) -> None:
+        """Count one event. What is of late counts from now: it is of a moment ago."""
         if (count := self._counting.get(type(event))) is not None:
             count(event)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -20,6 +19,7 @@ import orjson
 from attrs import frozen
 from loguru import logger
 
+from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import CATALOGUE, Event, Failover
 from runestone.telemetry.shown import as_data
 from runestone.telemetry.writer import Writer
@@ -115,14 +115,13 @@ class Recorder:
         """The same from the other end, as long as nothing is recorded meanwhile."""
         return map(Recorded, count(self.latest, -1), reversed(self._times), reversed(self._events))
 
-    def handle(self, event: Event) -> None:
-        """Keep one event."""
+    def handle(self, event: Event, at: float) -> None:
+        """Keep one event, of the time ``at`` (epoch seconds)."""
         self.latest += 1
-        now = time.time()
         self._events.append(event)
-        self._times.append(now)
+        self._times.append(at)
         if self._output is not None:
-            self._output.put(Recorded(self.latest, now, event))
+            self._output.put(Recorded(self.latest, at, event))
             self._given = self.latest
 
     def write_to(self, output: Writer[Recorded]) -> Callable[[], None]:
@@ -164,7 +163,8 @@ class Recorder:
 class EventFile(GenServer[object]):
     """Has every event written to a file while it lives. What its thread still has in hand when it crashes is written all the same."""
 
-    def __init__(self, recorder: Recorder, path: Path, limit_bytes: int) -> None:
+    def __init__(self, bus: Bus, recorder: Recorder, path: Path, limit_bytes: int) -> None:
+        self._bus = bus
         self._recorder = recorder
         self._lines = JsonLines(path, limit_bytes)
 
@@ -185,6 +185,7 @@ class EventFile(GenServer[object]):
 
     async def terminate(self, reason: ExitReason) -> None:
         """Let the thread write what it has; it is waited for on another one."""
+        self._bus.flush()
         await run_blocking(self._writer.stop, _STOP_SECONDS)
 
 

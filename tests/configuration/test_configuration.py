@@ -43,6 +43,7 @@ from runestone.providers.roster import Roster
 from runestone.resilience.breaker import Breaker
 from runestone.telemetry.actor import Looks, Telemetry
 from runestone.telemetry.bus import Bus
+from runestone.telemetry.events import Retry
 from runestone.telemetry.metrics import Metrics
 from supervisors import ActorError, ActorRef, ChildSpec, Process, Registry, Supervisor, start
 from supervisors.introspection import resume, suspend
@@ -68,6 +69,7 @@ class Node:
     metrics: Metrics
     registry: Registry
     levels: list[str]
+    bus: Bus
     root: ActorRef
 
     def ref(self, name: str) -> ActorRef:
@@ -114,7 +116,7 @@ async def node(**more: str) -> AsyncIterator[Node]:
         root = await start(partial(Supervisor, children, max_restarts=100), registry=registry)
         try:
             await settle()
-            yield Node(environ, memory, memories, metrics, registry, levels, root)
+            yield Node(environ, memory, memories, metrics, registry, levels, bus, root)
         finally:
             await root.stop()
             await settle()
@@ -187,6 +189,18 @@ async def test_the_log_level_changes_at_once_and_ports_need_a_restart() -> None:
         assert done.needs_restart == ("server.port", "log.format")
         assert one.memory.live.settings.server.port == 4003
         assert one.incarnations() == {"openai-default": 1, "anthropic-default": 1}
+
+
+async def test_what_happened_before_a_change_is_heard_of_under_the_settings_that_were() -> None:
+    async with node() as one:
+        heard = list[str]()
+        one.bus.subscribe_later(lambda *_: heard.append(one.memory.live.settings.logs.level), {Retry})
+
+        for level in ("debug", "error"):
+            one.bus.emit(Retry(provider="a", reason="timeout"))
+            assert isinstance(await one.reload(RUNESTONE_LOG_LEVEL=level), Changed)
+
+        assert heard == ["INFO", "DEBUG"]
 
 
 async def test_a_change_that_is_wrong_is_refused_whole_and_remembered() -> None:

@@ -441,7 +441,7 @@ def test_a_request_that_failed_over_costs_what_each_of_its_calls_does() -> None:
     rows = all_priced(
         [
             Ended(
-                1_793_491_200_000_000_000 + number,
+                1_793_491_200.0 + number,
                 AttemptFinished(
                     provider=kind, model=model, stream=True, outcome=outcome, duration_seconds=0.1, first_content_seconds=None,
                     usage=usage, request_id="r", number=number, kind=kind, api="messages",

@@ -101,6 +101,7 @@ class Desk:
         """So many calls end."""
         for _ in range(count):
             self.bus.emit(event(**{"model": "mine", **given}))
+        self.bus.flush()
 
     def counts(self) -> tuple[float, ...]:
         m = self.metrics
@@ -116,7 +117,7 @@ async def desk(*, kept: bool = True, most: int = 100_000, **ledger: Any) -> Asyn
     bus, live, shelf, told = Bus(), Live(settings), Shelf(), list[Event]()
     books = Books(most=most)
     metrics = Metrics(Sources(ledger=books.counts))
-    bus.subscribe(books.handle)
+    bus.subscribe_later(books.handle)
     bus.subscribe(told.append)
 
     def store() -> Store | None:
@@ -244,6 +245,16 @@ async def test_the_end_of_the_node_writes_all_that_waits() -> None:
 
         assert len(one.shelf.rows) == BATCH + 5
         assert one.shelf.closed == 1
+
+
+async def test_the_end_of_the_node_writes_what_the_bus_has_not_handed_out_yet() -> None:
+    async with desk(interval_seconds=3600.0) as one:
+        await settle()
+        one.bus.emit(event())
+        assert one.books.waiting == 0
+        await one.root.stop()
+
+        assert len(one.shelf.rows) == 1
 
 
 async def test_the_end_of_the_node_waits_for_a_write_under_way_and_books_nothing_twice() -> None:

@@ -15,18 +15,18 @@ from runestone.ledger.row import COLUMNS, Answers, Ended, Row, all_priced, answe
 from runestone.telemetry.events import RequestFinished
 from tests.ledger.rows import USAGE, event
 
-NOW_NS = 1_793_491_200_123_456_789
+NOW = 1_793_491_200.123_456_7
 OWN = {"mine": Price(input_per_million_usd=Decimal("0.15"), output_per_million_usd=Decimal("0.60"))}
 
 
 def of(**given: Any) -> Row:
-    return priced(Ended(NOW_NS, event(**given)), OWN, {})
+    return priced(Ended(NOW, event(**given)), OWN, {})
 
 
 def test_a_row_holds_what_the_call_has_told() -> None:
     row = of(model="mine", stream=True, number=2, api="messages")
 
-    assert (row.ended_ms, row.request_id, row.number) == (NOW_NS // 1_000_000, "req_1", 2)
+    assert (row.ended_ms, row.request_id, row.number) == (1_793_491_200_123, "req_1", 2)
     assert (row.key_name, row.group_name, row.provider, row.kind, row.model) == ("team", "g", "a", "openai", "mine")
     assert (row.api, row.stream, row.outcome, row.duration_ms, row.first_content_ms) == (
         "messages",
@@ -91,7 +91,7 @@ def test_what_the_provider_says_that_it_charges_is_booked_as_told_unless_the_ope
 def test_what_the_access_line_says_is_the_price_of_the_call_that_answered(
     told: dict[str, Any], cost: float | None
 ) -> None:
-    assert answer_cost(_done(**told), OWN, NOW_NS / 1e9, {}) == cost
+    assert answer_cost(_done(**told), OWN, NOW, {}) == cost
 
 
 def _done(**told: Any) -> RequestFinished:
@@ -105,14 +105,14 @@ def _done(**told: Any) -> RequestFinished:
 def test_an_answer_that_the_log_has_priced_is_not_priced_again_and_no_other_call_takes_its_price() -> None:
     answers: Answers = {}
     mine, dearer = replace(USAGE), {"mine": Price(input_per_million_usd=Decimal(1), output_per_million_usd=Decimal(1))}
-    cost = answer_cost(_done(usage=mine), OWN, NOW_NS / 1e9, answers)
+    cost = answer_cost(_done(usage=mine), OWN, NOW, answers)
     others = [event(model="mine", usage=replace(USAGE)), event(model="else", usage=mine)]
 
-    assert [priced(Ended(NOW_NS, other), dearer, {**answers}).cost_picodollars for other in others] == [
+    assert [priced(Ended(NOW, other), dearer, {**answers}).cost_picodollars for other in others] == [
         1_100_000_000,
         None,
     ]
-    first, again = (priced(Ended(NOW_NS, event(model="mine", usage=mine)), dearer, answers) for _ in range(2))
+    first, again = (priced(Ended(NOW, event(model="mine", usage=mine)), dearer, answers) for _ in range(2))
     assert first.cost_picodollars == round((cost or 0) * 1e12) == 1000 * 150_000 + 100 * 600_000
     assert again.cost_picodollars == 1_100_000_000
 
@@ -120,9 +120,9 @@ def test_an_answer_that_the_log_has_priced_is_not_priced_again_and_no_other_call
 def test_what_the_provider_charges_is_booked_as_told_when_the_log_has_met_it_first() -> None:
     answers: Answers = {}
     usage = replace(USAGE, charged_picodollars=37_756)
-    answer_cost(_done(usage=usage, model="theirs"), OWN, NOW_NS / 1e9, answers)
+    answer_cost(_done(usage=usage, model="theirs"), OWN, NOW, answers)
 
-    row = priced(Ended(NOW_NS, event(usage=usage, model="theirs")), OWN, answers)
+    row = priced(Ended(NOW, event(usage=usage, model="theirs")), OWN, answers)
 
     assert (row.cost_picodollars, row.cost_told, answers) == (37_756, True, {})
 
@@ -131,16 +131,16 @@ def test_answers_that_no_ledger_asks_for_do_not_pile_up() -> None:
     answers: Answers = {}
     kept = [replace(USAGE) for _ in range(12_000)]
     for usage in kept:
-        answer_cost(_done(usage=usage), OWN, NOW_NS / 1e9, answers)
+        answer_cost(_done(usage=usage), OWN, NOW, answers)
 
     assert len(answers) == 2000
 
 
 def test_ids_differ_and_begin_with_the_time() -> None:
-    rows = all_priced([Ended(NOW_NS, event())] * 1000, OWN, {})
+    rows = all_priced([Ended(NOW, event())] * 1000, OWN, {})
 
     assert len({row.id for row in rows}) == 1000
-    assert {(len(row.id), int.from_bytes(row.id[:6], "big")) for row in rows} == {(16, NOW_NS // 1_000_000)}
+    assert {(len(row.id), int.from_bytes(row.id[:6], "big")) for row in rows} == {(16, 1_793_491_200_123)}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_name_is_kept_as_a_database_takes_it(name: str, kept: str) -> None:
 
 def test_a_usage_that_a_list_of_prices_cannot_take_is_of_unknown_cost() -> None:
     odd = Price(input_per_million_usd=Decimal("sNaN"), output_per_million_usd=Decimal(1))
-    row = priced(Ended(NOW_NS, event(model="odd")), {"odd": odd}, {})
+    row = priced(Ended(NOW, event(model="odd")), {"odd": odd}, {})
 
     assert (row.input_tokens, row.cost_picodollars) == (USAGE.input_tokens, None)
 

@@ -65,7 +65,7 @@ def told() -> Iterator[Told]:
     def lines(*events: Event, level: str = "INFO", form: str = "json", wanted: bool = True) -> list[str]:
         stream, bus = io.StringIO(), Bus()
         sink = logs.configure(level, form, stream)
-        bus.subscribe(AccessLog(sink, lambda: wanted, lambda done, _: 0.25 if done.usage else None).handle)
+        bus.subscribe_later(AccessLog(sink, lambda: wanted, lambda done, _: 0.25 if done.usage else None).handle)
         for event in events:
             bus.emit(event)
         assert bus.failures == 0
@@ -212,9 +212,9 @@ def test_the_level_changes_live(told: Told) -> None:
     sink = logs.configure("WARNING", "json", stream)
     handle = AccessLog(sink, lambda: True).handle
 
-    handle(DONE)
+    handle(DONE, 0.0)
     sink.set_level("INFO")
-    handle(REFUSED)
+    handle(REFUSED, 0.0)
     logger.remove()
 
     assert [record(line)["request_id"] for line in stream.getvalue().splitlines()] == ["req_2"]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from loguru import logger
 
 from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import Event, ProviderThrottled, Retry
+from supervisors.testing import VirtualTimeLoop
 from tests.e2e.node import eventually
 
+T = TypeVar("T")
 EVENT = Retry(provider="a", reason="timeout")
 
 
@@ -137,6 +141,125 @@ def test_a_handler_may_unsubscribe_and_subscribe_while_it_is_told() -> None:
     bus.emit(EVENT)
 
     assert seen == ["once", "other", "other", "late"]
+
+
+# -- handlers that are in no hurry -------------------------------------------------------------------------------------------
+
+
+def virtually(story: Coroutine[Any, Any, T]) -> T:
+    """What comes of ``story`` where nobody has to wait."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(story)
+
+
+def retries(count: int) -> list[Retry]:
+    return [Retry(provider=str(number), reason="timeout") for number in range(count)]
+
+
+def test_who_is_in_no_hurry_gets_each_event_with_its_time_within_a_moment() -> None:
+    async def story() -> tuple[list[Event], list[Event]]:
+        bus, seen = Bus(), list[tuple[Event, float]]()
+        bus.subscribe_later(lambda event, at: seen.append((event, at)))
+        before = time.time()
+        bus.emit(EVENT)
+        after, at_once = time.time(), [event for event, _ in seen]
+        await asyncio.sleep(0.051)
+        ((_, at),) = seen
+        assert before <= at <= after
+        return at_once, [event for event, _ in seen]
+
+    assert virtually(story()) == ([], [EVENT])
+
+
+def test_many_events_wait_for_nothing_and_come_in_order() -> None:
+    async def story() -> list[Event]:
+        bus, seen = Bus(), list[Event]()
+        bus.subscribe_later(lambda event, _: seen.append(event))
+        for event in retries(300):
+            bus.emit(event)
+        return seen
+
+    assert virtually(story()) == retries(256)
+
+
+def test_who_reads_what_they_have_made_of_it_flushes_first() -> None:
+    async def story() -> list[Event]:
+        bus, seen = Bus(), list[Event]()
+        bus.subscribe_later(lambda event, _: seen.append(event), {Retry})
+        bus.emit(EVENT)
+        bus.emit(ProviderThrottled(provider="a", seconds=1.0))
+        bus.flush()
+        bus.flush()
+        return seen
+
+    assert virtually(story()) == [EVENT]
+
+
+def test_without_a_loop_nothing_waits() -> None:
+    bus, seen = Bus(), list[Event]()
+    bus.subscribe_later(lambda event, _: seen.append(event))
+
+    bus.emit(EVENT)
+
+    assert seen == [EVENT]
+
+
+def test_one_of_them_that_fails_gets_the_next_event_and_the_others_all() -> None:
+    bus, some, all_ = Bus(), list[str](), list[Event]()
+
+    def picky(event: Event, at: float) -> None:
+        assert isinstance(event, Retry)
+        if event.provider == "1":
+            raise ValueError("a listener's bug")
+        some.append(event.provider)
+
+    async def story() -> None:
+        bus.subscribe_later(picky)
+        bus.subscribe_later(lambda event, _: all_.append(event))
+        for event in retries(4):
+            bus.emit(event)
+        bus.flush()
+
+    virtually(story())
+    assert (some, all_, bus.failures) == (["0", "2", "3"], retries(4), 1)
+
+
+def test_one_of_them_gets_what_came_while_it_listened_and_nothing_else() -> None:
+    first, last = retries(2)
+
+    async def story() -> list[Event]:
+        bus, seen = Bus(), list[Event]()
+        bus.emit(first)
+        end = bus.subscribe_later(lambda event, _: seen.append(event))
+        bus.emit(EVENT)
+        end()
+        end()
+        bus.emit(last)
+        bus.flush()
+        return seen
+
+    assert virtually(story()) == [EVENT]
+
+
+def test_what_one_of_them_emits_comes_after_what_it_was_told() -> None:
+    first, second = retries(2)
+
+    async def story() -> list[Event]:
+        bus, seen = Bus(), list[Event]()
+
+        def echoes(event: Event, at: float) -> None:
+            if event == first:
+                bus.emit(EVENT)
+
+        bus.subscribe_later(echoes)
+        bus.subscribe_later(lambda event, _: seen.append(event))
+        bus.emit(first)
+        bus.emit(second)
+        bus.flush()
+        bus.close()
+        return seen
+
+    assert virtually(story()) == [first, second, EVENT]
 
 
 # -- handlers apart --------------------------------------------------------------------------------------------------------

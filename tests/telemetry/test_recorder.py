@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ def attempt(request_id: str, provider: str = "a") -> AttemptStarted:
 def recorder(*events: Event, keep: int = 100) -> Recorder:
     made = Recorder(keep)
     for event in events:
-        made.handle(event)
+        made.handle(event, time.time())
     return made
 
 
@@ -241,8 +242,8 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_batch_leaves_no_half_line(tmp_p
 # -- its actor -------------------------------------------------------------------------------------------------------------
 
 
-async def beginning(made: Recorder, path: Path) -> tuple[ActorRef, ActorRef]:
-    children = [ChildSpec(id="events", start=partial(EventFile, made, path, 10_000_000), name="events")]
+async def beginning(made: Recorder, path: Path, bus: Bus | None = None) -> tuple[ActorRef, ActorRef]:
+    children = [ChildSpec(id="events", start=partial(EventFile, bus or Bus(), made, path, 10_000_000), name="events")]
     root = await start(partial(Supervisor, children))
     actor = root.process.system.registry.lookup("events")
     assert actor is not None
@@ -251,10 +252,10 @@ async def beginning(made: Recorder, path: Path) -> tuple[ActorRef, ActorRef]:
 
 def test_the_end_of_the_tree_loses_nothing_and_a_crash_neither_memory_nor_what_was_in_hand(tmp_path: Path) -> None:
     path, bus, made = tmp_path / "events", Bus(), Recorder(100)
-    bus.subscribe(made.handle)
+    bus.subscribe_later(made.handle)
 
     async def story() -> None:
-        root, actor = await beginning(made, path)
+        root, actor = await beginning(made, path, bus)
         for number in range(1, 21):
             bus.emit(throttled(number))
         crash(actor, RuntimeError("a bug"))
@@ -263,6 +264,7 @@ def test_the_end_of_the_tree_loses_nothing_and_a_crash_neither_memory_nor_what_w
         bus.emit(throttled(21))  # nobody is there to write it
         while (after := root.process.system.registry.lookup("events")) is None or after is actor:
             await asyncio.sleep(0.01)
+        bus.flush()
         eventually(lambda: path.exists() and len(lines(path)) == 21, "both have written")
         for number in range(22, 41):
             bus.emit(throttled(number))
@@ -285,7 +287,7 @@ def test_when_the_tree_has_stopped_everything_is_written(tmp_path: Path) -> None
     async def story() -> int:
         root, _ = await beginning(made, path)
         for number in range(9000):
-            made.handle(throttled(number))
+            made.handle(throttled(number), 0.0)
         await root.stop()
         return written()
 
@@ -299,11 +301,11 @@ def test_a_disk_that_takes_nothing_drops_and_holds_nobody_up(tmp_path: Path) -> 
 
     async def story() -> None:
         root, _ = await beginning(made, path)
-        made.handle(throttled())
+        made.handle(throttled(), 0.0)
         assert made._output is not None
         eventually(made._output._queue.empty, "its thread has it in hand")
         for number in range(10_020):
-            made.handle(throttled(number))
+            made.handle(throttled(number), 0.0)
         await root.stop()
 
     asyncio.run(story())

@@ -36,6 +36,7 @@ async def test_it_counts_while_it_lives_and_a_crash_loses_no_counts() -> None:
         crash(ref, RuntimeError("a bug"))
         await settle()
         bus.emit(ProviderThrottled(provider="a", seconds=1.0))
+        bus.flush()
 
         assert metrics.throttles.at(provider="a").value == 2.0
         assert metrics.breaker.at(provider="a", state="open").value == 1.0
