@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Final, Literal
 
 from runestone.config.settings import Price
-from runestone.costs.prices import cost
+from runestone.costs.prices import booked
 from runestone.domain.chat import Api, Usage
 from runestone.domain.failure import FailureKind
 
@@ -32,7 +31,6 @@ FREE: Final[frozenset[FailureKind]] = frozenset(
     }
 )
 _FREE_ROUTES: Final[frozenset[Api]] = frozenset({"count_tokens"})
-_NOTHING: Final = Decimal(0)
 
 
 def billed(outcome: str, usage: Usage | None, *, content: bool, api: Api = "chat") -> Billed:
@@ -64,13 +62,12 @@ def call_cost(
     model: str,
     own: Mapping[str, Price],
     at_epoch: float | None = None,
-) -> Decimal | None:
-    """US dollars for one call: 0 where nothing is billed, ``None`` where it is not known; else that of its usage."""
-    match billed(outcome, usage, content=content, api=api):
-        case "nothing":
-            return _NOTHING
-        case "unknown":
-            return None
-        case _:
-            assert usage is not None
-            return cost(usage, kind, model, own, at_epoch=at_epoch)
+) -> int | None:
+    """Picodollars for one call: 0 where nothing is billed, ``None`` where it is not known; else that of its usage."""
+    what = billed(outcome, usage, content=content, api=api)
+    if what == "nothing":
+        return 0
+    if what == "unknown":
+        return None
+    assert usage is not None
+    return booked(usage, kind, model, own, at_epoch)

@@ -10,11 +10,11 @@ from typing import Final
 from runestone.config.settings import Price
 from runestone.costs.correction import UNCORRECTED, Correction
 from runestone.costs.package import PackagePrices, load
-from runestone.costs.rates import Rates, own_rates, priced
+from runestone.costs.rates import Rates, own_rates, priced, whole
 from runestone.domain.chat import Region, Tier, Usage
 from runestone.domain.routing import Choice
 
-__all__ = ["cost", "is_quick", "load", "quotation"]
+__all__ = ["booked", "cost", "is_quick", "load", "quotation"]
 
 _PACKAGE: Final = PackagePrices()
 _OWN: Final[dict[tuple[str, Tier, Region], tuple[Price, Rates | None]]] = {}
@@ -29,11 +29,14 @@ def cost(
     ``own`` are the operator's prices, by model. ``at_epoch`` is when the call was made, as prices change; ``None``: now. From any
     thread. The first call for a model in a minute takes a tenth of a millisecond, the first of all loads the package unless somebody has.
     """
-    if (price := own.get(model)) is not None:
-        rates = _own_rates(price, usage, model)
-    else:
-        rates = _PACKAGE.rates(usage, kind, model, time.time() if at_epoch is None else at_epoch)
+    rates = _rates(usage, kind, model, own, at_epoch)
     return None if rates is None else priced(usage, rates)
+
+
+def booked(usage: Usage, kind: str, model: str, own: Mapping[str, Price], at_epoch: float | None = None) -> int | None:
+    """:func:`cost` in whole picodollars, the nearest."""
+    rates = _rates(usage, kind, model, own, at_epoch)
+    return None if rates is None else whole(usage, rates)
 
 
 def is_quick(usage: Usage, choices: Iterable[tuple[Choice, str]], own: Mapping[str, Price]) -> bool:
@@ -54,6 +57,12 @@ def quotation(
         for choice, kind in choices
     }
     return {name: None if dollars is None else float(dollars) for name, dollars in costs.items()}
+
+
+def _rates(usage: Usage, kind: str, model: str, own: Mapping[str, Price], at_epoch: float | None) -> Rates | None:
+    if (price := own.get(model)) is not None:
+        return _own_rates(price, usage, model)
+    return _PACKAGE.rates(usage, kind, model, time.time() if at_epoch is None else at_epoch)
 
 
 def _own_rates(price: Price, usage: Usage, model: str) -> Rates | None:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, Final, NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from runestone.config.settings import Price
 from runestone.domain.chat import Usage
 
+PICODOLLARS: Final = 10**12  # of one dollar
+_MOST_PICODOLLARS: Final = 2**63 - 1
 _ZERO = Decimal(0)
 _THOUSANDS_IN_A_MILLION = 1000
+_MILLION: Final = 10**6
+
+
+class WholeRates(NamedTuple):
+    """What one of each costs in picodollars, as :class:`Rates` name them: to count in whole numbers takes half of the time."""
+
+    input: int | None
+    output: int | None
+    cached: int | None
+    write: int | None
+    write_1h: int | None
+    reasoning: int | None
+    audio_input: int | None
+    audio_output: int | None
+    search: int | None
+    request: int
 
 
 @frozen(kw_only=True)
@@ -27,6 +46,15 @@ class Rates:
     audio_output: Decimal | None = None
     search: Decimal | None = None
     request: Decimal = _ZERO  # what a call costs before its first token
+    #: The same in whole picodollars; ``None``: one of them is none.
+    whole: WholeRates | None = field(init=False, eq=False, repr=False)
+
+    @whole.default
+    def _in_picodollars(self) -> WholeRates | None:
+        scaled = [None if rate is None else rate * _MILLION for rate in (getattr(self, n) for n in WholeRates._fields)]
+        if not all(rate is None or (rate.is_finite() and rate == int(rate)) for rate in scaled):
+            return None
+        return WholeRates._make(None if rate is None else int(rate) for rate in scaled)
 
     @classmethod
     def of(
@@ -84,33 +112,62 @@ def priced(usage: Usage, rates: Rates) -> Decimal | None:
 
     Parts that are larger than their whole are cut to it: nobody is billed less than nothing.
     """
+    total: Decimal | None = _total(usage, rates)
+    return None if total is None else total.scaleb(-6)
+
+
+def whole(usage: Usage, rates: Rates) -> int | None:
+    """:func:`priced` in whole picodollars, the nearest; ``None`` also for what is no cost: negative, or beyond 64 bits."""
+    if rates.whole is None:
+        return picodollars(priced(usage, rates))
+    total: int | None = _total(usage, rates.whole)
+    return total if total is not None and 0 <= total <= _MOST_PICODOLLARS else None
+
+
+def picodollars(dollars: Decimal | None) -> int | None:
+    """``dollars`` in whole picodollars, the nearest; ``None`` for what is no cost: unknown, negative, or beyond 64 bits."""
+    if dollars is None or not dollars.is_finite():
+        return None
+    nearest = int((dollars * PICODOLLARS).to_integral_value(ROUND_HALF_EVEN))
+    return nearest if 0 <= nearest <= _MOST_PICODOLLARS else None
+
+
+def _total(usage: Usage, rates: Any) -> Any:
+    """What all of ``usage`` costs, in what ``rates`` are in."""
     inputs, outputs = usage.input_tokens, usage.output_tokens
-    parts = [(usage.web_searches, rates.search)]
+    total = rates.request
     if usage.cached_tokens or usage.cache_write_tokens or usage.audio_input_tokens:
         cached = min(usage.cached_tokens, inputs)
         written = min(usage.cache_write_tokens, inputs - cached)
         hours = min(usage.cache_write_1h_tokens, written)
         audio = min(usage.audio_input_tokens, inputs - cached - written)
         inputs -= cached + written + audio
-        parts += (
+        parts = (
             (cached, rates.cached),
             (written - hours, rates.write),
             (hours, rates.write_1h),
             (audio, rates.audio_input),
         )
-    if usage.reasoning_tokens or usage.audio_output_tokens:
+        if (total := _and(total, parts)) is None:
+            return None
+    if usage.reasoning_tokens or usage.audio_output_tokens or usage.web_searches:
         audio = min(usage.audio_output_tokens, outputs)
         thought = min(usage.reasoning_tokens, outputs - audio)
         outputs -= audio + thought
-        parts += (audio, rates.audio_output), (thought, rates.reasoning)
-    parts += (inputs, rates.input), (outputs, rates.output)
-    total = rates.request
+        rest = ((audio, rates.audio_output), (thought, rates.reasoning), (usage.web_searches, rates.search))
+        if (total := _and(total, rest)) is None:
+            return None
+    return _and(total, ((inputs, rates.input), (outputs, rates.output)))
+
+
+def _and(total: Any, parts: tuple[tuple[int, Any], ...]) -> Any:
+    """``total`` and what ``parts`` cost; ``None`` where one of them has no price."""
     for count, rate in parts:
         if count:
             if rate is None:
                 return None
             total += count * rate
-    return total.scaleb(-6)
+    return total
 
 
 def own_rates(price: Price, usage: Usage) -> Rates | None:

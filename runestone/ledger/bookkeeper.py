@@ -15,8 +15,9 @@ from attrs import frozen
 from loguru import logger
 
 from runestone.config.live import Live
+from runestone.costs.rates import PICODOLLARS
 from runestone.ledger.books import Books
-from runestone.ledger.report import PICODOLLARS, Costs, Query
+from runestone.ledger.report import Costs, Query
 from runestone.ledger.row import all_priced
 from runestone.ledger.store import BATCH, Store, StoreError
 from runestone.telemetry.bus import Bus

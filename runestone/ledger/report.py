@@ -10,9 +10,10 @@ from typing import Any, Final, Literal, get_args
 import attrs
 from attrs import frozen
 
+from runestone.costs.rates import PICODOLLARS
+
 By = Literal["provider", "model", "key", "group", "outcome", "tier", "day", "hour"]
 BY: Final[tuple[By, ...]] = get_args(By)
-PICODOLLARS: Final = 10**12  # of one dollar
 MOST_LINES: Final = 1000  # a model's name is the client's word: there may be any number of them
 OTHERS: Final = "(others)"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

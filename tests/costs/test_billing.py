@@ -15,6 +15,7 @@ from attrs import evolve
 
 from runestone.config.settings import Price, TimeoutSettings
 from runestone.costs.billing import FREE, Billed, billed, call_cost
+from runestone.costs.rates import PICODOLLARS
 from runestone.domain.chat import Api, ChatRequest, Usage, Wire
 from runestone.domain.failure import FailureKind, UpstreamError
 from runestone.failover.attempts import Attempts
@@ -70,6 +71,10 @@ def test_counting_tokens_is_free(outcome: str) -> None:
     assert billed(outcome, None, content=True, api="count_tokens") == "nothing"
 
 
+def _dollars(cost: int | None) -> Decimal | None:
+    return None if cost is None else Decimal(cost) / PICODOLLARS
+
+
 @pytest.mark.parametrize(
     ("outcome", "usage", "dollars"),
     [("timeout", None, None), ("rate_limited", None, Decimal(0)), ("cancelled", TOLD, Decimal("0.000045"))],
@@ -77,7 +82,7 @@ def test_counting_tokens_is_free(outcome: str) -> None:
 def test_a_call_costs_what_is_billed_of_it(outcome: str, usage: Usage | None, dollars: Decimal | None) -> None:
     cost = partial(call_cost, outcome, usage, content=False, kind="openai", model="m", own=OWN)
 
-    assert cost(api="chat") == dollars
+    assert _dollars(cost(api="chat")) == dollars
     assert cost(api="count_tokens") == 0
 
 
@@ -144,9 +149,9 @@ class Asked:
     def booked(self) -> list[tuple[str, str, Usage | None, Decimal | None]]:
         """What is booked for each of its calls."""
         return [
-            (e.provider, e.outcome, e.usage, call_cost(
+            (e.provider, e.outcome, e.usage, _dollars(call_cost(
                 e.outcome, e.usage, content=e.first_content_seconds is not None, api=e.api, kind=e.kind, model=e.model, own=OWN
-            ))
+            )))
             for e in self.node.told(AttemptFinished)
         ]  # fmt: skip
 

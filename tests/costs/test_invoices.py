@@ -14,6 +14,7 @@ from attrs import frozen
 
 from runestone.config.settings import Price
 from runestone.costs.billing import Billed, billed, call_cost, charged
+from runestone.costs.rates import PICODOLLARS
 from runestone.domain.chat import Api, ChatRequest, Usage, Wire
 from runestone.ledger.row import Ended, all_priced
 from runestone.providers.codecs import codec_for
@@ -371,11 +372,11 @@ def read(invoice: Invoice) -> tuple[str, Usage | None]:
 @pytest.mark.parametrize("invoice", INVOICES, ids=lambda invoice: str(invoice.what))
 def test_an_answer_costs_what_its_invoice_says(invoice: Invoice) -> None:
     outcome, usage = read(invoice)
-    dollars = call_cost(
+    cost = call_cost(
         outcome, usage, content=True, api=invoice.api, kind=invoice.kind, model="m", own={"m": invoice.price}
     )
 
-    assert dollars == (None if invoice.dollars is None else Decimal(invoice.dollars))
+    assert cost == (None if invoice.dollars is None else Decimal(invoice.dollars) * PICODOLLARS)
     assert billed(outcome, usage, content=True, api=invoice.api) == invoice.billed
 
 

@@ -22,7 +22,7 @@ from runestone.costs import prices as costs_prices
 from runestone.costs.correction import Correction
 from runestone.costs.package import PackagePrices
 from runestone.costs.prices import cost, is_quick, quotation
-from runestone.costs.rates import Rates, priced
+from runestone.costs.rates import Rates, WholeRates, picodollars, priced, whole
 from runestone.domain.chat import Usage
 from runestone.domain.routing import Choice
 
@@ -315,3 +315,50 @@ def test_a_factor_is_for_every_token(usage: Usage, rates: Rates, factor: Decimal
     tokens = replace(usage, web_searches=0)
 
     assert priced(tokens, rates.times(factor)) == (priced(tokens, rates) or 0) * factor
+
+
+# -- in picodollars -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "pico"),
+    [("0.000000000001", 1), ("0.0000000000005", 0), ("0.0000000000015", 2), ("1.5", 1_500_000_000_000), ("0", 0)],
+)
+def test_a_cost_is_the_nearest_picodollar(text: str, pico: int) -> None:
+    assert picodollars(Decimal(text)) == pico
+
+
+@pytest.mark.parametrize("text", ["-0.000001", "NaN", "Infinity", "9223373", "1e300"])
+def test_what_can_be_no_cost_is_unknown(text: str) -> None:
+    assert picodollars(Decimal(text)) is None
+
+
+_RATES = st.decimals(0, 1000, places=6) | st.decimals(0, 1000, places=9) | st.decimals(-1, 1e15, places=3)
+_SOME = st.integers(0, 10**6)
+
+
+@given(
+    rates=st.builds(Rates, **dict.fromkeys(WholeRates._fields, st.none() | _RATES) | {"request": _RATES}),
+    usage=st.builds(
+        Usage,
+        input_tokens=_SOME,
+        output_tokens=_SOME,
+        cached_tokens=_SOME,
+        cache_write_tokens=_SOME,
+        reasoning_tokens=_SOME,
+        cache_write_1h_tokens=_SOME,
+        audio_input_tokens=_SOME,
+        audio_output_tokens=_SOME,
+        web_searches=_SOME,
+    ),
+)
+def test_a_cost_in_whole_numbers_is_that_in_decimals(rates: Rates, usage: Usage) -> None:
+    assert whole(usage, rates) == picodollars(priced(usage, rates))
+
+
+def test_what_one_costs_is_whole_to_the_millionth_of_a_dollar_for_a_million_and_not_below() -> None:
+    rates = Rates.of(Decimal("0.000001"), Decimal(15), cached=None, write=None, write_1h=None)
+
+    assert rates.whole is not None
+    assert (rates.whole.input, rates.whole.output, rates.whole.search) == (1, 15_000_000, None)
+    assert rates.times(Decimal("0.5")).whole is None

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runestone.ledger.report import OTHERS, PICODOLLARS, Line, Query, costs, dollars, moment, name_of, told
-from runestone.ledger.row import picodollars
+from runestone.costs.rates import PICODOLLARS
+from runestone.ledger.report import OTHERS, Line, Query, costs, dollars, moment, name_of, told
 
 NOW = 1_793_000_000_000
 QUERY = Query(since_ms=0, until_ms=NOW, by="model")
@@ -58,19 +58,6 @@ def test_dollars_are_written_exactly_and_without_an_exponent(pico: int | None, t
 @given(st.integers(0, 2**70))
 def test_dollars_that_are_read_again_are_the_same(pico: int) -> None:
     assert Decimal(dollars(pico) or "") * PICODOLLARS == pico
-
-
-@pytest.mark.parametrize(
-    ("text", "pico"),
-    [("0.000000000001", 1), ("0.0000000000005", 0), ("0.0000000000015", 2), ("1.5", 1_500_000_000_000), ("0", 0)],
-)
-def test_a_cost_is_the_nearest_picodollar(text: str, pico: int) -> None:
-    assert picodollars(Decimal(text)) == pico
-
-
-@pytest.mark.parametrize("text", ["-0.000001", "NaN", "Infinity", "9223373", "1e300"])
-def test_what_can_be_no_cost_is_unknown(text: str) -> None:
-    assert picodollars(Decimal(text)) is None
 
 
 @pytest.mark.parametrize(
