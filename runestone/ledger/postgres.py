@@ -66,6 +66,7 @@ _INSERT: Final = (
     f"INSERT INTO runestone_calls ({', '.join(COLUMNS)}) "  # noqa: S608 - words of this program
     f"VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))}) ON CONFLICT (id) DO NOTHING"
 )
+_STREAM: Final = COLUMNS.index("stream")
 _IS_THERE: Final = (  # not to_regclass, which remembers within a transaction what was not there
     "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'runestone_ledger' AND pg_table_is_visible(oid))"
 )
@@ -83,7 +84,7 @@ class PostgresStore:
     async def write(self, rows: Sequence[Row]) -> None:
         """Keep ``rows``, in one transaction."""
         async with self._using() as connection, connection.transaction():
-            await connection.executemany(_INSERT, [(row.id.hex(), *row[1:]) for row in rows])
+            await connection.executemany(_INSERT, [_values(row) for row in rows])
 
     async def prune(self, before_ms: int, most: int) -> int:
         """Forget the calls that ended before, ``most`` at once."""
@@ -165,3 +166,8 @@ def _telling() -> Iterator[None]:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # a timeout is an OSError
         raise StoreError(str(error) or "it does not answer in time") from error
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    """As asyncpg takes them."""
+    return (row.id.hex(), *row[1:_STREAM], bool(row.stream), *row[_STREAM + 1 : -1], bool(row.cost_told))

@@ -63,7 +63,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
 )
 _PLACES: Final = f"({', '.join('?' * len(COLUMNS))})"
-_AT_ONCE: Final = 32  # rows of one statement: at its end a thread lets go of the interpreter, and must get it back from the event loop
+#: Rows of one statement. At its end a thread lets go of the interpreter, and must get it back from the event loop: that takes longer than
+#: a row. They are few sizes, so that each is compiled once.
+_AT_ONCE: Final = (128, 32, 8, 1)
 _PRUNE: Final = "DELETE FROM calls WHERE id IN (SELECT id FROM calls WHERE ended_ms < ? LIMIT ?)"
 
 
@@ -83,9 +85,11 @@ class Sqlite:
     def write(self, rows: Sequence[Row]) -> None:
         """Keep ``rows``, in one transaction."""
         with self._using() as connection, _transaction(connection):
-            for begin in range(0, len(rows), _AT_ONCE):
-                some = rows[begin : begin + _AT_ONCE]
-                connection.execute(_insert(len(some)), [*chain.from_iterable(some)])
+            begin = 0
+            for size in _AT_ONCE:
+                while begin + size <= len(rows):
+                    connection.execute(_insert(size), [*chain.from_iterable(rows[begin : begin + size])])
+                    begin += size
 
     def prune(self, before_ms: int, most: int) -> int:
         """Forget the calls that ended before, ``most`` at once."""

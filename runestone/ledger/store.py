@@ -10,7 +10,7 @@ from runestone.domain.secret import Secret
 from runestone.ledger.report import Costs, Query
 from runestone.ledger.row import Row
 
-BATCH: Final = 500  # rows of one transaction
+BATCH: Final = 512  # rows of one transaction
 
 
 class StoreError(Exception):
