@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Final
 
@@ -107,6 +108,7 @@ class Bus:
         self.flush()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         for end in [*self._apart.values()]:
             end()
 
@@ -144,7 +146,7 @@ class Bus:
         except RuntimeError:  # nothing runs that would come back to it
             self.flush()
         else:
-            self._timer = loop.call_later(_LATEST_SECONDS, self._timed)
+            self._timer = loop.call_later(_LATEST_SECONDS, self._timed, context=Context())  # not that of who came first
 
     def _timed(self) -> None:
         self._timer = None
