@@ -15,6 +15,7 @@ _MOST_PICODOLLARS: Final = 2**63 - 1
 _ZERO = Decimal(0)
 _THOUSANDS_IN_A_MILLION = 1000
 _MILLION: Final = 10**6
+_MOST_DIGITS: Final = 19  # of a rate before its point: to make a number of more takes long, and no cost has so many
 
 
 class WholeRates(NamedTuple):
@@ -51,10 +52,13 @@ class Rates:
 
     @whole.default
     def _in_picodollars(self) -> WholeRates | None:
-        scaled = [None if rate is None else rate * _MILLION for rate in (getattr(self, n) for n in WholeRates._fields)]
-        if not all(rate is None or (rate.is_finite() and rate == int(rate)) for rate in scaled):
+        rates = [getattr(self, name) for name in WholeRates._fields]
+        told = [rate for rate in rates if rate is not None]
+        if not all(rate.is_finite() and rate.adjusted() < _MOST_DIGITS for rate in told):
             return None
-        return WholeRates._make(None if rate is None else int(rate) for rate in scaled)
+        if any(rate * _MILLION != int(rate * _MILLION) for rate in told):
+            return None
+        return WholeRates._make(None if rate is None else int(rate * _MILLION) for rate in rates)
 
     @classmethod
     def of(

@@ -362,3 +362,8 @@ def test_what_one_costs_is_whole_to_the_millionth_of_a_dollar_for_a_million_and_
     assert rates.whole is not None
     assert (rates.whole.input, rates.whole.output, rates.whole.search) == (1, 15_000_000, None)
     assert rates.times(Decimal("0.5")).whole is None
+
+
+@pytest.mark.parametrize("rate", ["1e999999", "1e300000", "1e19", "NaN"])
+def test_a_rate_that_no_call_costs_is_no_whole_number_and_holds_nobody_up(rate: str) -> None:
+    assert Rates.of(Decimal(rate), Decimal(1), cached=None, write=None, write_1h=None).whole is None
