@@ -491,19 +491,20 @@ async def launch(
     memory = configuration.Memory(read=read, sources=sources, live=Live(loaded.settings), loaded=loaded)
     exporting = _exporting(loaded.settings)
     sockets = bind(loaded.settings)
+    composition = compose(
+        memory,
+        sockets,
+        simulation,
+        allow_faults=allow_faults or demo,
+        unsafe_eval=unsafe_eval,
+        watch=watch,
+        sink=sink,
+        exporting=exporting,
+    )
     try:
-        composition = compose(
-            memory,
-            sockets,
-            simulation,
-            allow_faults=allow_faults or demo,
-            unsafe_eval=unsafe_eval,
-            watch=watch,
-            sink=sink,
-            exporting=exporting,
-        )
         return await composition.start()
     except StartError:
+        composition.bus.close()
         sockets.close()
         raise
 

@@ -114,6 +114,7 @@ async def _serve(launch: Callable[[], Awaitable[app.Running]]) -> int:
     await asyncio.wait({ended, asyncio.ensure_future(ending.asked.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         logger.critical("the tree has given up: {}", ended.result())
+        node.bus.close()
         running.sockets.close()
         _watchdog(_STOP_SECONDS)
         return EX_SOFTWARE

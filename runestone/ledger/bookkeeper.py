@@ -87,6 +87,7 @@ class Bookkeeper(GenServer[Tried]):
 
     def status(self) -> Mapping[str, object]:
         """What the tree shows of this actor."""
+        self._bus.flush()
         return self._books.status()
 
     def handle_info(self, message: Info) -> None:

@@ -32,7 +32,7 @@ _counts: Final[Callable[[Usage], tuple[Any, ...]]] = attrgetter(
 
 
 class Ended(NamedTuple):
-    """An upstream call that has ended. A tuple, for one is made in the task of each request."""
+    """An upstream call that has ended. A tuple, for one is made for each request, on the event loop."""
 
     at: float  # epoch seconds
     event: AttemptFinished

@@ -166,7 +166,7 @@ class Happened(Struct, frozen=True, gc=False):
 
 
 class AccessLog:
-    """A handler of the bus. In the emitter's task it only queues; ``wanted`` says whether there shall be a line for each request."""
+    """A handler of the bus. On the event loop it only queues; ``wanted`` says whether there shall be a line for each request."""
 
     KINDS: Final = _LEVELS.keys()  # of events that it is for
 

@@ -101,6 +101,7 @@ class Telemetry(GenServer[FleetChanged]):
         self._metrics.know(self._looks.providers(), self._looks.groups())
 
     def _look(self) -> None:
+        self._bus.flush()  # or a change that waits would take the place of what is seen here
         there = self._metrics.providers()
         for standing in self._looks.standings(self.now()):
             if standing.provider not in there:

@@ -1,7 +1,7 @@
 """The event bus: who emits is never slowed down or broken by who listens.
 
-Most of what listens is in no hurry: it gets what has waited a moment, all at once. Between the steps of a request the same work takes
-three times as long, for nothing of it is in the processor's caches then.
+Most of what listens is in no hurry: it gets what has waited a moment, all at once. Between the steps of a request its handlers take three
+times as long, for nothing of them is in the processor's caches then.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class _Subscription:
 class Bus:
     """Hands each event to its handlers: a handler only counts, or queues for somebody else.
 
-    Those of :meth:`subscribe` get it at once, in the emitter's task. Those of :meth:`subscribe_later` get it with others, before
-    somebody reads what they have made of them: who does calls :meth:`flush`. It is for the thread of one event loop.
+    Those of :meth:`subscribe` get it at once, in the emitter's task. Those of :meth:`subscribe_later` get it with others, after 50 ms at
+    most, and before somebody reads what they have made of them: who does calls :meth:`flush`. It is for the thread of one event loop.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class Bus:
         self._events: list[Event] = []  # that wait for them
         self._times: list[float] = []  # when those were
         self._timer: asyncio.TimerHandle | None = None
+        self._flushing = False
         self._apart: dict[_Apart, Callable[[], None]] = {}  # each with how it is ended
         self._failures = 0
         self._gone = (0, 0)  # failures and drops of those apart that listen no more
@@ -115,22 +116,22 @@ class Bus:
     def emit(self, event: Event) -> None:
         """Tell everybody. A handler that fails is counted, and does no harm to the others or the emitter."""
         if self._later:
-            events = self._events
-            events.append(event)
+            self._events.append(event)
             self._times.append(_clock())
-            if len(events) >= _TOGETHER:
-                self.flush()
-            elif self._timer is None:
+            if self._timer is None:
                 self._set_timer()
         if self._subscriptions:
             self._tell_at_once(event)
+        if len(self._events) >= _TOGETHER:
+            self.flush()
 
     def flush(self) -> None:
-        """Hand out what waits for others."""
+        """Hand out what waits for others. What handlers emit meanwhile waits for the next time."""
         events, times = self._events, self._times
-        if not events:
+        if not events or self._flushing:
             return
-        self._events, self._times = [], []
+        self._events, self._times, self._flushing = [], [], True
+        interrupted: BaseException | None = None
         for subscription in self._later:
             handler, kinds = subscription.handler, subscription.kinds
             for event, at in zip(events, times, strict=True):
@@ -138,7 +139,12 @@ class Bus:
                     try:
                         handler(event, at)
                     except Exception as error:  # noqa: BLE001 - a listener's bug must not become the request's
-                        self._failed(subscription, error)
+                        Context().run(self._failed, subscription, error)  # whose flush it is has nothing to do with it
+                    except BaseException as error:  # noqa: BLE001 - it goes on when the others have what waited
+                        interrupted = error
+        self._flushing = False
+        if interrupted is not None:
+            raise interrupted
 
     def _set_timer(self) -> None:
         try:

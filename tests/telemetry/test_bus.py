@@ -262,6 +262,52 @@ def test_what_one_of_them_emits_comes_after_what_it_was_told() -> None:
     assert virtually(story()) == [first, second, EVENT]
 
 
+def test_one_of_them_that_reads_meanwhile_does_not_turn_the_order_round() -> None:
+    first, second = retries(2)
+
+    async def story() -> list[Event]:
+        bus, seen = Bus(), list[Event]()
+
+        def reads(event: Event, at: float) -> None:
+            if event == first:
+                bus.emit(EVENT)
+                bus.flush()
+
+        bus.subscribe_later(reads)
+        bus.subscribe_later(lambda event, _: seen.append(event))
+        bus.emit(first)
+        bus.emit(second)
+        bus.flush()
+        bus.close()
+        return seen
+
+    assert virtually(story()) == [first, second, EVENT]
+
+
+def test_who_is_interrupted_takes_no_event_from_anybody() -> None:
+    seen, interrupted = list[Event](), list[Event]()
+
+    async def story() -> None:
+        bus = Bus()
+
+        def stopped(event: Event, at: float) -> None:
+            interrupted.append(event)
+            if len(interrupted) == 1:
+                raise KeyboardInterrupt
+
+        bus.subscribe_later(stopped)
+        bus.subscribe_later(lambda event, _: seen.append(event))
+        for event in retries(5):
+            bus.emit(event)
+        with pytest.raises(KeyboardInterrupt):
+            bus.flush()
+        bus.emit(EVENT)
+        bus.close()
+
+    virtually(story())
+    assert seen == interrupted == [*retries(5), EVENT]
+
+
 # -- handlers apart --------------------------------------------------------------------------------------------------------
 
 
