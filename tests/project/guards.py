@@ -1493,15 +1493,15 @@ GUARDS: Final = [
     Guard(
         "few events wait for a moment only",
         "runestone/telemetry/bus.py",
-        "            elif self._timer is None:",
-        "            elif self._timer is not None:",
+        "            if self._timer is None:",
+        "            if self._timer is not None:",
         "tests/telemetry/test_bus.py::test_who_is_in_no_hurry_gets_each_event_with_its_time_within_a_moment",
     ),
     Guard(
         "many events wait for nothing",
         "runestone/telemetry/bus.py",
-        "if len(events) >= _TOGETHER:",
-        "if len(events) < 0:",
+        "if len(self._events) >= _TOGETHER:",
+        "if len(self._events) < 0:",
         "tests/telemetry/test_bus.py::test_many_events_wait_for_nothing_and_come_in_order",
     ),
     Guard(
