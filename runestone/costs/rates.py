@@ -11,7 +11,7 @@ from runestone.config.settings import Price
 from runestone.domain.chat import Usage
 
 PICODOLLARS: Final = 10**12  # of one dollar
-_MOST_PICODOLLARS: Final = 2**63 - 1
+MOST_PICODOLLARS: Final = 2**63 - 1  # that the ledger keeps of one call
 _ZERO = Decimal(0)
 _THOUSANDS_IN_A_MILLION = 1000
 _MILLION: Final = 10**6
@@ -52,13 +52,12 @@ class Rates:
 
     @whole.default
     def _in_picodollars(self) -> WholeRates | None:
-        rates = [getattr(self, name) for name in WholeRates._fields]
-        told = [rate for rate in rates if rate is not None]
-        if not all(rate.is_finite() and rate.adjusted() < _MOST_DIGITS for rate in told):
+        rates = {name: rate for name in WholeRates._fields if (rate := getattr(self, name)) is not None}
+        if not all(rate.is_finite() and rate.adjusted() < _MOST_DIGITS for rate in rates.values()):
             return None
-        if any(rate * _MILLION != int(rate * _MILLION) for rate in told):
-            return None
-        return WholeRates._make(None if rate is None else int(rate * _MILLION) for rate in rates)
+        scaled = {name: rate * _MILLION for name, rate in rates.items()}
+        found = {name: int(rate) for name, rate in scaled.items()}
+        return WholeRates._make(map(found.get, WholeRates._fields)) if found == scaled else None
 
     @classmethod
     def of(
@@ -125,7 +124,7 @@ def whole(usage: Usage, rates: Rates) -> int | None:
     if rates.whole is None:
         return picodollars(priced(usage, rates))
     total: int | None = _total(usage, rates.whole)
-    return total if total is not None and 0 <= total <= _MOST_PICODOLLARS else None
+    return total if total is not None and 0 <= total <= MOST_PICODOLLARS else None
 
 
 def picodollars(dollars: Decimal | None) -> int | None:
@@ -133,7 +132,7 @@ def picodollars(dollars: Decimal | None) -> int | None:
     if dollars is None or not dollars.is_finite():
         return None
     nearest = int((dollars * PICODOLLARS).to_integral_value(ROUND_HALF_EVEN))
-    return nearest if 0 <= nearest <= _MOST_PICODOLLARS else None
+    return nearest if 0 <= nearest <= MOST_PICODOLLARS else None
 
 
 def _total(usage: Usage, rates: Any) -> Any:

@@ -13,14 +13,13 @@ from msgspec.structs import replace
 
 from runestone.config.settings import Price
 from runestone.costs.billing import call_cost, charged
-from runestone.costs.rates import PICODOLLARS
+from runestone.costs.rates import MOST_PICODOLLARS, PICODOLLARS
 from runestone.domain.chat import Api, Usage
 from runestone.domain.secret import looks_secret
 from runestone.telemetry.events import AttemptFinished, RequestFinished
 from runestone.telemetry.ids import random_bits
 
 _MOST_TOKENS: Final = 2**31 - 1  # of one call; sums of many rows must fit into 64 bits
-_MOST_PICODOLLARS: Final = 2**63 - 1
 _MOST_TEXT: Final = 200
 _OK: Final = "ok"
 _MOST_ANSWERS: Final = 10_000
@@ -207,7 +206,7 @@ def _told(usage: Usage | None) -> Usage | None:
         if type(count) is not int or not 0 <= count <= _MOST_TOKENS:
             return None
     charge = usage.charged_picodollars
-    return usage if charge is None or 0 <= charge <= _MOST_PICODOLLARS else replace(usage, charged_picodollars=None)
+    return usage if charge is None or 0 <= charge <= MOST_PICODOLLARS else replace(usage, charged_picodollars=None)
 
 
 def _text(text: str) -> str:
