@@ -128,13 +128,17 @@ class Running:
         return cut
 
     async def stop(self) -> None:
-        """Stop the tree from the bottom, then close the doors. What was told last is handed out."""
+        """Stop the tree from the bottom, then :meth:`close`."""
         assert self.node.root is not None
         try:
             await self.node.root.stop()
         finally:
-            self.node.bus.close()
-            self.sockets.close()
+            self.close()
+
+    def close(self) -> None:
+        """Hand out what was told last, and close the doors: nothing runs any more."""
+        self.node.bus.close()
+        self.sockets.close()
 
 
 @define(slots=True, eq=False)

@@ -114,8 +114,7 @@ async def _serve(launch: Callable[[], Awaitable[app.Running]]) -> int:
     await asyncio.wait({ended, asyncio.ensure_future(ending.asked.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         logger.critical("the tree has given up: {}", ended.result())
-        node.bus.close()
-        running.sockets.close()
+        running.close()
         _watchdog(_STOP_SECONDS)
         return EX_SOFTWARE
     seconds = node.settings.server.drain_timeout_seconds if ending.seconds is None else ending.seconds

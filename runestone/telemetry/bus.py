@@ -131,20 +131,27 @@ class Bus:
         if not events or self._flushing:
             return
         self._events, self._times, self._flushing = [], [], True
-        interrupted: BaseException | None = None
-        for subscription in self._later:
-            handler, kinds = subscription.handler, subscription.kinds
-            for event, at in zip(events, times, strict=True):
-                if kinds is None or type(event) in kinds:
-                    try:
-                        handler(event, at)
-                    except Exception as error:  # noqa: BLE001 - a listener's bug must not become the request's
-                        Context().run(self._failed, subscription, error)  # whose flush it is has nothing to do with it
-                    except BaseException as error:  # noqa: BLE001 - it goes on when the others have what waited
-                        interrupted = error
-        self._flushing = False
-        if interrupted is not None:
+        try:
+            ends = [self._hand_out(subscription, events, times) for subscription in self._later]
+        finally:
+            self._flushing = False
+        for interrupted in filter(None, ends):
             raise interrupted
+
+    def _hand_out(
+        self, subscription: _Subscription, events: Sequence[Event], times: Sequence[float]
+    ) -> BaseException | None:
+        """Whatever interrupts one handler waits until the others have all of it, too."""
+        handler, kinds, interrupted = subscription.handler, subscription.kinds, None
+        for event, at in zip(events, times, strict=True):
+            if kinds is None or type(event) in kinds:
+                try:
+                    handler(event, at)
+                except Exception as error:  # noqa: BLE001 - a listener's bug must not become the request's
+                    Context().run(self._failed, subscription, error)  # whose flush it is has nothing to do with it
+                except BaseException as error:  # noqa: BLE001 - it is raised again by who flushes
+                    interrupted = error
+        return interrupted
 
     def _set_timer(self) -> None:
         try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from runestone import app
+from runestone.app import Running
 from runestone.config.load import read
 from runestone.operations.node import Node
 from runestone.telemetry import logs
@@ -29,7 +32,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
     ports = {
         "RUNESTONE_PORT": "0",
         "RUNESTONE_HEALTH_PORT": "0",
@@ -39,9 +42,16 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     sink = logs.configure("INFO", "json", io.StringIO())
     running = await app.launch(read(environ), lambda: read(environ), demo=True, sink=sink)
     try:
-        yield running.node
+        yield running
     finally:
         await running.stop()
+        logger.remove()
+        logger.add(sys.stderr)
+
+
+@pytest.fixture
+def node(running: Running) -> Node:
+    return running.node
 
 
 def recorded(node: Node) -> int:
@@ -77,3 +87,14 @@ async def test_a_level_of_the_log_holds_for_what_happens_from_then_on(node: Node
     node.levels.settle("WARNING")
 
     assert logged(node) == 1
+
+
+async def test_what_was_told_last_is_handed_out_when_a_node_has_ended(running: Running) -> None:
+    seen, bus = list[str](), running.node.bus
+    bus.subscribe_later(lambda event, _: seen.append(event.name), {RequestFinished})
+
+    bus.emit(DONE)
+    assert seen == []
+    running.close()
+
+    assert seen == ["request.finished"]

@@ -25,6 +25,7 @@ from runestone.telemetry.bus import Bus
 from runestone.telemetry.events import CallBooked, Event
 from runestone.telemetry.metrics import Metrics, Sources
 from supervisors import ActorRef, ChildSpec, Supervisor, start
+from supervisors.introspection import get_status
 from supervisors.testing import VirtualTimeLoop, crash, leak_check, settle
 from tests.ledger.rows import event
 
@@ -252,9 +253,11 @@ async def test_the_end_of_the_node_writes_what_the_bus_has_not_handed_out_yet() 
         await settle()
         one.bus.emit(event())
         assert one.books.waiting == 0
+        assert (await get_status(one.ref()))["status"]["waiting"] == 1
+        one.bus.emit(event())
         await one.root.stop()
 
-        assert len(one.shelf.rows) == 1
+        assert len(one.shelf.rows) == 2
 
 
 async def test_the_end_of_the_node_waits_for_a_write_under_way_and_books_nothing_twice() -> None:

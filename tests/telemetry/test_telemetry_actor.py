@@ -91,6 +91,21 @@ async def test_a_breakers_gauge_is_right_again_after_a_change_that_was_missed() 
     await root.stop()
 
 
+async def test_a_change_that_waits_does_not_take_the_place_of_what_was_seen_after_it() -> None:
+    bus, metrics = Bus(), Metrics()
+    standing = Standing(provider="a", score=1.0, up=True, breaker="closed")
+    root = await start(
+        partial(Telemetry, bus, metrics, Looks(providers=lambda: {"a": ["m"]}, standings=lambda _: [standing]))
+    )
+
+    await asyncio.sleep(0.99)
+    bus.emit(BreakerChanged(provider="a", before="closed", after="open"))
+    await asyncio.sleep(0.5)
+
+    assert metrics.breaker.at(provider="a", state="closed").value == 1.0
+    await root.stop()
+
+
 async def test_how_one_stands_who_is_not_counted_by_name_makes_no_series() -> None:
     metrics = Metrics()
     standing = Standing(provider="quiet", score=0.0, up=False)
